@@ -1,0 +1,44 @@
+# Everything a newcomer needs. `make demo` and `make test` set themselves up: Python >= 3.11 and pip are enough.
+# Chatter of the set-up goes to stderr, so that the last line of `make demo` on stdout is its JSON result.
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(READY)  ## make .venv with everything pinned in constraints.txt (done by the others on demand)
+
+demo: $(READY)  ## the whole idea on two cores, in about five minutes (ARGS="--quick": one minute)
+	@$(BIN)/gram demo --output runs/demo $(ARGS)
+
+test: $(READY)  ## run the tests (ARGS="-k name": some of them)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+
+check: $(READY)  ## lint, format, types, architecture
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/pyright --pythonpath $(BIN)/python
+	@$(BIN)/python -m pytest tests/test_architecture.py
+
+bench: $(READY)  ## time the scoring paths
+	@$(BIN)/python -m benchmarks.scoring --json $(ARGS)
+
+clean:  ## remove caches and build products; .venv and runs/ stay
+	@rm -rf build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis
+	@find src tests experiments benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# One pip command on purpose: asked for alone, torch brings several GB of CUDA packages along.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'gram needs Python 3.11 or newer; say which one: make PYTHON=python3.12 ...' >&2; exit 1; }
+	@echo 'Setting up $(VENV), once; it will hold about 1.6 GB.' >&2
+	@$(PYTHON) -m venv $(VENV) >&2
+	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt torch==2.13.0 -e '.[dev]' >&2
+	@touch $@
