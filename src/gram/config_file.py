@@ -1,0 +1,86 @@
+"""Dataclasses from YAML files, with strict names and types. Knows dataclasses, not what they configure."""
+
+from __future__ import annotations
+
+import types
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from gram.errors import ConfigError
+
+Config = TypeVar("Config")
+
+
+def read_values(kind: type[Any], path: Path) -> dict[str, Any]:
+    """The values that a YAML file gives to fields of the dataclass ``kind``, checked by name and type.
+
+    Raises:
+        ConfigError: naming the file and the option.
+    """
+    import yaml
+
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such configuration file")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: must map option names to values")
+    assert is_dataclass(kind)
+    hints = get_type_hints(kind)
+    known = {item.name: hints[item.name] for item in fields(kind)}
+    values = {}
+    for raw_name, value in content.items():
+        name = str(raw_name).replace("-", "_")
+        if name not in known:
+            raise ConfigError(f"{path}: unknown option '{raw_name}'; there are: {', '.join(known)}")
+        values[name] = _converted(value, known[name], f"{path}: option '{raw_name}'")
+    return values
+
+
+def read_config(kind: type[Config], path: Path) -> Config:
+    """The dataclass ``kind`` from a YAML file that gives all its required fields.
+
+    Raises:
+        ConfigError: naming the file and the option that is unknown, missing or of the wrong type.
+    """
+    values = read_values(kind, path)
+    missing = [
+        item.name
+        for item in fields(kind)  # type: ignore[arg-type]
+        if item.default is MISSING and item.default_factory is MISSING and item.name not in values
+    ]
+    if missing:
+        raise ConfigError(f"{path}: missing options: {', '.join(missing)}")
+    return kind(**values)
+
+
+def _converted(value: Any, hint: Any, place: str) -> Any:
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in get_args(hint):
+            return None
+        [inner] = [option for option in get_args(hint) if option is not type(None)]
+        return _converted(value, inner, place)
+    if origin is Literal:
+        if value not in get_args(hint):
+            raise ConfigError(f"{place}: {value!r} is not one of {', '.join(map(str, get_args(hint)))}")
+        return value
+    if origin is list:
+        if not isinstance(value, list):
+            raise ConfigError(f"{place}: must be a list, got {value!r}")
+        return [_converted(item, get_args(hint)[0], place) for item in value]
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 (no dot) as a string
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if type(value) is hint:
+        return value
+    raise ConfigError(f"{place}: must be {getattr(hint, '__name__', hint)}, got {value!r}")

@@ -1,0 +1,54 @@
+"""Rows -> records: reading labeled and unlabeled data from anywhere, and saying so when a row is bad.
+
+Knows nothing of tokens, templates or models. The forms of rows are listed in ``docs/data-formats.md``.
+"""
+
+from __future__ import annotations
+
+from gram.data.leakage import Leak, find_leaks, shared_prompts
+from gram.data.pairing import pairs_of
+from gram.data.reading import (
+    Loaded,
+    Options,
+    SourceInfo,
+    read_contests,
+    read_language,
+    read_preferences,
+    read_scorables,
+)
+from gram.data.rows import (
+    Language,
+    Record,
+    Scorable,
+    parse,
+    to_contest,
+    to_language,
+    to_preference,
+    to_scorable,
+)
+from gram.data.sources import Rejected, Row, read_rows
+
+__all__ = [
+    "Language",
+    "Leak",
+    "Loaded",
+    "Options",
+    "Record",
+    "Rejected",
+    "Row",
+    "Scorable",
+    "SourceInfo",
+    "find_leaks",
+    "pairs_of",
+    "parse",
+    "read_contests",
+    "read_language",
+    "read_preferences",
+    "read_rows",
+    "read_scorables",
+    "shared_prompts",
+    "to_contest",
+    "to_language",
+    "to_preference",
+    "to_scorable",
+]

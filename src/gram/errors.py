@@ -1,0 +1,46 @@
+"""The error vocabulary: one class per whose fault it is. Knows nothing of the rest of the package.
+
+Every message names the thing to fix. ``gram`` (the command) prints a ``GramError`` as one line and exits
+with 1; anything else that escapes is a bug of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class GramError(Exception):
+    """Something the user can mend."""
+
+
+class DataError(GramError):
+    """A row, or a whole file, that cannot be used."""
+
+    def __init__(
+        self, reason: str, *, file: str | None = None, line: int | None = None, field: str | None = None
+    ) -> None:
+        self.reason = reason
+        self.file = file
+        self.line = line
+        self.field = field
+        place = ":".join(str(part) for part in (file, line) if part is not None)
+        named = f"field '{field}': {reason}" if field else reason
+        super().__init__(f"{place}: {named}" if place else named)
+
+
+class ConfigError(GramError):
+    """An option, or a combination of options, that makes no sense."""
+
+
+class TemplateError(GramError):
+    """A judge template, or its label words, that the tokenizer cannot serve."""
+
+
+class CheckpointError(GramError):
+    """A model folder that is missing, broken, or of another kind than asked for."""
+
+
+class TrainingError(GramError):
+    """Training that cannot go on: a loss that is not finite, or that diverges."""
+
+
+class ScoringError(GramError):
+    """A model that gave no usable answer."""

@@ -1,0 +1,192 @@
+"""The nouns of the project and the two protocols every model is used through.
+
+Knows numpy and nothing else: no tokenizer, no template, no torch. Everything here is immutable, so a
+record can be shared between data, training, scoring and evaluation without copies.
+
+``Pair`` carries no label on purpose: a label beside it (``Preference``) turns with it when the two
+answers are swapped, so that a label cannot leak through the position of an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation, in the roles of the Hugging Face chat format."""
+
+    role: str
+    content: str
+
+
+Chat: TypeAlias = tuple[Message, ...]
+PromptLike: TypeAlias = "str | Sequence[Message | Mapping[str, str]]"
+
+
+def as_chat(prompt: PromptLike) -> Chat:
+    """A prompt as messages; a plain string becomes one user turn.
+
+    Raises:
+        TypeError: a message is neither a ``Message`` nor a mapping with string ``role`` and ``content``.
+    """
+    if isinstance(prompt, str):
+        return (Message("user", prompt),)
+    return tuple(_as_message(turn) for turn in prompt)
+
+
+def _as_message(turn: Message | Mapping[str, str]) -> Message:
+    if isinstance(turn, Message):
+        return turn
+    if isinstance(turn, Mapping):
+        role, content = turn.get("role"), turn.get("content")
+        if isinstance(role, str) and isinstance(content, str):
+            return Message(role, content)
+    raise TypeError(f"a chat message needs string 'role' and 'content', got {turn!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two answers to one prompt, and no word about which is better."""
+
+    prompt: Chat
+    a: str
+    b: str
+
+    def __init__(self, prompt: PromptLike, a: str, b: str) -> None:
+        object.__setattr__(self, "prompt", as_chat(prompt))
+        object.__setattr__(self, "a", a)
+        object.__setattr__(self, "b", b)
+
+    def swapped(self) -> Pair:
+        """The same two answers, shown the other way round."""
+        return Pair(self.prompt, self.b, self.a)
+
+
+@dataclass(frozen=True, slots=True)
+class ResponsePair:
+    """Two unlabeled answers to one prompt: the raw material of stage 1."""
+
+    prompt: Chat
+    first: str
+    second: str
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer to one prompt."""
+
+    prompt: Chat
+    response: str
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Plain text without a prompt."""
+
+    text: str
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """A labeled pair.
+
+    ``p_a`` is the probability that ``pair.a`` is the better answer: 1 or 0 for a hard label, 0.5 for a
+    tie. ``margin`` is how much better the better answer is, in the unit of the data set (0: not given).
+    ``group`` names the underlying question: rows of one group never stand on both sides of a split.
+    """
+
+    pair: Pair
+    p_a: float
+    id: str = ""
+    subset: str = ""
+    group: str = ""
+    margin: float = 0.0
+
+    def swapped(self) -> Preference:
+        """The same judgement with the answers, and the label with them, the other way round."""
+        return replace(self, pair=self.pair.swapped(), p_a=1.0 - self.p_a)
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """Several candidate answers to one prompt."""
+
+    prompt: Chat
+    responses: tuple[str, ...]
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What a model said about n pairs, raw enough to derive everything else without the model.
+
+    Attributes:
+        log_odds: (n, 2) natural-log odds that ``a`` beats ``b``. Column 0: asked with ``a`` shown first;
+            column 1: with ``a`` shown second. NaN: not asked.
+        mass: (n, 2) probability the model gave to the two labels together, out of its whole vocabulary;
+            1 for models that do not answer in words.
+    """
+
+    log_odds: FloatArray
+    mass: FloatArray
+
+    def __post_init__(self) -> None:
+        if self.log_odds.ndim != 2 or self.log_odds.shape[1] != 2:
+            raise ValueError(f"log_odds must have shape (n, 2), got {self.log_odds.shape}")
+        if self.mass.shape != self.log_odds.shape:
+            raise ValueError(f"mass {self.mass.shape} and log_odds {self.log_odds.shape} differ in shape")
+
+    def __len__(self) -> int:
+        return len(self.log_odds)
+
+    @property
+    def p_a(self) -> FloatArray:
+        """(n,) probability that ``a`` beats ``b``, averaged over the orders that were asked."""
+        asked = ~np.isnan(self.log_odds)
+        total = np.where(asked, sigmoid(self.log_odds), 0.0).sum(axis=1)
+        count = asked.sum(axis=1)
+        return np.divide(total, count, out=np.full(len(self), np.nan), where=count > 0)
+
+    @property
+    def position_gap(self) -> FloatArray:
+        """(n,) P(a) when shown first minus P(a) when shown second: above 0 favours the first place."""
+        p = sigmoid(self.log_odds)
+        return p[:, 0] - p[:, 1]
+
+    def swapped(self) -> Verdicts:
+        """The verdicts on the swapped pairs."""
+        return Verdicts(-self.log_odds[:, ::-1], self.mass[:, ::-1])
+
+
+def sigmoid(x: FloatArray) -> FloatArray:
+    """The logistic function without overflow; NaN stays NaN."""
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * np.asarray(x, dtype=np.float64))))
+
+
+@runtime_checkable
+class PreferenceModel(Protocol):
+    """Anything that can say which of two answers is better."""
+
+    def compare(self, pairs: Sequence[Pair]) -> Verdicts:
+        """Verdicts for ``pairs``, in their order."""
+        ...
+
+
+@runtime_checkable
+class ScalarModel(Protocol):
+    """Anything that gives a single answer a number; higher is better, the unit is the model's own."""
+
+    def score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> FloatArray:
+        """(n,) scores of ``responses[i]`` as an answer to ``prompts[i]``."""
+        ...
