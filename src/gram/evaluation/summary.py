@@ -1,0 +1,125 @@
+"""From records to the table of a report: a pure function, so any report can be made again.
+
+Knows no model and no texts; floors come in as probabilities beside the records.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from gram.data.journal import finite
+from gram.errors import DataError
+from gram.evaluation import metrics
+from gram.evaluation.metrics import Estimate
+from gram.evaluation.records import Record
+from gram.types import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        subset: its name; "overall" for all rows together, each counting once.
+        n: rows judged.
+        ties: rows labeled a tie; they have no right answer and stay out of every accuracy.
+        accuracy: of the model, with interval.
+        consistency: share of rows on which both orders prefer the same answer; NaN if none was asked twice.
+        floors: accuracy of each floor on the same rows, by name.
+    """
+
+    subset: str
+    n: int
+    ties: int
+    accuracy: Estimate
+    consistency: float
+    floors: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a set of records says about a model.
+
+    Attributes:
+        overall: all rows.
+        subsets: one line per subset, by name; empty if the rows have fewer than two.
+        position_gap: mean of P(a) shown first minus P(a) shown second; above 0 favours the first place.
+        position_gap_size: mean of its absolute value. Both NaN if no row was asked in both orders.
+        brier: mean squared error of the probabilities; 0.25 for always saying 0.5.
+        log_loss: mean cross-entropy in nats; log 2 for always saying 0.5.
+        ece: expected calibration error over 15 bins of confidence.
+    """
+
+    overall: Row
+    subsets: tuple[Row, ...]
+    position_gap: float
+    position_gap_size: float
+    brier: float
+    log_loss: float
+    ece: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; NaN becomes None."""
+        return finite(asdict(self))
+
+
+def summarize(records: Sequence[Record], floors: Mapping[str, FloatArray] | None = None) -> Summary:
+    """Accuracy overall and by subset, consistency, position gap and calibration.
+
+    Args:
+        records: at least one.
+        floors: by name, (n,) probabilities that a is better, in the order of the records.
+
+    Raises:
+        DataError: there are no records, or a floor has another length.
+    """
+    if not records:
+        raise DataError("there are no records to summarize")
+    floors = {name: np.asarray(p_a) for name, p_a in (floors or {}).items()}
+    for name, p_a in floors.items():
+        if len(p_a) != len(records):
+            raise DataError(f"the floor '{name}' has {len(p_a)} rows, the records {len(records)}")
+    subsets = sorted({record.subset for record in records})
+    p_a = np.array([record.p_a for record in records])
+    labels = np.array([record.label for record in records])
+    gaps = np.array([record.position_gap for record in records])
+    gaps = gaps[~np.isnan(gaps)]
+    return Summary(
+        overall=_row("overall", records, floors),
+        subsets=tuple(_row_of(subset, records, floors) for subset in subsets) if len(subsets) > 1 else (),
+        position_gap=_mean(gaps),
+        position_gap_size=_mean(np.abs(gaps)),
+        brier=metrics.brier(p_a, labels),
+        log_loss=metrics.log_loss(p_a, labels),
+        ece=metrics.reliability(p_a, labels).ece,
+    )
+
+
+def _row_of(subset: str, records: Sequence[Record], floors: Mapping[str, FloatArray]) -> Row:
+    inside = [number for number, record in enumerate(records) if record.subset == subset]
+    part = {name: p_a[inside] for name, p_a in floors.items()}
+    return _row(subset or "(none)", [records[number] for number in inside], part)
+
+
+def _row(name: str, records: Sequence[Record], floors: Mapping[str, FloatArray]) -> Row:
+    labels = np.array([record.label for record in records])
+    decided = labels != 0.5
+    hard = np.sign(labels[decided] - 0.5) * 0.5 + 0.5
+    consistent = [record.consistent for record in records if record.consistent is not None]
+    return Row(
+        subset=name,
+        n=len(records),
+        ties=int(np.sum(~decided)),
+        accuracy=metrics.accuracy(np.array([r.correct for r in records if r.correct is not None])),
+        consistency=_mean(np.array(consistent, dtype=float)),
+        floors={floor: metrics.accuracy(metrics.credit(p_a[decided], hard)) for floor, p_a in floors.items()},
+    )
+
+
+def _mean(values: FloatArray) -> float:
+    return float(np.mean(values)) if len(values) else math.nan

@@ -1,0 +1,19 @@
+"""Which of several answers is best: schedules of comparisons, Bradley-Terry strengths, best-of-n.
+
+Knows models only as ``PreferenceModel``; loads no torch.
+"""
+
+from __future__ import annotations
+
+from gram.ranking.driver import Ranking, best_of_n, rank, rank_many
+from gram.ranking.schedules import SCHEDULES, Schedule, round_robin
+
+__all__ = [
+    "SCHEDULES",
+    "Ranking",
+    "Schedule",
+    "best_of_n",
+    "rank",
+    "rank_many",
+    "round_robin",
+]

@@ -1,0 +1,234 @@
+"""Ranking with oracles: right order, right cost, and nothing that depends on the company."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gram.errors import ConfigError, DataError, ScoringError
+from gram.ranking import best_of_n, rank, rank_many, round_robin
+from gram.ranking.schedules import SCHEDULES
+from gram.types import Contest, Message, Pair, Verdicts, as_chat
+
+ALL = sorted(SCHEDULES)
+
+
+class Oracle:
+    """Answers are numbers; log-odds is their difference. Counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[Pair]] = []
+
+    def compare(self, pairs: Sequence[Pair]) -> Verdicts:
+        self.calls.append(list(pairs))
+        odds = np.array([[float(p.a) - float(p.b)] * 2 for p in pairs]).reshape(-1, 2)
+        return Verdicts(odds, np.ones_like(odds))
+
+    @property
+    def asked(self) -> list[Pair]:
+        return [pair for call in self.calls for pair in call]
+
+
+class Noisy:
+    """Any opinion, even an intransitive one, but the same about (a, b) as about (b, a)."""
+
+    def compare(self, pairs: Sequence[Pair]) -> Verdicts:
+        odds = []
+        for pair in pairs:
+            low, high = sorted((pair.a, pair.b))
+            seed = [*f"{low}|{high}|{pair.prompt[0].content}".encode()]
+            value = float(np.random.default_rng(seed).normal()) * (1 if pair.a == low else -1)
+            odds.append((value, value))
+        return Verdicts(np.array(odds).reshape(-1, 2), np.ones((len(pairs), 2)))
+
+
+class Silent:
+    def compare(self, pairs: Sequence[Pair]) -> Verdicts:
+        return Verdicts(np.full((len(pairs), 2), np.nan), np.ones((len(pairs), 2)))
+
+
+def answers(values: Sequence[float]) -> list[str]:
+    return [repr(float(value)) for value in values]
+
+
+distinct = st.lists(st.integers(-9, 9), min_size=1, max_size=8, unique=True)
+
+
+@pytest.mark.parametrize("schedule", ALL)
+@given(values=distinct)
+def test_an_oracle_without_noise_gives_the_true_order(schedule: str, values: list[int]) -> None:
+    model = Oracle()
+    got = rank(model, "q", answers(values), schedule)
+    assert got.order == sorted(range(len(values)), key=lambda i: -values[i])
+    assert best_of_n(model, "q", answers(values)) == int(np.argmax(values))
+
+
+@given(values=distinct)
+def test_round_robin_asks_every_pair_once_in_one_call(values: list[int]) -> None:
+    model = Oracle()
+    n = len(values)
+    got = rank(model, "q", answers(values))
+    assert got.comparisons == len(model.asked) == n * (n - 1) // 2
+    assert len({frozenset((pair.a, pair.b)) for pair in model.asked}) == got.comparisons
+    assert len(model.calls) == (1 if n > 1 else 0)
+
+
+def test_numbers_of_a_ranking_by_hand() -> None:
+    """Log-odds ln 3 between neighbours, ln 9 between the ends: p = 3/4 and 9/10.
+
+    wins: (3/4 + 9/10) / 2 = 0.825, (1/4 + 3/4) / 2 = 0.5, 0.175.
+    """
+    log3 = float(np.log(3))
+    got = rank(Oracle(), "q", answers([0.0, log3, -log3]))
+    assert got.order == [1, 0, 2]
+    assert got.wins == pytest.approx([0.5, 0.825, 0.175])
+    assert got.p == pytest.approx(np.array([[0.5, 0.25, 0.75], [0.75, 0.5, 0.9], [0.25, 0.1, 0.5]]))
+    assert got.strengths == pytest.approx([0.0, log3, -log3], abs=0.05)
+    assert got.stderr.shape == (3,)
+    assert np.all(got.stderr > 0.5)
+
+
+@settings(deadline=None)
+@given(st.integers(2, 7), st.integers(0, 1000))
+def test_permuting_the_candidates_permutes_the_ranking(n: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    texts = [f"answer {i}" for i in range(n)]
+    turn = rng.permutation(n)
+    got = rank(Noisy(), f"q{seed}", texts)
+    turned = rank(Noisy(), f"q{seed}", [texts[i] for i in turn])
+    assert [int(turn[i]) for i in turned.order] == got.order
+    assert turned.strengths == pytest.approx(got.strengths[turn], abs=1e-7)
+    assert turned.wins == pytest.approx(got.wins[turn])
+
+
+@settings(deadline=None)
+@given(st.integers(2, 9), st.integers(0, 1000))
+def test_round_robin_order_is_that_of_the_strengths(n: int, seed: int) -> None:
+    """Ford (1957): when all meet all, strengths and wins give one order, intransitive opinions or not."""
+    got = rank(Noisy(), f"q{seed}", [f"answer {i}" for i in range(n)])
+    assert np.all(np.diff(got.strengths[got.order]) < 0)
+    assert np.all(np.diff(got.wins[got.order]) < 0)
+
+
+@pytest.mark.parametrize("schedule", ALL)
+def test_lockstep_is_one_by_one(schedule: str) -> None:
+    contests = [
+        Contest(as_chat(f"q{k}"), tuple(f"answer {k} {i}" for i in range(size)), f"c{k}")
+        for k, size in enumerate([4, 1, 6, 2, 3])
+    ]
+    together = rank_many(Noisy(), contests, schedule)
+    for contest, got in zip(contests, together, strict=True):
+        alone = rank(Noisy(), contest.prompt, contest.responses, schedule)
+        assert (got.order, got.comparisons) == (alone.order, alone.comparisons)
+        assert np.array_equal(got.p, alone.p)
+        assert np.array_equal(got.strengths, alone.strengths)
+    assert rank_many(Noisy(), [], schedule) == []
+
+
+def test_all_contests_share_a_call() -> None:
+    model = Oracle()
+    contests = [Contest(as_chat("q"), tuple(answers(range(n)))) for n in (3, 5, 1, 4)]
+    rank_many(model, contests)
+    assert [len(call) for call in model.calls] == [3 + 10 + 6]
+
+
+def test_equal_answers_tie_and_are_asked_about_once() -> None:
+    """Four candidates, two of them equal: C(3, 2) pairs of different texts instead of C(4, 2)."""
+    model = Oracle()
+    got = rank(model, "q", answers([1, 5, 1, 3]))
+    assert got.comparisons == len(model.asked) == 3
+    assert got.order == [1, 3, 0, 2]
+    assert got.p[0, 2] == got.p[2, 0] == 0.5
+    assert np.array_equal(got.p[0, [1, 3]], got.p[2, [1, 3]])
+    assert got.strengths[0] == pytest.approx(got.strengths[2])
+    same = rank(model, "q", ["x", "x", "x"])
+    assert (same.order, same.comparisons, list(same.wins)) == ([0, 1, 2], 0, [0.5, 0.5, 0.5])
+
+
+def test_ties_go_to_the_first_index() -> None:
+    class Undecided:
+        def compare(self, pairs: Sequence[Pair]) -> Verdicts:
+            x = np.linspace(0.1, 3.0, len(pairs))
+            return Verdicts(np.stack([x, -x], axis=1), np.ones((len(pairs), 2)))
+
+    assert rank(Undecided(), "q", list("edcba")).order == [0, 1, 2, 3, 4]
+    assert best_of_n(Undecided(), "q", list("edcba")) == 0
+
+
+def test_rounding_breaks_no_tie() -> None:
+    """On a wheel of five everyone beats the next with 0.05 and the second next with 0.3: all win
+    0.05 + 0.3 + 0.7 + 0.95 = 2 games, but sums in another order differ in the last bit."""
+    p = {1: 0.05, 2: 0.3, 3: 0.7, 4: 0.95}
+    schedule = round_robin(5)
+    meetings = next(schedule)
+    with pytest.raises(StopIteration) as end:
+        schedule.send(np.array([p[(j - i) % 5] for i, j in meetings]))
+    assert end.value.value == [0, 1, 2, 3, 4]
+
+
+def test_one_candidate() -> None:
+    model = Oracle()
+    got = rank(model, "q", ["only"])
+    assert (got.order, got.comparisons, list(got.strengths)) == ([0], 0, [0.0])
+    assert (list(got.stderr), list(got.wins), got.p.tolist()) == ([0.0], [0.5], [[0.5]])
+    assert model.calls == []
+    assert best_of_n(model, "q", ["only"]) == 0
+
+
+def test_a_prompt_may_be_messages() -> None:
+    model = Oracle()
+    turns = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "q"}]
+    rank(model, turns, answers([1, 2]))
+    assert model.asked[0].prompt == (Message("system", "be brief"), Message("user", "q"))
+
+
+def test_clear_errors() -> None:
+    with pytest.raises(DataError, match="contest number 1 has no candidates"):
+        rank(Oracle(), "q", [])
+    with pytest.raises(DataError, match="contest c7 has no candidates"):
+        rank_many(Oracle(), [Contest(as_chat("q"), (), "c7")])
+    with pytest.raises(ConfigError, match="no schedule 'swis'; there is: round_robin"):
+        rank(Oracle(), "q", ["1", "2"], "swis")
+    with pytest.raises(ScoringError, match="candidates 0 and 1 of contest number 1"):
+        rank(Silent(), "q", ["1", "2"])
+
+
+def test_a_missing_verdict_is_an_error() -> None:
+    class Short:
+        def compare(self, pairs: Sequence[Pair]) -> Verdicts:
+            return Oracle().compare(pairs[1:])
+
+    with pytest.raises(ScoringError, match="2 verdicts on 3 pairs"):
+        rank(Short(), "q", answers([1, 2, 3]))
+
+
+def test_a_schedule_asks_the_model_nothing_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A schedule that asks again, or the other way round, is served from memory."""
+
+    def stubborn(n: int):
+        p = yield [(0, 1), (1, 0), (0, 1)]
+        assert p == pytest.approx([p[0], 1 - p[0], p[0]])
+        again = yield [(1, 0), (2, 0)]
+        assert again[0] == pytest.approx(1 - p[0])
+        assert n == 3
+        return [0, 1, 2]
+
+    monkeypatch.setattr("gram.ranking.driver.SCHEDULES", {"stubborn": stubborn})
+    model = Oracle()
+    got = rank(model, "q", answers([3, 2, 1]), "stubborn")
+    assert [(pair.a, pair.b) for pair in model.asked] == [("3.0", "2.0"), ("1.0", "3.0")]
+    assert got.comparisons == 2
+    assert np.isnan(got.p[1, 2])
+    assert got.wins[0] == pytest.approx((got.p[0, 1] + got.p[0, 2]) / 2)
+
+
+def test_round_robin_as_a_generator() -> None:
+    schedule = round_robin(3)
+    assert next(schedule) == [(0, 1), (0, 2), (1, 2)]
+    with pytest.raises(StopIteration) as end:
+        schedule.send(np.array([0.2, 0.4, 0.9]))
+    assert end.value.value == [1, 2, 0]
