@@ -1,0 +1,121 @@
+"""``gram COMMAND``: finds the command, merges ``--config`` with the flags, prints the result as JSON.
+
+Flags win over the configuration file. Stdout gets one JSON line; progress and errors go to stderr. Exit
+codes: 0 done, 1 an error that is the user's to mend, 2 a wrong use of options, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from gram.config_file import read_values
+from gram.data.journal import finite
+from gram.errors import ConfigError, GramError
+
+COMMANDS = {
+    "train": "train a model: stage 1 on unlabeled answers, stage 2 on preferences",
+    "score": "score pairs, candidates or single answers from a file",
+    "eval": "measure a model on preference data, beside the floors",
+    "rank": "rank the candidate answers of each prompt",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line ``argv`` (without the program's name); returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"gram {version('gram-rm')}")
+        return 0
+    if not sys.stderr.isatty():  # the libraries' progress bars belong on a terminal too
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        print(f"gram: no command '{name}'; there are: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    try:
+        command = import_module(f"gram.cli.{name}")
+        result = command.run(parse(command.Config, rest, f"gram {name}"))
+    except GramError as error:
+        print(f"gram {name}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"gram {name}: interrupted", file=sys.stderr)
+        return 130
+    except SystemExit as leaving:  # of the option parser: 0 after --help, 2 after a wrong option
+        return leaving.code if isinstance(leaving.code, int) else 1
+    if result is not None:
+        print(json.dumps(finite(result), ensure_ascii=False), flush=True)
+    return 0
+
+
+def parse(kind: type[Any], arguments: list[str], program: str) -> Any:
+    """The dataclass ``kind`` from flags, over the values of ``--config FILE`` where it is given.
+
+    Raises:
+        ConfigError: naming the option at fault.
+        SystemExit: after ``--help`` (0), or for unknown or wrong flags (2).
+    """
+    import tyro
+
+    flags, path = _without_config(arguments)
+    from_file = _as_flags(read_values(kind, path)) if path else []
+    return tyro.cli(
+        kind,
+        args=[*from_file, *flags],  # of repeated options the last wins
+        prog=program,
+        description=f"{kind.__doc__}\n\n--config FILE.yaml gives any of these options; flags win.",
+    )
+
+
+def _without_config(arguments: list[str]) -> tuple[list[str], Path | None]:
+    rest, path = [], None
+    waiting = iter(arguments)
+    for argument in waiting:
+        if argument == "--config":
+            value = next(waiting, None)
+            if value is None:
+                raise ConfigError("--config needs a file")
+            path = Path(value)
+        elif argument.startswith("--config="):
+            path = Path(argument.partition("=")[2])
+        else:
+            rest.append(argument)
+    return rest, path
+
+
+def _as_flags(values: dict[str, Any]) -> list[str]:
+    flags: list[str] = []
+    for name, value in values.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            flags.append(f"--{option}" if value else f"--no-{option}")
+        elif isinstance(value, list):
+            flags += [f"--{option}", *map(str, value)]
+        else:
+            flags += [f"--{option}", str(value)]
+    return flags
+
+
+def _overview() -> str:
+    lines = [f"  {name:<8} {what}" for name, what in COMMANDS.items()]
+    return "\n".join(
+        [
+            "gram: generative foundation reward models",
+            "",
+            "usage: gram COMMAND [OPTIONS]",
+            "",
+            *lines,
+            "",
+            "gram COMMAND --help lists the options; --config FILE.yaml gives them from a file, flags win.",
+            "Each command ends with one JSON line on stdout.",
+        ]
+    )

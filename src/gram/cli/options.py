@@ -1,0 +1,69 @@
+"""Options that several commands share: which model, how it is asked, and how its input is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from gram.scoring.judge import JudgeModel
+    from gram.scoring.scalar import LikelihoodModel, ScalarHeadModel
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which model, and how it is asked."""
+
+    model: str
+    """Model folder or Hub name."""
+    kind: Literal["judge", "likelihood", "scalar"] | None = None
+    """How to ask it. Default: as it was trained; a raw language model is a judge."""
+    template: str | None = None
+    """Judge template: a built-in name or a JSON file. Default: that of the model."""
+    device: str | None = None
+    """cpu or cuda. Default: cuda where there is one."""
+    max_length: int | None = None
+    """Most tokens per prompt; longer ones lose the middle of their texts. Default: what the model reads."""
+    token_budget: int = 16_384
+    """Most tokens in one forward pass: memory against speed. Scores do not depend on it."""
+    single_order: bool = False
+    """judge: ask each pair only as it is shown: half the cost, and the position bias stays in."""
+    length_power: float | None = None
+    """likelihood: divide by the answer's length to this power (1: mean per token)."""
+    baseline: Literal["none", "unconditional"] = "none"
+    """likelihood: unconditional subtracts the score without the prompt (PMI)."""
+    reference: str | None = None
+    """likelihood: a model whose score is subtracted (the DPO implicit reward)."""
+
+    def load_model(self) -> JudgeModel | LikelihoodModel | ScalarHeadModel:
+        """The model, ready to be asked."""
+        import gram
+        from gram.cli.progress import quiet_libraries
+
+        quiet_libraries()
+        return gram.load(
+            self.model,
+            kind=self.kind,
+            template=self.template,
+            device=self.device,
+            max_length=self.max_length,
+            token_budget=self.token_budget,
+            both_orders=not self.single_order,
+            length_power=self.length_power,
+            baseline=self.baseline,
+            reference=self.reference,
+        )
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides the scores, for a run that may be continued only with the same."""
+        asked = {name: getattr(self, name) for name in ModelOptions.__dataclass_fields__}
+        del asked["token_budget"], asked["device"]
+        read = [Path(name) for name in (self.model, self.reference, self.template) if name]
+        return asked | {"files": [_stamp(path) for path in read]}
+
+
+def _stamp(place: Path) -> dict[str, list[int]]:
+    """Size and time of a file or a folder's files, so that a retrained model is not taken for the old."""
+    files = sorted(place.iterdir()) if place.is_dir() else [place]
+    return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files if path.is_file()}

@@ -1,0 +1,217 @@
+"""Loading models and tokenizers from folders, Hub names or presets, with errors a person can act on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import torch
+
+from gram.errors import CheckpointError, ConfigError
+from gram.modeling.manifest import FILE, Manifest, read_manifest
+from gram.modeling.presets import build_model, find_preset, is_preset, train_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Head: TypeAlias = Literal["lm", "score"]
+
+_END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>")
+_SCORE = "score.weight"  # the head of Hugging Face's decoder-only sequence classifiers
+_UNLIMITED = 10**9  # tokenizers without a limit claim one of about 1e30
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in evaluation mode, its tokenizer, and its manifest if the folder has one."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    manifest: Manifest | None
+
+    @property
+    def context(self) -> int:
+        """Most tokens the model can read."""
+        config = self.model.config.get_text_config()
+        limits = [getattr(config, "max_position_embeddings", None), self.tokenizer.model_max_length]
+        return int(min(limit for limit in (*limits, _UNLIMITED) if limit))
+
+
+def choose_device(wanted: str | None) -> str:
+    """``cpu`` or ``cuda``; by default cuda where there is one.
+
+    Raises:
+        ConfigError: an unknown device, or cuda where there is none.
+    """
+    available = torch.cuda.is_available()
+    if wanted is None:
+        return "cuda" if available else "cpu"
+    if wanted not in ("cpu", "cuda"):
+        raise ConfigError(f"device must be cpu or cuda, got '{wanted}'")
+    if wanted == "cuda" and not available:
+        raise ConfigError("device cuda: torch finds no GPU here")
+    return wanted
+
+
+def load_model(
+    reference: str | Path,
+    head: Head,
+    *,
+    new_head: bool = False,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | str = torch.float32,
+) -> Loaded:
+    """Load a folder or a Hub name.
+
+    Args:
+        head: ``lm`` for a causal language model, ``score`` for a sequence classifier with one output.
+        new_head: with ``score``, give a language model a new head, drawn from torch's generator.
+
+    Raises:
+        CheckpointError: nothing there, broken files, or a model of another kind.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+    name = str(reference)
+    folder = Path(name)
+    manifest = read_manifest(folder) if folder.is_dir() else None
+    _check_exists(name, folder)
+    auto: Any = AutoModelForCausalLM if head == "lm" else AutoModelForSequenceClassification
+    options = {} if head == "lm" else {"num_labels": 1}
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(name)
+        with _quiet_about_weights():
+            model, info = auto.from_pretrained(name, dtype=dtype, output_loading_info=True, **options)
+    except Exception as error:  # the loaders raise OSError, ValueError, SafetensorError, RuntimeError, ...
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        what = "cannot be loaded as a model" if folder.is_dir() else "no such folder, nor a model on the Hub"
+        raise CheckpointError(f"{name}: {what}: {reason}") from error
+    _check_weights(name, info, head, new_head)
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        raise CheckpointError(
+            f"{name}: the tokenizer has {len(tokenizer)} tokens, "
+            f"the model embeds {model.get_input_embeddings().num_embeddings}"
+        )
+    if head == "score":
+        set_pooling_pad(model, tokenizer)
+    return Loaded(model.to(device).eval(), tokenizer, manifest)
+
+
+def build_preset(
+    reference: str,
+    texts: Iterable[str],
+    *,
+    seed: int,
+    vocab_size: int | None = None,
+) -> Loaded:
+    """A from-scratch language model with a tokenizer trained on ``texts``.
+
+    Raises:
+        ConfigError: no such preset.
+    """
+    preset = find_preset(reference)
+    tokenizer = train_tokenizer(texts, vocab_size or preset.vocab_size)
+    tokenizer.model_max_length = preset.context
+    return Loaded(build_model(preset, tokenizer, seed).eval(), tokenizer, None)
+
+
+def add_score_head(loaded: Loaded, seed: int) -> Loaded:
+    """The same body as a sequence classifier with one output; the head is drawn from ``seed``."""
+    from transformers import AutoModelForSequenceClassification
+
+    config = loaded.model.config
+    config.num_labels = 1
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        scorer: Any = AutoModelForSequenceClassification.from_config(config)
+    scorer.base_model.load_state_dict(loaded.model.base_model.state_dict())
+    set_pooling_pad(scorer, loaded.tokenizer)
+    return Loaded(scorer.eval(), loaded.tokenizer, loaded.manifest)
+
+
+def set_pooling_pad(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Make sure the score is read at the true last token.
+
+    Hugging Face sequence classifiers read the score at the last id that is not the pad id. Where the pad
+    token is also the token that ends an answer, they would read one token too early, and differently from
+    servers that read the last token. Another special token is then named as padding, in the tokenizer too,
+    so that a batch padded by a plain Hugging Face caller is read at the same place.
+
+    Raises:
+        ConfigError: the tokenizer has no other special token to name.
+    """
+    vocabulary = tokenizer.get_vocab()
+    ends = {vocabulary.get(word) for word in (str(tokenizer.eos_token), *_END_OF_TURN)}
+    named = (tokenizer.pad_token, tokenizer.unk_token, tokenizer.bos_token)
+    specials = [vocabulary.get(str(word)) for word in named if word is not None]
+    specials += sorted(token for token, added in tokenizer.added_tokens_decoder.items() if added.special)
+    for token in specials:
+        if token is not None and token not in ends:
+            model.config.get_text_config().pad_token_id = token
+            model.config.pad_token_id = token
+            tokenizer.pad_token = tokenizer.convert_ids_to_tokens(token)
+            return
+    raise ConfigError("the tokenizer has no special token besides its end token to use as padding; add one")
+
+
+def model_source(
+    reference: str,
+    texts: Callable[[], Iterable[str]],
+    *,
+    seed: int,
+    head: Head,
+    vocab_size: int | None,
+    device: torch.device | str,
+) -> Loaded:
+    """A model to train: a preset built on ``texts``, or a folder or Hub name in fp32."""
+    if is_preset(reference):
+        built = build_preset(reference, texts(), seed=seed, vocab_size=vocab_size)
+        built = add_score_head(built, seed) if head == "score" else built
+        built.model.to(torch.device(device))  # type: ignore[arg-type]
+        return built
+    torch.manual_seed(seed)  # a new score head must be the same on every process
+    return load_model(reference, head, new_head=True, device=device)
+
+
+def _check_exists(name: str, folder: Path) -> None:
+    looks_like_path = folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            other = f" ({FILE} alone is not a model)" if (folder / FILE).is_file() else ""
+            raise CheckpointError(f"{name}: no config.json in this folder{other}")
+    elif folder.exists():
+        raise CheckpointError(f"{name}: a model is a folder, this is a file")
+    elif looks_like_path:
+        raise CheckpointError(f"{name}: no such folder")
+
+
+def _check_weights(name: str, info: Mapping[str, Any], head: Head, new_head: bool) -> None:
+    """Weights that the files lack would be drawn at random, and every score with them."""
+    missing = set(info["missing_keys"])
+    if head == "score" and missing == {_SCORE}:
+        if new_head:
+            return
+        raise CheckpointError(f"{name}: is a language model and has no trained scalar head")
+    if head == "lm" and _SCORE in info["unexpected_keys"]:
+        raise CheckpointError(f"{name}: a scalar model has no language-model head; load it as kind 'scalar'")
+    if missing:
+        raise CheckpointError(f"{name}: the files lack {len(missing)} weights, such as {min(missing)}")
+
+
+@contextmanager
+def _quiet_about_weights() -> Iterator[None]:
+    """Without the loader's table of missing and unexpected weights, which ``_check_weights`` judges."""
+    logger = logging.getLogger("transformers.modeling_utils")
+
+    def errors_only(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR
+
+    logger.addFilter(errors_only)  # not its level: a raised level makes transformers check more, and say more
+    try:
+        yield
+    finally:
+        logger.removeFilter(errors_only)

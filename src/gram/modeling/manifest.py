@@ -1,0 +1,103 @@
+"""``gram.json``: what a checkpoint is and how it must be asked, beside ordinary Hugging Face files.
+
+Knows JSON only, so that a folder can be understood without loading torch.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from gram.errors import CheckpointError
+
+Kind: TypeAlias = Literal["judge", "likelihood", "scalar"]
+KINDS: tuple[Kind, ...] = ("judge", "likelihood", "scalar")
+FILE = "gram.json"
+FORMAT = 1
+
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "template": dict,
+    "template_hash": str,
+    "max_length": int,
+    "label_ids": list,
+    "neutralise": bool,
+    "beta": (int, float),
+    "length_power": (int, float),
+}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of ``gram.json``.
+
+    Attributes:
+        kind: what the model answers: a judge's verdict, an answer's likelihood, or a scalar score.
+        template: ``{"name", "text", "labels"}`` of the judge prompt it was trained with.
+        template_hash: fingerprint of that template; checked at load.
+        label_ids: token ids of the two labels; empty where the model was not trained as a judge.
+        max_length: most tokens per prompt in training.
+        neutralise: whether control tokens inside prompts and answers were made harmless.
+        context: where a likelihood is asked, ``chat`` or ``judge``.
+        beta, length_power: slope and length normalisation of a likelihood's log-odds.
+        objective: name and settings of the loss.
+        training: steps, examples, seed, where it started from, truncation counts.
+        data: one entry per source: name, split, rows, sha256.
+        versions: of the libraries that wrote it.
+        evaluation: results stored with the weights.
+    """
+
+    kind: Kind
+    template: dict[str, Any]
+    template_hash: str
+    max_length: int
+    label_ids: list[int] = field(default_factory=list)
+    neutralise: bool = True
+    context: Literal["chat", "judge"] = "chat"
+    beta: float = 1.0
+    length_power: float = 0.0
+    objective: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    data: list[dict[str, Any]] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+    evaluation: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def write(self, folder: Path) -> None:
+        """Write ``gram.json`` into ``folder``."""
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        (folder / FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest in ``folder``; None when it has none (a raw model).
+
+    Raises:
+        CheckpointError: the file is not valid, or was written in another version of the format.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: not a JSON object")
+    if content.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: format {content.get('format')!r}; this version of gram reads {FORMAT}"
+        )
+    unknown = set(content) - {item.name for item in fields(Manifest)}
+    missing = {"kind", "template", "template_hash", "max_length"} - set(content)
+    if unknown or missing:
+        raise CheckpointError(f"{path}: unknown fields {sorted(unknown)}, missing fields {sorted(missing)}")
+    if content["kind"] not in KINDS:
+        raise CheckpointError(f"{path}: field 'kind' is {content['kind']!r}, must be one of {KINDS}")
+    if content.get("context", "chat") not in ("chat", "judge"):
+        raise CheckpointError(f"{path}: field 'context' is {content['context']!r}, must be chat or judge")
+    for name, kind in _TYPES.items():
+        if name in content and not isinstance(content[name], kind):
+            raise CheckpointError(f"{path}: field '{name}' has the wrong type: {content[name]!r}")
+    return Manifest(**content)

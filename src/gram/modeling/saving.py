@@ -1,0 +1,50 @@
+"""Saving a checkpoint: an ordinary Hugging Face folder plus ``gram.json``, complete or not there at all."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gram.modeling.manifest import FILE, Manifest
+from gram.modeling.trainable import merged
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+
+def save_checkpoint(
+    folder: Path, model: nn.Module, tokenizer: PreTrainedTokenizerBase, manifest: Manifest
+) -> None:
+    """Write the model, tokenizer and manifest into ``folder``; adapters are merged into ``model`` itself.
+
+    Everything is written beside ``folder`` first and moved in at the end, ``gram.json`` last: a folder with
+    ``gram.json`` is a finished checkpoint. The ``gram.json`` of an older checkpoint there goes first.
+    """
+    draft = folder.with_name(folder.name + ".draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    merged(model).save_pretrained(draft)
+    tokenizer.save_pretrained(draft)
+    manifest.write(draft)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FILE).unlink(missing_ok=True)
+    for path in sorted(draft.iterdir(), key=lambda path: path.name == FILE):
+        path.replace(folder / path.name)
+    draft.rmdir()
+
+
+def library_versions() -> dict[str, str]:
+    """Versions that a checkpoint was made with."""
+    import torch
+    import transformers
+
+    return {
+        "gram": version("gram-rm"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }

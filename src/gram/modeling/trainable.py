@@ -1,0 +1,85 @@
+"""Which weights may train: all of them, light adapters on a frozen model, or the head and the last layers.
+
+Knows modules and parameter names; knows no objective.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from gram.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Low-rank adapters on every linear layer (arXiv 2106.09685)."""
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+
+
+def freeze(model: PreTrainedModel, last_layers: int = 0) -> None:
+    """Freeze ``model`` but for its output head and its last ``last_layers`` decoder layers.
+
+    A head tied to the input embedding is untied first: training it would change how inputs are read.
+
+    Raises:
+        ConfigError: the model has fewer layers, or no layers or head that can be found.
+    """
+    model.requires_grad_(False)
+    head = _untied_head(model)
+    head.requires_grad_(True)
+    layers = _decoder_layers(model)
+    if not 0 <= last_layers <= len(layers):
+        raise ConfigError(f"cannot unfreeze {last_layers} layers: the model has {len(layers)}")
+    for layer in list(layers)[len(layers) - last_layers :]:
+        layer.requires_grad_(True)
+
+
+def add_lora(model: PreTrainedModel, settings: LoraSettings, *, score_head: bool) -> PreTrainedModel:
+    """``model`` frozen, with LoRA adapters to train; a score head trains whole."""
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules="all-linear",
+        task_type=TaskType.SEQ_CLS if score_head else TaskType.CAUSAL_LM,
+        modules_to_save=["score"] if score_head else None,
+    )
+    return get_peft_model(model, config)  # type: ignore[return-value]
+
+
+def merged(model: nn.Module) -> PreTrainedModel:
+    """The model with its adapters folded into the weights: a plain Hugging Face model again."""
+    merge = getattr(model, "merge_and_unload", None)
+    return merge() if callable(merge) else model  # type: ignore[return-value]
+
+
+def _untied_head(model: PreTrainedModel) -> nn.Module:
+    score = getattr(model, "score", None)
+    if isinstance(score, nn.Module):
+        return score
+    head = model.get_output_embeddings()
+    if head is None:
+        raise ConfigError(f"{type(model).__name__} has no output head that could be trained alone")
+    if head.weight is model.get_input_embeddings().weight:
+        head.weight = nn.Parameter(head.weight.detach().clone())
+        model.config.get_text_config().tie_word_embeddings = False
+        model.config.tie_word_embeddings = False
+    return head
+
+
+def _decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+    for module in model.base_model.modules():
+        if isinstance(module, nn.ModuleList):
+            return module
+    raise ConfigError(f"{type(model).__name__}: no list of decoder layers found")

@@ -1,0 +1,13 @@
+"""From pairs and answers to token ids: the one owner of every prompt that a model reads.
+
+Training and scoring render through the same ``Renderer``, so they cannot drift apart. Knows templates, chat
+formats and tokenizers; knows no model, no loss and no file format of data rows.
+"""
+
+from __future__ import annotations
+
+from gram.rendering.pieces import Encoded, Piece
+from gram.rendering.renderer import Context, Renderer
+from gram.rendering.template import DEFAULT_TEMPLATE, JudgeTemplate, load_template
+
+__all__ = ["DEFAULT_TEMPLATE", "Context", "Encoded", "JudgeTemplate", "Piece", "Renderer", "load_template"]

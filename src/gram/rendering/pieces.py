@@ -1,0 +1,51 @@
+"""A prompt cut into pieces, and its tokens.
+
+A piece is literal text (of a template or a chat format) or a slot (the user's text). Only slots are ever
+shortened, so a cue or a marker cannot be cut off. Knows no tokenizer and no template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Part of a prompt; ``slot`` names it so that its tokens can be found again, None: literal text."""
+
+    text: str
+    slot: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A prompt as token ids.
+
+    Attributes:
+        ids: the tokens of the whole prompt, encoded as one string.
+        spans: per slot, the half-open range of tokens that hold any of its characters.
+        cut: per slot, how many of its tokens truncation removed; slots that kept everything are absent.
+    """
+
+    ids: list[int]
+    spans: Mapping[str, tuple[int, int]]
+    cut: Mapping[str, int] = field(default_factory=dict)
+
+    def scored(self, slot: str) -> tuple[int, int]:
+        """The token range of an answer together with the one token that ends it, where there is one.
+
+        Without the end mark a likelihood would prefer answers that break off.
+        """
+        start, stop = self.spans[slot]
+        return start, min(stop + 1, len(self.ids))
+
+
+def char_spans(pieces: Sequence[Piece]) -> dict[str, tuple[int, int]]:
+    """Per slot, its half-open character range in the joined text."""
+    spans, place = {}, 0
+    for piece in pieces:
+        if piece.slot is not None:
+            spans[piece.slot] = (place, place + len(piece.text))
+        place += len(piece.text)
+    return spans

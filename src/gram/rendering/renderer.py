@@ -1,0 +1,182 @@
+"""The renderer: pairs, answers and texts in, token ids out.
+
+Every prompt is encoded whole, as one string, exactly as a naive caller would: encoding its parts one by one
+gives other tokens at the seams. Knows a tokenizer, a judge template and a length limit; knows no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+from gram.errors import ConfigError, TemplateError
+from gram.rendering.chat import ChatFormat
+from gram.rendering.pieces import Encoded, Piece, char_spans
+from gram.rendering.template import JudgeTemplate
+from gram.rendering.truncation import fit
+from gram.types import Chat, Pair
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Context: TypeAlias = Literal["chat", "judge"]
+
+_CHUNK = 1024
+
+
+class Renderer:
+    """Renders for one tokenizer, one template and one length limit.
+
+    Args:
+        tokenizer: a fast tokenizer (spans need character offsets).
+        template: the judge prompt.
+        max_length: most tokens in one prompt, label excluded.
+        neutralise: make control tokens inside prompts and answers harmless; False: paper-exact.
+
+    Raises:
+        ConfigError: the tokenizer is not a fast one, or ``max_length`` is not positive.
+        TemplateError: a label is not one token in its place (raised on first use of ``label_ids``).
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        template: JudgeTemplate,
+        max_length: int,
+        *,
+        neutralise: bool = True,
+    ) -> None:
+        if not tokenizer.is_fast:
+            raise ConfigError("a fast tokenizer (tokenizer.json) is needed: answers are found by offsets")
+        if max_length < 1:
+            raise ConfigError(f"max_length must be positive, got {max_length}")
+        self.tokenizer = tokenizer
+        self.template = template
+        self.max_length = max_length
+        self.chat = ChatFormat(tokenizer, neutralise=neutralise)
+        self.truncated = 0  # prompts shortened so far, for reports
+        self._label_ids: tuple[int, int] | None = None
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Encoded]:
+        """Judge prompts; the next token is the verdict. Slots: ``prompt``, ``a``, ``b``."""
+        return self._encode([self._judge_pieces(pair) for pair in pairs])
+
+    def answers(
+        self, prompts: Sequence[Chat], responses: Sequence[str], context: Context = "chat"
+    ) -> list[Encoded]:
+        """Answers in the place where their likelihood is asked. Slot: ``a``, the answer.
+
+        Args:
+            context: ``chat``: as the assistant's turn after the prompt. ``judge``: as the first answer of
+                the judge prompt, where stage 1 on pairs has learned to write it; the ids end with the token
+                that ends the answer.
+        """
+        if context == "chat":
+            return self._encode([self._answer_pieces(x, y) for x, y in zip(prompts, responses, strict=True)])
+        filled = [Pair(x, a=y, b="") for x, y in zip(prompts, responses, strict=True)]
+        return [
+            Encoded(item.ids[: item.scored("a")[1]], {"a": item.spans["a"]}, item.cut)
+            for item in self.judge(filled)
+        ]
+
+    def texts(self, texts: Sequence[str]) -> list[Encoded]:
+        """Plain texts; one of more than ``max_length`` tokens in windows of nearly equal size, so that the
+        last is not a scrap without context. Slot: ``text``, all tokens."""
+        begin, end = self.chat.text_begin, self.chat.end_text
+        windows = []
+        for tokens, _ in self._tokens([self.chat.neutral(text) + end for text in texts]):
+            ids = begin + tokens
+            count = -(-len(ids) // self.max_length)
+            bounds = [len(ids) * place // count for place in range(count + 1)] if count else []
+            for start, stop in pairwise(bounds):
+                if stop - start > 1:  # a single token has nothing before it to be predicted from
+                    windows.append(Encoded(ids[start:stop], {"text": (0, stop - start)}))
+        return windows
+
+    @property
+    def label_ids(self) -> tuple[int, int]:
+        """Ids of the two label words in the place where the verdict stands.
+
+        Raises:
+            TemplateError: a label is not exactly one token there; says which tokens came out.
+        """
+        if self._label_ids is None:
+            text = "".join(piece.text for piece in self._judge_pieces(Pair("Why?", a="Yes.", b="No.")))
+            first, second = (self._label_id(text, label) for label in self.template.labels)
+            if first == second:
+                raise TemplateError(f"both labels {self.template.labels} become the same token {first}")
+            self._label_ids = (first, second)
+        return self._label_ids
+
+    def _label_id(self, text: str, label: str) -> int:
+        [(bare, _), (full, _)] = self._tokens([text, text + label])
+        if len(full) == len(bare) + 1 and full[:-1] == bare:
+            return full[-1]
+        shared = next((i for i, (x, y) in enumerate(zip(bare, full, strict=False)) if x != y), len(bare))
+        came = self.tokenizer.convert_ids_to_tokens(full[shared:])
+        hint = " (the template ends with a space: remove it)" if text.endswith(" ") else ""
+        raise TemplateError(
+            f"template '{self.template.name}': label {label!r} must be one token in its place, "
+            f"but after {text[-24:]!r} the tokens are {came}{hint}"
+        )
+
+    def _judge_pieces(self, pair: Pair) -> list[Piece]:
+        return self.chat.wrap([("user", self.template.pieces(pair))], open_answer=True)
+
+    def _answer_pieces(self, prompt: Chat, response: str) -> list[Piece]:
+        turns = [
+            (turn.role, [Piece(turn.content, slot=f"turn {place}")]) for place, turn in enumerate(prompt)
+        ]
+        return self.chat.wrap([*turns, ("assistant", [Piece(response, slot="a")])], open_answer=False)
+
+    def _encode(self, prompts: Sequence[Sequence[Piece]]) -> list[Encoded]:
+        encoded = []
+        begin = self.chat.chat_begin
+        most = self.max_length - len(begin)
+        texts = ["".join(piece.text for piece in pieces) for pieces in prompts]
+        for pieces, (ids, offsets) in zip(prompts, self._tokens(texts), strict=True):
+            cut: dict[str, int] = {}
+            if len(ids) > most:
+                pieces, cut = fit(pieces, most, lambda text: self._tokens([text])[0][1])
+                [(ids, offsets)] = self._tokens(["".join(piece.text for piece in pieces)])
+                self.truncated += 1
+            encoded.append(_located(pieces, begin, ids, offsets, cut))
+        return encoded
+
+    def _tokens(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+        """Ids and character offsets per text; in chunks, since a batch is encoded in parallel."""
+        found: list[tuple[list[int], list[tuple[int, int]]]] = []
+        for start in range(0, len(texts), _CHUNK):
+            batch = self.tokenizer(
+                list(texts[start : start + _CHUNK]),
+                add_special_tokens=False,  # the chat format has put them in already: never a second BOS
+                return_offsets_mapping=True,
+                return_attention_mask=False,
+                verbose=False,
+            )
+            found.extend(zip(batch["input_ids"], batch["offset_mapping"], strict=True))  # type: ignore[arg-type]
+        return found
+
+
+def _located(
+    pieces: Sequence[Piece],
+    begin: list[int],
+    ids: list[int],
+    offsets: Sequence[tuple[int, int]],
+    cut: dict[str, int],
+) -> Encoded:
+    """Character spans of the slots to token spans: the tokens that hold any of a slot's characters.
+
+    An empty slot gets the empty span in front of the token that follows it.
+    """
+    starts = np.fromiter((start for start, _ in offsets), dtype=np.int64, count=len(offsets))
+    stops = np.fromiter((stop for _, stop in offsets), dtype=np.int64, count=len(offsets))
+    spans = {}
+    for slot, (first, last) in char_spans(pieces).items():
+        start = int(np.searchsorted(stops, first, side="right"))
+        stop = int(np.searchsorted(starts, last, side="left")) if last > first else start
+        spans[slot] = (len(begin) + start, len(begin) + max(start, stop))
+    return Encoded(begin + ids, spans, cut)

@@ -1,0 +1,93 @@
+"""Fair truncation: shorten the slots of a prompt until it fits, never its literal text.
+
+Each slot loses its middle, since both the beginning of an answer and its conclusion carry the verdict.
+Knows pieces and one encoding function; knows nothing of templates or models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from gram.errors import TemplateError
+from gram.rendering.pieces import Piece
+
+ELLIPSIS = " … "
+
+Offsets = Sequence[tuple[int, int]]
+_MOST_ROUNDS = 20
+
+
+def fair_shares(lengths: Mapping[str, int], budget: int) -> dict[str, int]:
+    """Split ``budget`` tokens: a slot that needs less than an equal share leaves the rest to the others.
+
+    Slots that are cut all keep equally much, so that swapping two answers swaps their shares; up to one token
+    per slot stays unused for that.
+    """
+    left = max(budget, 0)
+    for place, length in enumerate(sorted(lengths.values())):
+        share = left // (len(lengths) - place)
+        if length > share:
+            return {slot: min(length, share) for slot, length in lengths.items()}
+        left -= length
+    return dict(lengths)
+
+
+def shorten(text: str, offsets: Offsets, keep: int) -> tuple[str, int]:
+    """``text`` with its middle replaced by an ellipsis, and the number of its tokens that this removed.
+
+    Args:
+        offsets: character range of each token of ``text``; the tokens of one character may share its range.
+        keep: most tokens to keep; the beginning gets the odd one. A character goes with the first of its
+            tokens that goes.
+    """
+    if keep >= len(offsets):
+        return text, 0
+    head, tail = keep - keep // 2, keep // 2
+    start, stop = offsets[head][0], offsets[len(offsets) - tail - 1][1]
+    removed = sum(first < stop and last > start for first, last in offsets)
+    return text[:start] + ELLIPSIS + text[stop:], removed
+
+
+def fit(
+    pieces: Sequence[Piece], limit: int, encode: Callable[[str], Offsets]
+) -> tuple[list[Piece], dict[str, int]]:
+    """Shorten the slots until the whole encodes to at most ``limit`` tokens.
+
+    Args:
+        encode: text to the character ranges of its tokens.
+
+    Returns:
+        The pieces, and per shortened slot the number of tokens removed.
+
+    Raises:
+        TemplateError: the literal text alone, with a token or two per slot, is longer than ``limit``.
+    """
+    total = len(encode("".join(piece.text for piece in pieces)))
+    if total <= limit:
+        return list(pieces), {}
+    offsets = {piece.slot: encode(piece.text) for piece in pieces if piece.slot}
+    lengths = {slot: len(ranges) for slot, ranges in offsets.items()}
+    literal = total - sum(lengths.values())
+    ellipses = len(lengths) * len(encode(ELLIPSIS))
+    budget = limit - literal - ellipses
+    # Tokens may merge differently around a cut: measure the whole again, and give back what is too much.
+    for _ in range(_MOST_ROUNDS):
+        if budget < len(lengths):
+            break
+        shares = fair_shares(lengths, budget)
+        short, cut = [], {}
+        for piece in pieces:
+            if piece.slot is None:
+                short.append(piece)
+                continue
+            text, removed = shorten(piece.text, offsets[piece.slot], shares[piece.slot])
+            short.append(Piece(text, piece.slot))
+            if removed:
+                cut[piece.slot] = removed
+        excess = len(encode("".join(piece.text for piece in short))) - limit
+        if excess <= 0:
+            return short, cut
+        budget -= excess
+    raise TemplateError(
+        f"max_length {limit} is too small: the prompt's own text takes {literal} tokens before any answer"
+    )

@@ -1,0 +1,21 @@
+"""Scoring: models that say which of two answers is better, or how good one is.
+
+Knows renderings, models and manifests; knows no files of data, no benchmark and no ranking.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gram.scoring.loading import load
+
+__all__ = ["load"]
+
+
+def __getattr__(name: str) -> Any:  # torch arrives with the first model, not with the import
+    if name == "load":
+        from gram.scoring.loading import load
+
+        return load
+    raise AttributeError(f"module 'gram.scoring' has no attribute {name!r}")

@@ -1,0 +1,117 @@
+"""Models that give one answer a number: an answer's likelihood and its variants, or a scalar head's score.
+
+Each also compares: the log-odds are the difference of two scores, the same in both orders.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from gram.errors import ConfigError, ScoringError
+from gram.rendering import Context, Renderer
+from gram.scoring.backend import TransformersBackend
+from gram.types import Chat, FloatArray, Message, Pair, Verdicts
+
+Baseline: TypeAlias = Literal["none", "unconditional"]
+
+_NO_PROMPT: Chat = (Message("user", ""),)
+
+
+class Scored(ABC):
+    """A ``ScalarModel`` that is a ``PreferenceModel`` too, by the difference of two scores."""
+
+    def __init__(self, renderer: Renderer, runner: TransformersBackend, beta: float = 1.0) -> None:
+        self._renderer = renderer
+        self._runner = runner
+        self.beta = beta
+
+    @property
+    def truncated(self) -> int:
+        """Prompts shortened so far to fit the model."""
+        return self._renderer.truncated
+
+    @abstractmethod
+    def _score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> FloatArray: ...
+
+    def score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> FloatArray:
+        """(n,) scores; higher is better.
+
+        Raises:
+            ValueError: not as many responses as prompts.
+            ScoringError: the model gave a number that is not finite.
+        """
+        if len(prompts) != len(responses):
+            raise ValueError(f"{len(prompts)} prompts but {len(responses)} responses")
+        scores = self._score(prompts, responses) if len(prompts) else np.empty(0)
+        if not np.isfinite(scores).all():
+            row = int(np.flatnonzero(~np.isfinite(scores))[0])
+            raise ScoringError(f"the model gave no finite score for answer {row} of this call")
+        return scores
+
+    def compare(self, pairs: Sequence[Pair]) -> Verdicts:
+        """Verdicts whose log-odds are ``beta`` times the difference of the two answers' scores."""
+        prompts = [pair.prompt for pair in pairs]
+        scores = self.score(prompts * 2, [pair.a for pair in pairs] + [pair.b for pair in pairs])
+        difference = self.beta * (scores[: len(pairs)] - scores[len(pairs) :])
+        return Verdicts(np.stack([difference, difference], axis=1), np.ones((len(pairs), 2)))
+
+
+class LikelihoodModel(Scored):
+    """Scores an answer by its log-likelihood, in nats.
+
+    Args:
+        renderer: of the answers.
+        runner: the model.
+        context: where the answer stands, see ``Renderer.answers``.
+        length_power: 0 scores the sum over tokens (the end token included), 1 the mean per token.
+        baseline: ``unconditional`` subtracts the answer's score without the prompt: the pointwise mutual
+            information of prompt and answer, in the same normalisation.
+        reference: a second model whose score is subtracted: the DPO implicit reward.
+        beta: slope of the log-odds in the score difference.
+    """
+
+    def __init__(
+        self,
+        renderer: Renderer,
+        runner: TransformersBackend,
+        *,
+        context: Context = "chat",
+        length_power: float = 0.0,
+        baseline: Baseline = "none",
+        reference: TransformersBackend | None = None,
+        beta: float = 1.0,
+    ) -> None:
+        if baseline not in ("none", "unconditional"):
+            raise ConfigError(f"baseline must be none or unconditional, got '{baseline}'")
+        if context not in ("chat", "judge"):
+            raise ConfigError(f"context must be chat or judge, got '{context}'")
+        super().__init__(renderer, runner, beta)
+        self._context: Context = context
+        self._power = length_power
+        self._baseline = baseline
+        self._reference = reference
+
+    def _score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> FloatArray:
+        scores = self._likelihood(self._runner, prompts, responses)
+        if self._baseline == "unconditional":
+            scores = scores - self._likelihood(self._runner, [_NO_PROMPT] * len(prompts), responses)
+        if self._reference is not None:
+            scores = scores - self._likelihood(self._reference, prompts, responses)
+        return scores
+
+    def _likelihood(
+        self, runner: TransformersBackend, prompts: Sequence[Chat], responses: Sequence[str]
+    ) -> FloatArray:
+        sums, lengths = runner.answer_logprobs(self._renderer.answers(prompts, responses, self._context))
+        return sums / np.maximum(lengths, 1.0) ** self._power
+
+
+class ScalarHeadModel(Scored):
+    """Scores an answer by the scalar head of a sequence classifier."""
+
+    def _score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> FloatArray:
+        return self._runner.pooled(self._renderer.answers(prompts, responses))

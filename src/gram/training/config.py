@@ -1,0 +1,178 @@
+"""The training configuration: one documented dataclass is the flags, the YAML file and the docs at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from gram.config_file import read_config
+from gram.errors import ConfigError
+
+Stage = Literal["pretrain", "finetune"]
+ObjectiveName = Literal["language", "preference", "scalar", "likelihood"]
+
+DEFAULT_OBJECTIVE: dict[Stage, ObjectiveName] = {"pretrain": "language", "finetune": "preference"}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train a model: stage 1 on unlabeled answers (pretrain) or stage 2 on preferences (finetune)."""
+
+    model: str
+    """Where to start: a model folder, a Hub name, or preset:tiny|mini|small|base (from scratch)."""
+    data: list[str]
+    """Training data: files (.jsonl, .jsonl.gz, .json, .parquet), dataset folders or Hub names."""
+    output: Path
+    """Folder for the finished model; checkpoints of an unfinished run live in it too."""
+    stage: Stage = "finetune"
+    """pretrain: learn what answers look like, without labels. finetune: learn from preferences."""
+    objective: ObjectiveName | None = None
+    """Loss; by default language for pretrain and preference for finetune."""
+
+    split: str | None = None
+    """Use only this split of the training data."""
+    eval_data: list[str] = field(default_factory=list)
+    """Data to evaluate on while training; the checkpoint with the lowest loss on it is kept."""
+    eval_split: str | None = None
+    """Use only this split of the evaluation data."""
+    max_per_source: int | None = None
+    """Take at most this many rows from each source (a seeded sample)."""
+    max_eval_per_source: int | None = 500
+    """Take at most this many rows from each evaluation source."""
+    pairs_per_prompt: int = 1
+    """Unlabeled pairs made from each prompt that has several responses."""
+    on_error: Literal["raise", "skip"] = "raise"
+    """What to do with a row that cannot be used: stop, or write it to OUTPUT/rejects.jsonl and go on."""
+
+    template: str | None = None
+    """Judge template: a built-in name or a JSON file. Default: that of the model, else the built-in one."""
+    max_length: int | None = None
+    """Most tokens per prompt. Default: what the model can read, at most 2048."""
+    neutralise: bool = True
+    """Make control tokens inside prompts and answers harmless; no-neutralise is for paper-exact runs."""
+    context: Literal["chat", "judge"] | None = None
+    """Where the likelihood objective asks for an answer. Default: that of the model, else chat."""
+
+    label_smoothing: float = 0.1
+    """eps: the probability given to the worse answer (torch's label_smoothing is twice this)."""
+    beta: float = 1.0
+    """likelihood: slope of the log-odds in the score difference."""
+    length_power: float = 0.0
+    """likelihood: divide an answer's log-probability by its length to this power (1: mean per token)."""
+    likelihood_form: Literal["ranking", "cross_entropy"] = "ranking"
+    """likelihood: the smoothed ranking loss, or plain smoothed cross-entropy."""
+    reference: str | None = None
+    """likelihood: a frozen model whose score is subtracted (the DPO reward)."""
+    margin: bool = False
+    """scalar: ask for the margin that the data give."""
+    centring: float = 0.0
+    """scalar: coefficient that keeps the scores of a pair centred at zero."""
+
+    freeze: bool = False
+    """Train only the output head (and --unfreeze-layers) of a frozen model."""
+    unfreeze_layers: int = 0
+    """With --freeze: also train this many last layers."""
+    lora: bool = False
+    """Train low-rank adapters on a frozen model; they are merged when the model is saved."""
+    lora_rank: int = 16
+    """Rank of the adapters."""
+    lora_alpha: int = 32
+    """Scale of the adapters; their output is multiplied by alpha / rank."""
+    vocab_size: int | None = None
+    """preset models: size of the vocabulary. Default: that of the preset."""
+    tokenizer_data: list[str] = field(default_factory=list)
+    """preset models: train the tokenizer on these sources too, so that later stages find their words."""
+
+    epochs: float = 1.0
+    """Passes over the data; ignored when max_steps is given."""
+    max_steps: int | None = None
+    """Optimizer steps."""
+    batch_size: int = 32
+    """Examples per optimizer step, over all devices: never changed by the next option."""
+    micro_batch_size: int | None = None
+    """Examples per forward pass on one device; smaller saves memory. Default: all of them."""
+    learning_rate: float = 1e-4
+    """Peak learning rate of AdamW."""
+    schedule: Literal["linear", "cosine", "constant_with_warmup"] = "cosine"
+    """Learning-rate schedule after the warm-up."""
+    warmup: float = 0.05
+    """Share of the steps in which the learning rate rises."""
+    weight_decay: float = 0.0
+    """Weight decay of AdamW."""
+    max_grad_norm: float = 1.0
+    """Clip the gradient to this norm."""
+    adam_beta2: float = 0.999
+    """Second-moment decay of AdamW."""
+    seed: int = 0
+    """Seed of initial weights, data order and sampling."""
+    bf16: bool = False
+    """Compute in bfloat16 with fp32 weights."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, more time."""
+    device: str | None = None
+    """cpu or cuda. Default: cuda where there is one."""
+
+    log_steps: int = 20
+    """Log every so many steps."""
+    eval_steps: int | None = None
+    """Evaluate every so many steps. Default: ten times in a run."""
+    save_steps: int | None = None
+    """Save a checkpoint to resume from every so many steps. Default: as often as evaluation."""
+    report_to: list[str] = field(default_factory=lambda: ["none"])
+    """Experiment trackers, as in transformers (tensorboard, wandb, mlflow, ...)."""
+    overwrite: bool = False
+    """Replace a finished model, or an unfinished run with other settings, in OUTPUT."""
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without data or model.
+
+        Raises:
+            ConfigError: naming the option.
+        """
+        if not self.data:
+            raise ConfigError("data: give at least one source")
+        if (self.stage == "pretrain") != (self.objective_name == "language"):
+            raise ConfigError(f"objective '{self.objective_name}' does not belong to stage '{self.stage}'")
+        if self.freeze and self.lora:
+            raise ConfigError("freeze and lora: choose one")
+        if self.unfreeze_layers and not self.freeze:
+            raise ConfigError("unfreeze_layers goes with freeze")
+        for name in (
+            "batch_size",
+            "micro_batch_size",
+            "max_steps",
+            "eval_steps",
+            "save_steps",
+            "log_steps",
+            "max_per_source",
+            "max_eval_per_source",
+            "max_length",
+            "pairs_per_prompt",
+            "lora_rank",
+            "vocab_size",
+        ):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}")
+        if not (self.epochs > 0 and self.learning_rate > 0):  # not a number is not positive either
+            raise ConfigError("epochs and learning_rate must be positive")
+        if not 0 <= self.warmup < 1:
+            raise ConfigError(f"warmup is a share of the steps, in [0, 1), got {self.warmup}")
+        if not 0 <= self.label_smoothing < 0.5:
+            raise ConfigError(f"label_smoothing must be in [0, 0.5), got {self.label_smoothing}")
+        if self.reference is not None and self.objective_name != "likelihood":
+            raise ConfigError("reference goes with objective likelihood")
+
+    @property
+    def objective_name(self) -> ObjectiveName:
+        return self.objective or DEFAULT_OBJECTIVE[self.stage]
+
+
+def load_config(path: Path | str) -> TrainConfig:
+    """A training configuration from a YAML file.
+
+    Raises:
+        ConfigError: naming the file and the option that is unknown, missing or of the wrong type.
+    """
+    return read_config(TrainConfig, Path(path))

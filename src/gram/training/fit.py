@@ -1,0 +1,272 @@
+"""One training run in memory: ``transformers.Trainer`` fed with sums and counts.
+
+The loss of an optimizer step is the sum over its global batch divided by the count over its global batch,
+whatever the micro-batch size, accumulation and number of processes. Knows objectives and samples; knows
+nothing of files of data, templates or manifests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
+
+from gram.errors import ConfigError
+from gram.objectives.base import Batch, Objective, Sample
+from gram.training.progress import CompleteLog, Guard, ProgressBar, check_finite, mean_loss
+from gram.training.stream import Stream
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How to optimise; the fields are those of ``TrainConfig`` with the same names."""
+
+    steps: int
+    batch_size: int = 32
+    micro_batch_size: int | None = None
+    learning_rate: float = 1e-4
+    schedule: str = "cosine"
+    warmup: float = 0.05
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    adam_beta2: float = 0.999
+    seed: int = 0
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+    device: Literal["cpu", "cuda"] = "cpu"
+    log_steps: int = 20
+    eval_steps: int | None = None
+    save_steps: int | None = None
+    report_to: tuple[str, ...] = ("none",)
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What came out of a run.
+
+    Attributes:
+        steps: optimizer steps done.
+        train_loss: mean loss over all steps, those before a resume included.
+        history: the log, as transformers keeps it.
+        evaluation: metrics of the final weights on the evaluation samples; empty without any.
+    """
+
+    steps: int
+    train_loss: float
+    history: list[dict[str, Any]]
+    evaluation: dict[str, float]
+
+
+def fit(
+    model: PreTrainedModel,
+    objective: Objective[Any],
+    samples: Sequence[Sample],
+    settings: FitSettings,
+    *,
+    eval_samples: Sequence[Sample] = (),
+    checkpoints: Path | None = None,
+    title: str = "train",
+) -> FitResult:
+    """Train ``model`` in place.
+
+    Args:
+        samples: of ``objective.encode``.
+        eval_samples: to evaluate on; with ``checkpoints``, the weights with the lowest loss on them are kept.
+        checkpoints: folder to save to and resume from; None: nothing is saved.
+        title: shown in the progress bar.
+
+    Raises:
+        ConfigError: no samples, or a batch that cannot be dealt to the processes.
+        TrainingError: the loss is not finite, or diverges.
+    """
+    if not samples:
+        raise ConfigError("there is nothing to train on")
+    with contextlib.ExitStack() as stack:
+        folder = checkpoints or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        arguments = _arguments(settings, folder, saves=checkpoints is not None, evaluates=bool(eval_samples))
+        trainer = _SumTrainer(
+            model,
+            arguments,
+            objective=objective,
+            stream=Stream(samples, steps=settings.steps, batch_size=settings.batch_size, seed=settings.seed),
+            pass_length=len(samples),
+            eval_samples=eval_samples,
+        )
+        trainer.remove_callback(PrinterCallback)
+        if is_progress_bar_enabled():  # the library would show another one for every checkpoint
+            disable_progress_bar()
+            stack.callback(enable_progress_bar)
+        bar = ProgressBar(title)
+        stack.callback(bar.close)
+        for callback in (bar, CompleteLog(), Guard()):
+            trainer.add_callback(callback)
+        resume = last_checkpoint(folder) if checkpoints is not None else None
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        history = list(trainer.state.log_history)
+        evaluation = trainer.evaluate() if eval_samples else {}
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # bf16 was for the training only
+    model.eval()
+    return FitResult(trainer.state.global_step, mean_loss(history), history, evaluation)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint in ``folder``: one whose trainer state, written last, can be read."""
+    found = []
+    for path in folder.glob("checkpoint-*"):
+        try:
+            state = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+            found.append((int(state["global_step"]), path))
+        except (OSError, ValueError, KeyError):
+            continue  # a run was killed while it wrote this one
+    return max(found)[1] if found else None
+
+
+class _SumTrainer(Trainer):
+    """``Trainer`` that normalises by the objective's own count over the global batch."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: TrainingArguments,
+        *,
+        objective: Objective[Any],
+        stream: Stream,
+        pass_length: int,
+        eval_samples: Sequence[Sample],
+    ) -> None:
+        super().__init__(
+            model,
+            args,
+            data_collator=objective.collate,  # type: ignore[arg-type]
+            train_dataset=stream,
+            eval_dataset=eval_samples or None,  # type: ignore[arg-type]
+        )
+        self.model_accepts_loss_kwargs = True  # the loss arrives normalised over all accumulated batches
+        self._objective = objective
+        self._eval_samples = sorted(eval_samples, key=lambda sample: sample.length)
+        self._epochs_per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        self._epochs_per_step /= pass_length
+
+    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Tensor:
+        count = torch.stack([self._objective.count(batch) for batch in batch_samples]).sum().to(device)
+        if self.args.world_size > 1:
+            count = cast(Tensor, self.accelerator.gather(count)).sum()
+        return count
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        assert num_items_in_batch is not None and not return_outputs
+        loss = self._objective.loss_sum(model, inputs).loss / num_items_in_batch
+        check_finite(loss.item(), self.state.global_step)
+        return loss * self.args.world_size  # gradients are averaged over processes; we want their sum
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Exact means over the evaluation samples, whatever the batch size and process count."""
+        model, objective = cast(nn.Module, self.model), self._objective
+        training = model.training
+        model.eval()
+        totals: dict[str, Tensor] = {}
+        with torch.no_grad(), self.compute_loss_context_manager(), self.accelerator.autocast():
+            for batch in self._eval_batches():
+                sums = objective.loss_sum(model, batch)
+                parts = {"count": objective.count(batch), "loss": sums.loss, **sums.metrics}
+                for name, value in parts.items():
+                    totals[name] = totals.get(name, torch.zeros((), device=value.device)) + value
+        model.train(training)
+        names = sorted(totals)
+        stacked = torch.stack([totals[name].float() for name in names])
+        stacked = cast(Tensor, self.accelerator.reduce(stacked, "sum"))
+        summed = dict(zip(names, stacked.tolist(), strict=True))
+        count = summed.pop("count")
+        metrics = {f"{metric_key_prefix}_{name}": value / count for name, value in summed.items()}
+        self.log(dict(metrics))  # the trainer adds entries of its own to what it logs
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _eval_batches(self) -> Iterator[Batch]:
+        size = self.args.per_device_train_batch_size
+        mine = self._eval_samples[self.args.process_index :: self.args.world_size]
+        for start in range(0, len(mine), size):
+            batch = self._objective.collate(mine[start : start + size])
+            yield {name: value.to(self.args.device) for name, value in batch.items()}
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        # The stream is one long epoch to the trainer: say how often the data were really seen.
+        self.state.epoch = self.state.global_step * self._epochs_per_step
+        super().log(logs, start_time)
+
+
+def _arguments(settings: FitSettings, folder: Path, *, saves: bool, evaluates: bool) -> TrainingArguments:
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if settings.batch_size % world:
+        raise ConfigError(f"batch_size {settings.batch_size} cannot be dealt to {world} processes")
+    share = settings.batch_size // world
+    micro = min(settings.micro_batch_size or share, share)
+    if share % micro:
+        raise ConfigError(f"micro_batch_size {micro} does not divide the {share} examples of one process")
+    often = settings.eval_steps or max(1, settings.steps // 10)
+    save_every = settings.save_steps or often
+    keep_best = evaluates and saves
+    if keep_best and save_every % often:
+        raise ConfigError(f"save_steps {save_every} must be a multiple of eval_steps {often}")
+    # The older way of checkpointing, transformers' default once, finds no gradient under LoRA.
+    checkpointing: dict[str, Any] = (
+        {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
+        if settings.gradient_checkpointing
+        else {}
+    )
+    arguments = TrainingArguments(
+        **checkpointing,
+        output_dir=str(folder),
+        max_steps=settings.steps,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=share // micro,
+        train_sampling_strategy="sequential",  # the stream is in training order already
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.schedule,
+        warmup_steps=settings.warmup,  # below 1: a share of the steps
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        adam_beta2=settings.adam_beta2,
+        seed=settings.seed,
+        bf16=settings.bf16,
+        use_cpu=settings.device == "cpu",
+        average_tokens_across_devices=True,
+        ddp_find_unused_parameters=False,
+        logging_steps=settings.log_steps,
+        logging_first_step=True,
+        eval_strategy="steps" if evaluates else "no",
+        eval_steps=often,
+        save_strategy="steps" if saves else "no",
+        save_steps=save_every,
+        save_total_limit=2,
+        load_best_model_at_end=keep_best,
+        metric_for_best_model="eval_loss" if keep_best else None,
+        greater_is_better=False if keep_best else None,
+        report_to=list(settings.report_to),
+        use_cache=True,  # this is written into the model's configuration; our forward passes never cache
+        remove_unused_columns=False,
+        label_names=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=settings.device == "cuda",
+    )
+    # One process, one device: on several GPUs the trainer would otherwise multiply the batch by their number.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments

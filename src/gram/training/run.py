@@ -1,0 +1,313 @@
+"""``gram train`` from beginning to end: data, rendering, objective, fit, checkpoint.
+
+The one place where the parts of training are chosen from a configuration. Knows no command line.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import PreTrainedModel
+
+from gram.data import Loaded as LoadedRows
+from gram.data import SourceInfo, read_language, read_preferences
+from gram.errors import ConfigError, DataError
+from gram.modeling.loading import Loaded, choose_device, load_model, model_source
+from gram.modeling.manifest import FILE, Kind, Manifest
+from gram.modeling.saving import library_versions, save_checkpoint
+from gram.modeling.trainable import LoraSettings, add_lora, freeze
+from gram.objectives.base import Objective, Sample
+from gram.objectives.language import Language, Unlabeled
+from gram.objectives.likelihood import Likelihood
+from gram.objectives.preference import Judge
+from gram.objectives.scalar import Scalar
+from gram.rendering import Context, JudgeTemplate, Renderer, load_template
+from gram.training.config import TrainConfig
+from gram.training.fit import FitResult, FitSettings, fit
+from gram.training.output import CHECKPOINTS, claim_output
+from gram.training.stream import steps_for
+from gram.types import Answer, Preference, ResponsePair, Text
+
+_MOST_TOKENS = 2048
+_KINDS: dict[str, Kind] = {
+    "language": "likelihood",
+    "preference": "judge",
+    "scalar": "scalar",
+    "likelihood": "likelihood",
+}
+Example = Preference | Unlabeled
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Encoded examples and what happened to them on the way."""
+
+    kept: list[Sample]
+    truncated: int
+    collapsed: int
+
+
+def train(config: TrainConfig) -> dict[str, Any]:
+    """Run ``config``; the finished checkpoint is in ``config.output``.
+
+    Returns:
+        A JSON-able summary: output, steps, seconds, losses, and what was cut or rejected.
+
+    Raises:
+        GramError: of the kind whose fault it is.
+    """
+    began = time.monotonic()
+    chief = int(os.environ.get("RANK", "0")) == 0
+    device = choose_device(config.device)
+    processes = PartialState(cpu=device == "cpu")
+    if chief:
+        claim_output(config)
+    processes.wait_for_everyone()  # the others write into the folder too, if they reject rows
+    torch.manual_seed(config.seed)
+    objective_name = config.objective_name
+
+    rows = _read(config, config.data, config.split, config.max_per_source, config.output / "rejects.jsonl")
+    held_out = (
+        _read(
+            config,
+            config.eval_data,
+            config.eval_split,
+            config.max_eval_per_source,
+            config.output / "eval_rejects.jsonl",
+        )
+        if config.eval_data
+        else None
+    )
+    loaded = model_source(
+        config.model,
+        lambda: _tokenizer_texts(config, rows.records),
+        seed=config.seed,
+        head="score" if objective_name == "scalar" else "lm",
+        vocab_size=config.vocab_size,
+        device=device,
+    )
+    context = _context(config, loaded, rows.records)
+    objective, renderer = make_objective(config, loaded, context, device)
+    samples = _encode(objective, rows.records, config.on_error)
+    eval_samples = _encode(objective, held_out.records, config.on_error).kept if held_out else []
+
+    model = loaded.model
+    if config.freeze:
+        freeze(model, config.unfreeze_layers)
+    elif config.lora:
+        lora = LoraSettings(config.lora_rank, config.lora_alpha)
+        model = add_lora(model, lora, score_head=objective.head == "score")
+    result = fit(
+        model,
+        objective,
+        samples.kept,
+        _settings(config, len(samples.kept), device),
+        eval_samples=eval_samples,
+        checkpoints=config.output / CHECKPOINTS,
+        title=f"{config.stage} {objective_name}",
+    )
+    if chief:
+        manifest = _manifest(config, renderer, context, result, samples, rows, held_out)
+        save_checkpoint(config.output, model, loaded.tokenizer, manifest)
+        shutil.rmtree(config.output / CHECKPOINTS, ignore_errors=True)
+    PartialState().wait_for_everyone()
+    return {
+        "output": str(config.output),
+        "stage": config.stage,
+        "objective": objective_name,
+        "examples": len(rows.records),
+        "samples": len(samples.kept),
+        "truncated": samples.truncated,
+        "collapsed": samples.collapsed,
+        "rejected": rows.rejected,
+        "steps": result.steps,
+        "train_loss": result.train_loss,
+        "evaluation": result.evaluation,
+        "parameters": loaded.model.num_parameters(),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def make_objective(
+    config: TrainConfig, loaded: Loaded, context: Context, device: str
+) -> tuple[Objective[Any], Renderer]:
+    """The objective that ``config`` names, rendering for the loaded tokenizer."""
+    manifest = loaded.manifest
+    if config.template is None and manifest is not None:
+        template = JudgeTemplate.from_json(manifest.template, source=FILE)
+    else:
+        template = load_template(config.template)
+    longest = config.max_length or (manifest.max_length if manifest else _MOST_TOKENS)
+    if config.max_length and config.max_length > loaded.context:
+        raise ConfigError(f"max_length {config.max_length}: the model reads at most {loaded.context} tokens")
+    renderer = Renderer(
+        loaded.tokenizer, template, min(longest, loaded.context), neutralise=config.neutralise
+    )
+    match config.objective_name:
+        case "language":
+            return Language(renderer), renderer
+        case "preference":
+            return Judge(renderer, label_smoothing=config.label_smoothing), renderer
+        case "scalar":
+            return Scalar(renderer, centring=config.centring, margin=config.margin), renderer
+        case "likelihood":
+            objective = Likelihood(
+                renderer,
+                label_smoothing=config.label_smoothing,
+                beta=config.beta,
+                length_power=config.length_power,
+                form=config.likelihood_form,
+                context=context,
+                reference=_reference(config.reference, loaded, device) if config.reference else None,
+            )
+            return objective, renderer
+
+
+def _reference(name: str, loaded: Loaded, device: str) -> PreTrainedModel:
+    other = load_model(name, "lm", device=device)
+    if other.tokenizer.get_vocab() != loaded.tokenizer.get_vocab():
+        raise ConfigError(f"reference {name}: its vocabulary differs from that of the model")
+    return other.model
+
+
+def _read(
+    config: TrainConfig, sources: Sequence[str], split: str | None, most: int | None, rejects: Path
+) -> LoadedRows[Any]:
+    if config.stage == "pretrain":
+        return read_language(
+            sources,
+            split=split,
+            on_error=config.on_error,
+            rejects=rejects,
+            max_per_source=most,
+            seed=config.seed,
+            pairs_per_prompt=config.pairs_per_prompt,
+        )
+    return read_preferences(
+        sources, split=split, on_error=config.on_error, rejects=rejects, max_per_source=most, seed=config.seed
+    )
+
+
+def _context(config: TrainConfig, loaded: Loaded, records: Sequence[Example]) -> Context:
+    """Where this model's likelihood is asked: where stage 1 taught it to write answers."""
+    if config.context:
+        return config.context
+    if config.stage == "pretrain" and any(isinstance(record, ResponsePair) for record in records):
+        return "judge"
+    return loaded.manifest.context if loaded.manifest else "chat"
+
+
+def _encode(objective: Objective[Any], examples: Sequence[Example], on_error: str) -> Samples:
+    samples = objective.encode(examples)
+    collapsed = [sample for sample in samples if sample.collapsed]
+    if collapsed and on_error == "raise":
+        raise DataError(
+            f"{len(collapsed)} of {len(samples)} pairs have equal answers after truncation: "
+            "raise --max-length, or leave them out with --on-error skip"
+        )
+    kept = [sample for sample in samples if not sample.collapsed]
+    return Samples(kept, sum(sample.cut > 0 for sample in kept), len(collapsed))
+
+
+def _settings(config: TrainConfig, samples: int, device: str) -> FitSettings:
+    shared = {item.name for item in fields(FitSettings)} & {item.name for item in fields(TrainConfig)}
+    values = {name: getattr(config, name) for name in shared - {"device", "report_to"}}
+    steps = steps_for(samples, config.batch_size, epochs=config.epochs, max_steps=config.max_steps)
+    return FitSettings(steps=steps, device=device, report_to=tuple(config.report_to), **values)  # type: ignore[arg-type]
+
+
+def _tokenizer_texts(config: TrainConfig, records: Sequence[Example]) -> Iterator[str]:
+    """Everything a from-scratch tokenizer should know: the data, more data on request, and the template."""
+    yield load_template(config.template).text
+    yield from texts_of(records)
+    if config.tokenizer_data:
+        more = read_language(
+            config.tokenizer_data,
+            split=config.split,
+            on_error=config.on_error,
+            rejects=config.output / "tokenizer_rejects.jsonl",
+            seed=config.seed,
+        )
+        yield from texts_of(more.records)
+
+
+def texts_of(records: Iterable[Example]) -> Iterator[str]:
+    """The texts inside records, for a tokenizer to learn from."""
+    for record in records:
+        match record:
+            case Text():
+                yield record.text
+            case Answer():
+                yield from (turn.content for turn in record.prompt)
+                yield record.response
+            case ResponsePair():
+                yield from (turn.content for turn in record.prompt)
+                yield from (record.first, record.second)
+            case Preference():
+                yield from (turn.content for turn in record.pair.prompt)
+                yield from (record.pair.a, record.pair.b)
+
+
+def _manifest(
+    config: TrainConfig,
+    renderer: Renderer,
+    context: Context,
+    result: FitResult,
+    samples: Samples,
+    rows: LoadedRows[Any],
+    held_out: LoadedRows[Any] | None,
+) -> Manifest:
+    name = config.objective_name
+    settings: dict[str, Any] = {"name": name}
+    if name in ("preference", "likelihood"):
+        settings["label_smoothing"] = config.label_smoothing
+    if name == "likelihood":
+        settings |= {"form": config.likelihood_form, "reference": config.reference}
+    if name == "scalar":
+        settings |= {"margin": config.margin, "centring": config.centring}
+    return Manifest(
+        kind=_KINDS[name],
+        template=renderer.template.to_json(),
+        template_hash=renderer.template.hash,
+        max_length=renderer.max_length,
+        label_ids=list(renderer.label_ids) if name == "preference" else [],
+        neutralise=config.neutralise,
+        context=context,
+        beta=config.beta if name == "likelihood" else 1.0,
+        length_power=config.length_power if name == "likelihood" else 0.0,
+        objective=settings,
+        training={
+            "stage": config.stage,
+            "from": config.model,
+            "trained": "lora" if config.lora else "head" if config.freeze else "all",
+            "samples": len(samples.kept),
+            "truncated": samples.truncated,
+            "collapsed": samples.collapsed,
+            "steps": result.steps,
+            "seed": config.seed,
+            "train_loss": result.train_loss,
+        },
+        data=[_described(source, "train") for source in rows.sources]
+        + [_described(source, "evaluation") for source in (held_out.sources if held_out else ())],
+        versions=library_versions(),
+        evaluation=result.evaluation,
+    )
+
+
+def _described(source: SourceInfo, use: str) -> dict[str, Any]:
+    return {
+        "use": use,
+        "name": source.name,
+        "split": source.split,
+        "rows": source.rows,
+        "records": source.records,
+        "sha256": source.sha256,
+    }

@@ -1,0 +1,90 @@
+"""The plain layout: a left-padded batch with explicit positions.
+
+Left padding puts the last token of every row in the last column, so that the logits a judge or an answer
+needs are the last few of each row, and the rest never meet the vocabulary. Obviously right, and kept as the
+reference of every faster layout.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+def left_pad(sequences: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+    """A batch of n sequences as (n, T) ``input_ids``, ``attention_mask`` and ``position_ids``.
+
+    Padding holds token 0: it is masked, and its value never matters.
+    """
+    width = max(len(sequence) for sequence in sequences)
+    ids = torch.zeros(len(sequences), width, dtype=torch.long)
+    mask = torch.zeros(len(sequences), width, dtype=torch.long)
+    for row, sequence in enumerate(sequences):
+        ids[row, width - len(sequence) :] = torch.as_tensor(np.asarray(sequence, dtype=np.int64))
+        mask[row, width - len(sequence) :] = 1
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    return {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+
+
+def last_logits(model: nn.Module, batch: dict[str, Tensor], keep: int) -> Tensor:
+    """(n, keep, V) logits at the last ``keep`` columns, in the model's own precision."""
+    return model(**_inputs(model, batch), logits_to_keep=keep, use_cache=False).logits
+
+
+def pooled_scores(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """(n,) fp32 scores of a sequence classifier with one output, read at the last token of each row."""
+    return model(**_inputs(model, batch), use_cache=False).logits[:, 0].float()
+
+
+def token_logprobs(logits: Tensor, targets: Tensor) -> Tensor:
+    """(n,) fp32 log-probabilities of ``targets`` (n,) under ``logits`` (n, V)."""
+    return -nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+
+
+def length_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Indices in batches of similar length, longest first, each at most ``budget`` padded tokens.
+
+    A single row may exceed the budget. Longest first, so that a batch too large for the memory shows at
+    once and not after an hour.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    batch: list[int] = []
+    for index in order:
+        if batch and lengths[batch[0]] * (len(batch) + 1) > budget:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _inputs(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Any]:
+    names = ["input_ids", "attention_mask"]
+    if _takes_positions(type(_core(model))):
+        names.append("position_ids")
+    return {name: batch[name] for name in names}
+
+
+def _core(model: nn.Module) -> nn.Module:
+    """The Hugging Face model inside a distributed or an adapter wrapper."""
+    while True:
+        if isinstance(inner := getattr(model, "module", None), nn.Module):
+            model = inner
+        elif callable(unwrap := getattr(model, "get_base_model", None)):
+            inner = unwrap()
+            assert isinstance(inner, nn.Module)
+            return inner
+        else:
+            return model
+
+
+@lru_cache(maxsize=64)
+def _takes_positions(kind: type[nn.Module]) -> bool:
+    """Models with relative positions (ALiBi) take no ``position_ids``; they read the mask instead."""
+    return "position_ids" in inspect.signature(kind.forward).parameters

@@ -1,0 +1,157 @@
+"""Small models, tokenizers and data, built in the process and shared by the whole session.
+
+Everything here is read-only: a test that trains or edits a model takes ``copy.deepcopy`` of it, or loads one
+of the folders. Heavy libraries are imported inside the fixtures, so that tests without models stay quick.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gram import Message, Pair, Preference
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: no test may reach for the network
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from gram.modeling.loading import Loaded
+    from gram.modeling.manifest import Kind, Manifest
+    from gram.rendering import Renderer
+
+MAX_LENGTH = 512
+
+_PLACES = ("garden", "tower", "river", "market", "harbour", "school")
+_THINGS = ("bread", "silver", "music", "bridge", "window", "letter")
+_QUALITIES = ("quiet", "bright", "old", "small", "green", "heavy")
+_EXTRAS = ("", " Ünïcode too: naïve café.", " 🙂 and 日本語.", "\n- one\n- two", "  spaces  around  ")
+
+
+def make_preferences(count: int, seed: int = 0) -> list[Preference]:
+    """Preferences of 1 to about 100 tokens; every fifth a conversation, every seventh with a system prompt.
+
+    Labels go through 1, 0, 0.5, 0.9 and 0.2 in turn.
+    """
+    draw = random.Random(seed)
+    return [_preference(place, draw) for place in range(count)]
+
+
+def _preference(place: int, draw: random.Random) -> Preference:
+    thing, where = draw.choice(_THINGS), draw.choice(_PLACES)
+    prompt = [Message("user", f"what is the {thing} of the {where} ?")]
+    if place % 5 == 4:
+        prompt += [
+            Message("assistant", "which one ?"),
+            Message("user", f"the {draw.choice(_QUALITIES)} one ."),
+        ]
+    if place % 7 == 6:
+        prompt = [Message("system", "answer in one sentence ."), *prompt]
+    answers = [_answer(thing, where, draw) + f" #{place}{side}" for side in "ab"]
+    label = (1.0, 0.0, 0.5, 0.9, 0.2)[place % 5]
+    return Preference(Pair(prompt, *answers), label, id=f"row-{place}", margin=float(place % 3))
+
+
+def _answer(thing: str, where: str, draw: random.Random) -> str:
+    sentences = [
+        f"the {thing} of the {where} is {draw.choice(_QUALITIES)} and {draw.choice(_QUALITIES)} ."
+        for _ in range(draw.choice((0, 1, 1, 2, 6)))
+    ]
+    return " ".join(sentences) + draw.choice(_EXTRAS)
+
+
+def sharpened(model: nn.Module, factor: float = 4.0) -> nn.Module:
+    """``model`` with its matrices scaled up in place.
+
+    A freshly drawn model says nearly the same whatever it reads, and a test on its scores could not fail.
+    """
+    import torch
+
+    with torch.no_grad():
+        for parameter in {id(p): p for p in model.parameters()}.values():
+            if parameter.dim() > 1:
+                parameter.mul_(factor)
+    return model
+
+
+def make_manifest(kind: Kind, renderer: Renderer) -> Manifest:
+    """A manifest as training would write it."""
+    from gram.modeling.manifest import Manifest
+
+    return Manifest(
+        kind=kind,
+        template=renderer.template.to_json(),
+        template_hash=renderer.template.hash,
+        max_length=renderer.max_length,
+        label_ids=list(renderer.label_ids) if kind == "judge" else [],
+    )
+
+
+@pytest.fixture(scope="session")
+def preferences() -> list[Preference]:
+    """40 labeled pairs of varied length and label."""
+    return make_preferences(40)
+
+
+@pytest.fixture(scope="session")
+def texts(preferences: list[Preference]) -> list[str]:
+    """What the small tokenizer learns from: the compact template, and prompts and answers."""
+    from gram.rendering import load_template
+
+    found = [load_template("compact").text]
+    for item in preferences:
+        found += [*(turn.content for turn in item.pair.prompt), item.pair.a, item.pair.b]
+    return found
+
+
+@pytest.fixture(scope="session")
+def preset(texts: list[str]) -> Loaded:
+    """``preset:tiny`` with about 400 tokens, untrained."""
+    from gram.modeling.loading import build_preset
+
+    return build_preset("preset:tiny", texts, seed=0, vocab_size=400)
+
+
+@pytest.fixture(scope="session")
+def renderer(preset: Loaded) -> Renderer:
+    """Of the preset's tokenizer, in the compact template, at most 512 tokens."""
+    from gram.rendering import Renderer, load_template
+
+    return Renderer(preset.tokenizer, load_template("compact"), MAX_LENGTH)
+
+
+@pytest.fixture(scope="session")
+def judge_folder(preset: Loaded, renderer: Renderer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved judge; its verdicts differ from pair to pair, though it has learned nothing."""
+    return _saved(preset, renderer, "judge", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def likelihood_folder(preset: Loaded, renderer: Renderer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved likelihood model."""
+    return _saved(preset, renderer, "likelihood", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def scalar_folder(preset: Loaded, renderer: Renderer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved scalar model."""
+    return _saved(preset, renderer, "scalar", tmp_path_factory)
+
+
+def _saved(preset: Loaded, renderer: Renderer, kind: Kind, factory: pytest.TempPathFactory) -> Path:
+    import copy
+
+    from gram.modeling.loading import add_score_head
+    from gram.modeling.saving import save_checkpoint
+
+    loaded = copy.deepcopy(preset)
+    if kind == "scalar":
+        loaded = add_score_head(loaded, seed=1)
+    folder = factory.mktemp("checkpoints") / kind
+    manifest = make_manifest(kind, renderer)
+    save_checkpoint(folder, sharpened(loaded.model), loaded.tokenizer, manifest)
+    return folder

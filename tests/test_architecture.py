@@ -1,0 +1,283 @@
+"""The house rules that a reader of the code may rely on, checked on the syntax tree of every module.
+
+Imports count wherever they stand: at the top, late inside a function, under ``TYPE_CHECKING``, or as a
+module's name handed to ``import_module``. A dependency does not become harmless by being late.
+"""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import gram
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src"
+SHIPPED_CONFIGS = 3
+
+NOUNS = {"types", "errors"}
+PARTS = {"data", "rendering", "tree", "objectives", "modeling", "training", "scoring", "ranking"}
+PARTS |= {"evaluation", "serving", "bulk", "rl", "plots"}
+
+# Who may import whom, by the first name under ``gram``; the root package itself is "gram". Every part may
+# also import the NOUNS. Parts that do not exist yet have their room reserved.
+MAY_IMPORT: dict[str, set[str]] = {
+    "types": set(),
+    "errors": set(),
+    "config_file": NOUNS,
+    "data": NOUNS,
+    "rendering": NOUNS,
+    "tree": NOUNS,
+    "objectives": NOUNS | {"rendering", "tree"},
+    "modeling": NOUNS | {"tree"},
+    "training": NOUNS | {"data", "rendering", "objectives", "modeling", "config_file"},
+    "scoring": NOUNS | {"rendering", "tree", "modeling"},
+    "ranking": NOUNS,
+    "evaluation": NOUNS | {"data"},
+    "serving": NOUNS | {"ranking"},
+    "bulk": NOUNS | {"data"},
+    "rl": NOUNS | {"ranking"},
+    "plots": NOUNS | {"evaluation"},
+    "gram": NOUNS | {"ranking", "scoring"},
+    "demo": NOUNS | PARTS | {"gram", "config_file"},
+    "cli": NOUNS | PARTS | {"gram", "config_file", "demo"},
+    "__main__": {"cli"},
+}
+
+HEAVY = {"torch", "transformers", "datasets", "matplotlib", "peft", "accelerate", "trl"}
+MAY_LOAD_HEAVY_AT_ONCE = {"rendering", "tree", "objectives", "modeling", "training", "scoring"}
+
+PUBLIC = ["Answer", "Chat", "Contest", "GramError", "Message", "Pair", "Preference", "PreferenceModel"]
+PUBLIC += ["ResponsePair", "ScalarModel", "Text", "Verdicts", "best_of_n", "load", "rank"]
+
+
+@dataclass(frozen=True)
+class Module:
+    """One file of the package: its dotted name and its syntax tree."""
+
+    name: str
+    is_package: bool
+    tree: ast.Module
+
+    @property
+    def part(self) -> str:
+        return part_of(self.name)
+
+    @property
+    def package(self) -> str:
+        return self.name if self.is_package else self.name.rpartition(".")[0]
+
+
+def part_of(name: str) -> str:
+    """The part a dotted name belongs to: ``gram.data.rows`` -> ``data``, ``gram`` -> ``gram``."""
+    names = name.split(".")
+    return names[1] if len(names) > 1 else names[0]
+
+
+@cache
+def modules() -> dict[str, Module]:
+    """Every module of the package, by dotted name."""
+    found = {}
+    for file in sorted((SOURCE / "gram").rglob("*.py")):
+        names = file.relative_to(SOURCE).with_suffix("").parts
+        is_package = names[-1] == "__init__"
+        name = ".".join(names[:-1] if is_package else names)
+        found[name] = Module(name, is_package, ast.parse(file.read_text(encoding="utf-8"), str(file)))
+    return found
+
+
+def imported(module: Module, nodes: Iterator[ast.AST]) -> Iterator[str]:
+    """Absolute dotted names that the given nodes import; ``from m import n`` gives ``m.n``."""
+    for node in nodes:
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=source, names=names, level=level):
+                above = module.package.split(".")
+                prefix = above[: len(above) - level + 1] if level else []
+                base = ".".join([*prefix, *([source] if source else [])])
+                yield from (f"{base}.{alias.name}" for alias in names)
+
+
+def named_for_late_import(module: Module) -> Iterator[str]:
+    """Strings that name a module of ours, in a module that imports by name (``import_module``)."""
+    nodes = list(ast.walk(module.tree))
+    if any(isinstance(node, ast.Name) and node.id == "import_module" for node in nodes):
+        for node in nodes:
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                name = module.package + node.value if node.value.startswith(".") else node.value
+                if name in modules():
+                    yield name
+
+
+def own_module(name: str) -> str | None:
+    """The module of ours that a dotted name lies in, or ``None`` for someone else's."""
+    while name and name not in modules():
+        name = name.rpartition(".")[0]
+    return name or None
+
+
+@cache
+def edges() -> dict[str, set[str]]:
+    """Module -> the modules of ours it imports."""
+    graph: dict[str, set[str]] = {}
+    for module in modules().values():
+        names = [*imported(module, ast.walk(module.tree)), *named_for_late_import(module)]
+        graph[module.name] = {own for name in names if (own := own_module(name))} - {module.name}
+    return graph
+
+
+def part_edges() -> dict[str, set[str]]:
+    graph: dict[str, set[str]] = {}
+    for source, targets in edges().items():
+        graph.setdefault(part_of(source), set()).update(part_of(target) for target in targets)
+    return {part: targets - {part} for part, targets in graph.items()}
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """One circle of the graph, or nothing."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
+
+
+# --- Imports ---
+
+
+def test_every_part_is_in_the_import_table() -> None:
+    assert set(part_edges()) <= set(MAY_IMPORT), "a new package or module needs a line in MAY_IMPORT"
+    assert {"gram", "types", "errors", "objectives"} <= set(part_edges()), "the walk found too little"
+
+
+@pytest.mark.parametrize("part", MAY_IMPORT)
+def test_a_part_imports_only_what_the_table_allows(part: str) -> None:
+    allowed = MAY_IMPORT[part] | {part}
+    forbidden = [
+        f"{source} imports {target}"
+        for source, targets in edges().items()
+        for target in sorted(targets)
+        if part_of(source) == part and part_of(target) not in allowed
+    ]
+    assert not forbidden
+
+
+def test_no_circles_between_parts() -> None:
+    assert not circle(part_edges())
+
+
+def test_no_circles_between_modules() -> None:
+    assert not circle(edges())
+
+
+def test_late_and_relative_imports_are_seen() -> None:
+    """The walk itself, on modules made up here: every kind of import is found."""
+    text = """
+import gram.errors
+from gram import types
+from .runner import run
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    from gram.data import rows
+def late():
+    from ..scoring import load
+"""
+    module = Module("gram.evaluation.records", False, ast.parse(text))
+    assert set(imported(module, ast.walk(module.tree))) == {
+        "gram.errors",
+        "gram.types",
+        "gram.evaluation.runner.run",
+        "typing.TYPE_CHECKING",
+        "gram.data.rows",
+        "gram.scoring.load",
+    }
+    lazy = Module("gram", True, ast.parse('import_module(".types", __name__); import_module("gram.errors")'))
+    assert list(named_for_late_import(lazy)) == ["gram.types", "gram.errors"]
+    assert own_module("gram.types.Pair") == "gram.types"
+    assert own_module("torch.nn") is None
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}})
+
+
+def test_heavy_libraries_are_imported_late() -> None:
+    """Where a newcomer only asks for help or reads records, torch must not cost three seconds."""
+    early = [
+        f"{module.name} imports {name} at the top"
+        for module in modules().values()
+        if module.part not in MAY_LOAD_HEAVY_AT_ONCE
+        for name in imported(module, iter(module.tree.body))
+        if name.split(".")[0] in HEAVY
+    ]
+    assert not early
+
+
+def loaded_by(*arguments: str) -> set[str]:
+    """Top-level names of all modules that a fresh interpreter loads for these arguments."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, check=False
+    )
+    lines = done.stderr.splitlines()
+    said = [line for line in lines if not line.startswith("import time:")]
+    assert done.returncode == 0, "\n".join(said)
+    return {line.rpartition("|")[2].strip().split(".")[0] for line in lines if line not in said}
+
+
+def test_the_probe_sees_what_is_loaded() -> None:
+    assert {"json", "numpy", "gram"} <= loaded_by("-c", "import json, gram")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-c", "import gram"),
+        ("-c", "import gram.data, gram.evaluation, gram.ranking"),
+        ("-c", "import " + ", ".join(sorted(name for name, m in modules().items() if m.is_package))),
+        ("-m", "gram", "--help"),
+    ],
+    ids=["import gram", "import light packages", "import every package", "gram --help"],
+)
+def test_loads_no_torch(arguments: tuple[str, ...]) -> None:
+    heavy = loaded_by(*arguments) & HEAVY
+    assert not heavy
+
+
+# --- What is shipped ---
+
+
+def test_every_shipped_config_loads() -> None:
+    from gram.training.config import load_config
+
+    configs = sorted((ROOT / "configs").rglob("*.y*ml"))
+    assert len(configs) == SHIPPED_CONFIGS
+    for config in configs:
+        load_config(config)
+
+
+def test_the_public_surface_grows_only_on_purpose() -> None:
+    assert gram.__all__ == PUBLIC
+    for name in PUBLIC:
+        assert getattr(gram, name) is not None
+
+
+def test_an_unknown_public_name_is_refused() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = gram.nothing
+
+
+@pytest.mark.parametrize("name", modules())
+def test_every_module_says_what_it_is(name: str) -> None:
+    said = ast.get_docstring(modules()[name].tree) or ""
+    assert len(said.split()) >= 4, f"{name} has no docstring to speak of"
+
+
+def test_no_module_attracts_everything() -> None:
+    magnets = {"utils", "util", "helpers", "common", "misc"}
+    assert not [name for name in modules() if magnets & set(name.split("."))]
