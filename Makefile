@@ -28,7 +28,7 @@ check: $(READY)  ## lint, format, types, architecture
 	@$(BIN)/python -m pytest tests/test_architecture.py
 
 bench: $(READY)  ## time the scoring paths
-	@$(BIN)/python -m benchmarks.scoring --json $(ARGS)
+	@$(BIN)/python -m benchmarks.scoring $(ARGS)
 
 clean:  ## remove caches and build products; .venv and runs/ stay
 	@rm -rf build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis

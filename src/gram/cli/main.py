@@ -7,7 +7,6 @@ codes: 0 done, 1 an error that is the user's to mend, 2 a wrong use of options, 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from importlib import import_module
 from importlib.metadata import version
@@ -19,6 +18,7 @@ from gram.data.journal import finite
 from gram.errors import ConfigError, GramError
 
 COMMANDS = {
+    "demo": "the whole idea in a small world: learn without labels, align with few, rank",
     "train": "train a model: stage 1 on unlabeled answers, stage 2 on preferences",
     "score": "score pairs, candidates or single answers from a file",
     "eval": "measure a model on preference data, beside the floors",
@@ -35,8 +35,6 @@ def main(argv: list[str] | None = None) -> int:
     if arguments[0] in ("-V", "--version"):
         print(f"gram {version('gram-rm')}")
         return 0
-    if not sys.stderr.isatty():  # the libraries' progress bars belong on a terminal too
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     name, rest = arguments[0], arguments[1:]
     if name not in COMMANDS:
         print(f"gram: no command '{name}'; there are: {', '.join(COMMANDS)}", file=sys.stderr)

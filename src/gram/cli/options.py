@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from gram.errors import ConfigError
+
 if TYPE_CHECKING:
     from gram.scoring.judge import JudgeModel
     from gram.scoring.scalar import LikelihoodModel, ScalarHeadModel
@@ -61,6 +63,18 @@ class ModelOptions:
         del asked["token_budget"], asked["device"]
         read = [Path(name) for name in (self.model, self.reference, self.template) if name]
         return asked | {"files": [_stamp(path) for path in read]}
+
+
+def check_output_file(output: Path, source: str) -> None:
+    """Refuse an output that could not be written, or would replace the input, before any work is done.
+
+    Raises:
+        ConfigError: ``output`` is a folder, or the file that ``source`` names.
+    """
+    if output.is_dir():
+        raise ConfigError(f"output {output}: is a folder; name a file")
+    if output.exists() and output.samefile(source.partition("::")[0]):
+        raise ConfigError(f"output {output}: is the input; name another file")
 
 
 def _stamp(place: Path) -> dict[str, list[int]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gram.cli.options import ModelOptions
+from gram.cli.options import ModelOptions, check_output_file
 from gram.cli.progress import chunks_with_progress
 from gram.errors import ConfigError
 
@@ -45,6 +45,7 @@ def run(config: Config) -> dict[str, Any]:
     from gram.data.journal import Journal
 
     began = time.monotonic()
+    check_output_file(config.output, config.input)
     rejects = config.output.with_name(config.output.name + ".rejects.jsonl")
     rows = read_scorables(config.input, split=config.split, on_error=config.on_error, rejects=rejects)
     header = config.fingerprint() | {"input": [source.sha256 for source in rows.sources]}
