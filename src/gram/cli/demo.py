@@ -33,7 +33,7 @@ def run(config: Config) -> dict[str, Any]:
     from gram.data.journal import atomic_write
     from gram.data.world import World
     from gram.demo.lab import Lab
-    from gram.demo.page import html
+    from gram.demo.page import figures, html
     from gram.demo.recipe import FULL, QUICK
     from gram.demo.save import save_judge
     from gram.demo.story import tell
@@ -47,20 +47,14 @@ def run(config: Config) -> dict[str, Any]:
     config.output.mkdir(parents=True, exist_ok=True)
     model = config.output / "model"
     save_judge(model, lab, story)
+    pictures = figures(story)
+    for name, figure in pictures.items():
+        figure.savefig(config.output / f"{name}.png", dpi=160)
     seconds = time.monotonic() - began
     report = config.output / "report.html"
     with atomic_write(report) as file:
-        file.write(
-            html(
-                story,
-                world,
-                recipe,
-                seed=config.seed,
-                seconds=seconds,
-                quick=config.quick,
-                model=str(model),
-            )
-        )
+        about = {"seed": config.seed, "seconds": seconds, "quick": config.quick, "model": str(model)}
+        file.write(html(story, pictures, world, recipe, **about))
     _print(story)
     return {
         "seconds": round(seconds, 1),

@@ -46,7 +46,7 @@ ENTITIES = ("frog", "stone", "apple", "river", "moon", "horse", "lamp", "cloud")
 STYLES = (("Sure:", ",", "."), ("Well,", ";", "."), ("Maybe", " and", "!"), ("Look:", " then", "."))
 
 _PROMPT = re.compile(r"What is the (\w+) of ([\w ]+)\?")
-_TEST_SHARE = 5  # one prompt in five is for testing
+_TEST_SHARE = 5  # one set of entities in five is for testing, in whatever order they are asked
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,10 @@ class World:
     weak: float = 0.25
 
     def __post_init__(self) -> None:
-        if not 1 <= self.asked <= len(ENTITIES):
-            raise ConfigError(f"asked must be between 1 and {len(ENTITIES)}, got {self.asked}")
+        if self.seed < 0:
+            raise ConfigError(f"seed must not be negative, got {self.seed}")
+        if not 2 <= self.asked < len(ENTITIES) - 1:  # fewer or more leave too few sets of entities to split
+            raise ConfigError(f"asked must be from 2 to {len(ENTITIES) - 2}, got {self.asked}")
         if not 0 <= self.weak < self.strong <= 1:
             raise ConfigError(f"need 0 <= weak < strong <= 1, got {self.weak} and {self.strong}")
 
@@ -99,11 +101,11 @@ class World:
         Raises:
             ValueError: the prompt is none of this world's.
         """
-        text = prompt if isinstance(prompt, str) else prompt[-1].content
+        text = prompt if isinstance(prompt, str) else "".join(turn.content for turn in prompt)
         found = _PROMPT.fullmatch(text)
-        if found is None or found[1] not in FAMILIES:
+        entities = found[2].split() if found else []
+        if not found or found[1] not in FAMILIES or not entities or not set(entities) <= set(ENTITIES):
             raise ValueError(f"not a prompt of this world: {text!r}")
-        entities = found[2].split()
         words = re.findall(r"\w+", response)
         said = dict(reversed(list(pairwise(words))))  # of several mentions the first counts
         facts = self.facts[found[1]]
@@ -131,16 +133,17 @@ class World:
     ) -> list[Preference]:
         """Labeled pairs of different gold, each answer of either policy; subset: ``seen/home`` and so on."""
         rng, preferences = self._rng("preferences", split), []
-        for family, entities in self._questions(rng, None, families, split):
+        questions = self._questions(rng, None, families, split)
+        while len(preferences) < count:
+            family, entities = next(questions)
             prompt = _asking(family, entities)
             a, b = (self._answer(rng, family, entities, self._skill(rng)) for _ in range(2))
             gain = self.gold(prompt, a) - self.gold(prompt, b)
             if gain != 0:
-                half = "seen" if family in self.seen_families else "unseen"
-                name, subset = f"{split}-{len(preferences)}", f"{half}/{family}"
-                preferences.append(Preference(Pair(prompt, a, b), float(gain > 0), name, subset))
-            if len(preferences) == count:
-                break
+                subset = f"{'seen' if family in self.seen_families else 'unseen'}/{family}"
+                name = f"{split}-{subset}-{len(preferences)}"
+                group = " ".join([family, *sorted(entities)])
+                preferences.append(Preference(Pair(prompt, a, b), float(gain > 0), name, subset, group))
         return preferences
 
     def contests(
@@ -160,15 +163,17 @@ class World:
     def _questions(
         self, rng: np.random.Generator, count: int | None, families: Iterable[str] | None, split: Split
     ) -> Iterator[tuple[str, list[str]]]:
-        """``count`` questions (None: without end); a prompt belongs to one split for ever."""
+        """``count`` questions (None: without end); a set of entities belongs to one split for ever."""
         names = sorted(FAMILIES if families is None else families)
         if unknown := set(names) - set(FAMILIES):
             raise ConfigError(f"no such families: {', '.join(sorted(unknown))}")
+        if not names:
+            raise ConfigError("give at least one family")
         drawn = 0
         while count is None or drawn < count:
             family = names[rng.integers(len(names))]
             entities = [ENTITIES[place] for place in rng.permutation(len(ENTITIES))[: self.asked]]
-            testing = zlib.crc32(_question(family, entities).encode()) % _TEST_SHARE == 0
+            testing = zlib.crc32(_question(family, sorted(entities)).encode()) % _TEST_SHARE == 0
             if testing == (split == "test"):
                 drawn += 1
                 yield family, entities

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gram import plots
 from gram.data.world import World
@@ -15,11 +15,22 @@ from gram.demo.lab import Recipe
 from gram.demo.story import METHODS, Story
 from gram.evaluation import Estimate
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _SERIES = {"seen": "families with labels", "unseen": "never labeled"}
 
 
 def html(
-    story: Story, world: World, recipe: Recipe, *, seed: int, seconds: float, quick: bool, model: str
+    story: Story,
+    pictures: Mapping[str, Figure],
+    world: World,
+    recipe: Recipe,
+    *,
+    seed: int,
+    seconds: float,
+    quick: bool,
+    model: str,
 ) -> str:
     """The page as text."""
     import jinja2
@@ -55,17 +66,12 @@ def html(
             for place in ranking.order
         ],
         model=model,
-        **pictures(story),
+        **{name: plots.to_data_uri(figure) for name, figure in pictures.items()},
     )
 
 
-def pictures(story: Story) -> dict[str, Any]:
-    """The three pictures, as ``data:`` addresses, by their place in the page."""
-    return {name: plots.to_data_uri(figure) for name, figure in figures(story).items()}
-
-
-def figures(story: Story) -> dict[str, Any]:
-    """Accuracy per method, accuracy over labels, gold over n, as matplotlib figures."""
+def figures(story: Story) -> dict[str, Figure]:
+    """Accuracy per method, accuracy over labels, gold over n, by name."""
     bars, ax = plots.canvas(7.2, 4.6)
     plots.accuracy_bars(
         ax,
@@ -85,7 +91,7 @@ def figures(story: Story) -> dict[str, Any]:
     best, ax = plots.canvas(7.2, 3.6)
     sizes = list(next(iter(story.best_of_n.values())))
     plots.best_of_n_curve(ax, sizes, {name: list(curve.values()) for name, curve in story.best_of_n.items()})
-    return {"bars": bars, "labels": labels, "best": best}
+    return {"accuracy": bars, "labels": labels, "best_of_n": best}
 
 
 def _by_name(points: Mapping[int, Mapping[str, Estimate]]) -> dict[str, list[Estimate]]:
