@@ -8,7 +8,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test check bench harmless clean
+
+PREF := ../shared/data/pref
+HARMLESS_TESTS := $(foreach name,hh_harmless sensemaking blimp conala,$(PREF)/$(name).jsonl.gz::test) \
+	$(foreach name,hhh pandalm,$(PREF)/$(name).jsonl.gz::eval)
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +33,20 @@ check: $(READY)  ## lint, format, types, architecture
 
 bench: $(READY)  ## time the scoring paths
 	@$(BIN)/python -m benchmarks.scoring $(ARGS)
+
+harmless: runs/harmless/judge/gram.json  ## train from nothing on real text and pairs, and evaluate (half an hour)
+	@$(BIN)/gram eval --model runs/harmless/judge --data $(HARMLESS_TESTS) --output runs/harmless/eval
+	@$(BIN)/gram eval --model runs/harmless/pretrained --length-power 1 --data $(HARMLESS_TESTS) \
+		--output runs/harmless/eval-zero-shot
+
+runs/harmless/text/gram.json: | $(READY)
+	@$(BIN)/gram train --config configs/harmless/1-text.yaml
+
+runs/harmless/pretrained/gram.json: | runs/harmless/text/gram.json
+	@$(BIN)/gram train --config configs/harmless/2-pretrain.yaml
+
+runs/harmless/judge/gram.json: | runs/harmless/pretrained/gram.json
+	@$(BIN)/gram train --config configs/harmless/3-finetune.yaml
 
 clean:  ## remove caches and build products; .venv and runs/ stay
 	@rm -rf build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis
