@@ -165,6 +165,10 @@ def test_rank_orders_every_prompt(
         assert row["best"] == answers[row["order"][0]]
         assert len(row["strengths"]) == len(row["stderr"]) == len(row["wins"]) == 3
     assert [row["id"] for row in read_rows(output)] == ["q0", "q1"]
+    capsys.readouterr()
+    assert main(["rank", "--model", str(scalar_folder), "--input", str(source)]) == 0
+    *printed, summary = map(json.loads, capsys.readouterr().out.splitlines())
+    assert printed == read_rows(output) and summary["prompts"] == 2
 
 
 def test_bad_input_is_named(judge_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import json
 import sys
 from importlib import import_module
 from importlib.metadata import version
+from inspect import getdoc
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def parse(kind: type[Any], arguments: list[str], program: str) -> Any:
         kind,
         args=[*from_file, *flags],  # of repeated options the last wins
         prog=program,
-        description=f"{kind.__doc__}\n\n--config FILE.yaml gives any of these options; flags win.",
+        description=f"{getdoc(kind)}\n\n--config FILE.yaml gives any of these options; flags win.",
     )
 
 

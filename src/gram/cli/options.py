@@ -29,6 +29,8 @@ class ModelOptions:
     """Most tokens per prompt; longer ones lose the middle of their texts. Default: what the model reads."""
     token_budget: int = 16_384
     """Most tokens in one forward pass: memory against speed. Scores do not depend on it."""
+    raw_control_tokens: bool = False
+    """Leave control tokens inside prompts and answers as they are: for paper-exact scores."""
     single_order: bool = False
     """judge: ask each pair only as it is shown: half the cost, and the position bias stays in."""
     length_power: float | None = None
@@ -51,6 +53,7 @@ class ModelOptions:
             device=self.device,
             max_length=self.max_length,
             token_budget=self.token_budget,
+            neutralise=False if self.raw_control_tokens else None,
             both_orders=not self.single_order,
             length_power=self.length_power,
             baseline=self.baseline,
@@ -73,7 +76,7 @@ def check_output_file(output: Path, source: str) -> None:
     """
     if output.is_dir():
         raise ConfigError(f"output {output}: is a folder; name a file")
-    if output.exists() and output.samefile(source.partition("::")[0]):
+    if output.resolve() == Path(source.partition("::")[0]).resolve():
         raise ConfigError(f"output {output}: is the input; name another file")
 
 

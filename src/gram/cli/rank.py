@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from gram.cli.options import ModelOptions
+from gram.cli.options import ModelOptions, check_output_file
 from gram.cli.progress import chunks_with_progress
 
-_CHUNK = 16  # prompts per write: what a kill can cost
+if TYPE_CHECKING:
+    from gram.types import Contest, PreferenceModel
+
+_CHUNK = 16  # prompts ranked together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,50 +29,44 @@ class Config(ModelOptions):
 
     input: str
     """Rows with prompt and responses: a file, a dataset folder or a Hub name."""
-    output: Path
-    """JSON Lines file for the rankings; appears when all prompts are done."""
+    output: Path | None = None
+    """JSON Lines file for the rankings; appears when all prompts are done. Default: print them."""
     schedule: Literal["round_robin"] = "round_robin"
     """Which candidates meet: round_robin: all of them."""
     split: str | None = None
     """Use only this split."""
     on_error: Literal["raise", "skip"] = "raise"
-    """A row that cannot be used: stop, or write it to OUTPUT.rejects.jsonl and go on."""
+    """A row that cannot be used: stop, or write it to OUTPUT.rejects.jsonl (else rejects.jsonl) and go on."""
 
 
 def run(config: Config) -> dict[str, Any]:
     """Rank the input; returns counts and the cost in comparisons."""
     from gram.data import read_contests
     from gram.data.journal import Journal
-    from gram.ranking import Ranking, rank_many
-    from gram.types import Contest
-
-    def row(contest: Contest, ranking: Ranking) -> dict[str, Any]:
-        return ({"id": contest.id} if contest.id else {}) | {
-            "order": list(ranking.order),
-            "best": contest.responses[ranking.order[0]],
-            "strengths": [float(x) for x in ranking.strengths],
-            "stderr": [float(x) for x in ranking.stderr],
-            "wins": [float(x) for x in ranking.wins],
-            "comparisons": ranking.comparisons,
-        }
 
     began = time.monotonic()
-    rejects = config.output.with_name(config.output.name + ".rejects.jsonl")
+    rejects = Path("rejects.jsonl")
+    if config.output is not None:
+        check_output_file(config.output, config.input)
+        rejects = config.output.with_name(config.output.name + ".rejects.jsonl")
     rows = read_contests(config.input, split=config.split, on_error=config.on_error, rejects=rejects)
-    header = config.fingerprint() | {
-        "input": [source.sha256 for source in rows.sources],
-        "schedule": config.schedule,
-    }
     model = config.load_model()
-    journal = Journal(config.output, header)
-    resumed = journal.done
-    for chunk in chunks_with_progress(rows.records, _CHUNK, start=resumed, title="ranking"):
-        rankings = rank_many(model, chunk, schedule=config.schedule)
-        journal.append([row(contest, ranking) for contest, ranking in zip(chunk, rankings, strict=True)])
-    comparisons = sum(record["comparisons"] for record in journal.records())
-    journal.finish()
+    resumed = comparisons = 0
+    if config.output is None:
+        for record in _rankings(model, rows.records, 0, config.schedule):
+            print(json.dumps(record, ensure_ascii=False), flush=True)
+            comparisons += record["comparisons"]
+    else:
+        inputs = [source.sha256 for source in rows.sources]
+        header = config.fingerprint() | {"input": inputs, "schedule": config.schedule}
+        journal = Journal(config.output, header)
+        resumed = journal.done
+        for record in _rankings(model, rows.records, resumed, config.schedule):
+            journal.append([record])
+        comparisons = sum(record["comparisons"] for record in journal.records())
+        journal.finish()
     return {
-        "output": str(config.output),
+        "output": str(config.output) if config.output is not None else None,
         "prompts": len(rows.records),
         "resumed": resumed,
         "comparisons": comparisons,
@@ -75,3 +74,21 @@ def run(config: Config) -> dict[str, Any]:
         "truncated_prompts": model.truncated,
         "seconds": round(time.monotonic() - began, 2),
     }
+
+
+def _rankings(
+    model: PreferenceModel, contests: Sequence[Contest], start: int, schedule: str
+) -> Iterator[dict[str, Any]]:
+    """One row per contest from ``start`` on, in their order; contests of a chunk are ranked together."""
+    from gram.ranking import rank_many
+
+    for chunk in chunks_with_progress(contests, _CHUNK, start=start, title="ranking"):
+        for contest, ranking in zip(chunk, rank_many(model, chunk, schedule=schedule), strict=True):
+            yield ({"id": contest.id} if contest.id else {}) | {
+                "order": list(ranking.order),
+                "best": contest.responses[ranking.order[0]],
+                "strengths": [float(x) for x in ranking.strengths],
+                "stderr": [float(x) for x in ranking.stderr],
+                "wins": [float(x) for x in ranking.wins],
+                "comparisons": ranking.comparisons,
+            }

@@ -21,11 +21,11 @@ def run(config: Config) -> dict[str, Any] | None:
     result = train(config)
     if not chief:
         return None
-    for name, what in (
-        ("truncated", f"of {result['samples']} samples were shortened"),
-        ("collapsed", "pairs were left out: equal when shortened"),
-        ("rejected", "rows were rejected: see rejects.jsonl"),
+    for what, count in (
+        (f"samples shortened, of {result['samples']}", result["truncated"]),
+        ("pairs left out, equal when shortened", result["collapsed"]),
+        ("rows rejected, see rejects.jsonl", result["rejected"]),
     ):
-        if result[name]:
-            print(f"gram train: {result[name]} {what}", file=sys.stderr)
+        if count:
+            print(f"gram train: {what}: {count}", file=sys.stderr)
     return result

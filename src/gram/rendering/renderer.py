@@ -83,8 +83,10 @@ class Renderer:
         ]
 
     def texts(self, texts: Sequence[str]) -> list[Encoded]:
-        """Plain texts; one of more than ``max_length`` tokens in windows of nearly equal size, so that the
-        last is not a scrap without context. Slot: ``text``, all tokens."""
+        """Plain texts, a long one in windows of at most ``max_length`` tokens. Slot: ``text``, all tokens.
+
+        The windows of a text are nearly equal in size, so that the last is not a scrap without context.
+        """
         begin, end = self.chat.text_begin, self.chat.end_text
         windows = []
         for tokens, _ in self._tokens([self.chat.neutral(text) + end for text in texts]):
@@ -135,12 +137,13 @@ class Renderer:
     def _encode(self, prompts: Sequence[Sequence[Piece]]) -> list[Encoded]:
         encoded = []
         begin = self.chat.chat_begin
-        most = self.max_length - len(begin)
         texts = ["".join(piece.text for piece in pieces) for pieces in prompts]
         for pieces, (ids, offsets) in zip(prompts, self._tokens(texts), strict=True):
             cut: dict[str, int] = {}
-            if len(ids) > most:
-                pieces, cut = fit(pieces, most, lambda text: self._tokens([text])[0][1])
+            if len(begin) + len(ids) > self.max_length:
+                pieces, cut = fit(
+                    pieces, self.max_length, lambda text: self._tokens([text])[0][1], ahead=len(begin)
+                )
                 [(ids, offsets)] = self._tokens(["".join(piece.text for piece in pieces)])
                 self.truncated += 1
             encoded.append(_located(pieces, begin, ids, offsets, cut))

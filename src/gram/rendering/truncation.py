@@ -49,12 +49,13 @@ def shorten(text: str, offsets: Offsets, keep: int) -> tuple[str, int]:
 
 
 def fit(
-    pieces: Sequence[Piece], limit: int, encode: Callable[[str], Offsets]
+    pieces: Sequence[Piece], limit: int, encode: Callable[[str], Offsets], *, ahead: int = 0
 ) -> tuple[list[Piece], dict[str, int]]:
     """Shorten the slots until the whole encodes to at most ``limit`` tokens.
 
     Args:
         encode: text to the character ranges of its tokens.
+        ahead: tokens within the limit that stand in front of the pieces.
 
     Returns:
         The pieces, and per shortened slot the number of tokens removed.
@@ -62,7 +63,7 @@ def fit(
     Raises:
         TemplateError: the literal text alone, with a token or two per slot, is longer than ``limit``.
     """
-    total = len(encode("".join(piece.text for piece in pieces)))
+    total = ahead + len(encode("".join(piece.text for piece in pieces)))
     if total <= limit:
         return list(pieces), {}
     offsets = {piece.slot: encode(piece.text) for piece in pieces if piece.slot}
@@ -84,7 +85,7 @@ def fit(
             short.append(Piece(text, piece.slot))
             if removed:
                 cut[piece.slot] = removed
-        excess = len(encode("".join(piece.text for piece in short))) - limit
+        excess = ahead + len(encode("".join(piece.text for piece in short))) - limit
         if excess <= 0:
             return short, cut
         budget -= excess

@@ -26,6 +26,7 @@ def load(
     dtype: str | torch.dtype | None = None,
     max_length: int | None = None,
     token_budget: int = DEFAULT_BUDGET,
+    neutralise: bool | None = None,
     both_orders: bool = True,
     context: Context | None = None,
     length_power: float | None = None,
@@ -45,6 +46,8 @@ def load(
         dtype: of the weights; by default fp32 on a CPU, the checkpoint's own on a GPU.
         max_length: most tokens per prompt; by default what the model can read, at most 8192.
         token_budget: most padded tokens in one forward pass.
+        neutralise: make control tokens inside prompts and answers harmless; by default as in training, or
+            yes where the folder does not say.
         both_orders: judge: ask each pair in both orders.
         context, length_power, baseline, reference: likelihood: see ``LikelihoodModel``.
 
@@ -68,7 +71,8 @@ def load(
     other = _reference(reference, loaded, place, precision)
     readable = min(model.context for model in (loaded, other) if model is not None)
     longest = min(LONGEST if max_length is None else max_length, readable)
-    neutralise = manifest.neutralise if manifest else True
+    if neutralise is None:
+        neutralise = manifest.neutralise if manifest else True
     renderer = Renderer(loaded.tokenizer, judge_template, longest, neutralise=neutralise)
     runner = TransformersBackend(loaded.model, token_budget=token_budget)
     match chosen:

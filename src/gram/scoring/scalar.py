@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from gram.errors import ConfigError, ScoringError
-from gram.rendering import Context, Renderer
+from gram.rendering import Context, Encoded, Renderer
 from gram.scoring.backend import TransformersBackend
 from gram.types import Chat, FloatArray, Message, Pair, Verdicts
 
@@ -96,17 +96,17 @@ class LikelihoodModel(Scored):
         self._reference = reference
 
     def _score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> FloatArray:
-        scores = self._likelihood(self._runner, prompts, responses)
+        answers = self._renderer.answers(prompts, responses, self._context)
+        scores = self._likelihood(self._runner, answers)
         if self._baseline == "unconditional":
-            scores = scores - self._likelihood(self._runner, [_NO_PROMPT] * len(prompts), responses)
+            bare = self._renderer.answers([_NO_PROMPT] * len(prompts), responses, self._context)
+            scores = scores - self._likelihood(self._runner, bare)
         if self._reference is not None:
-            scores = scores - self._likelihood(self._reference, prompts, responses)
+            scores = scores - self._likelihood(self._reference, answers)
         return scores
 
-    def _likelihood(
-        self, runner: TransformersBackend, prompts: Sequence[Chat], responses: Sequence[str]
-    ) -> FloatArray:
-        sums, lengths = runner.answer_logprobs(self._renderer.answers(prompts, responses, self._context))
+    def _likelihood(self, runner: TransformersBackend, answers: Sequence[Encoded]) -> FloatArray:
+        sums, lengths = runner.answer_logprobs(answers)
         return sums / np.maximum(lengths, 1.0) ** self._power
 
 

@@ -19,7 +19,6 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
-from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from gram.errors import ConfigError
 from gram.objectives.base import Batch, Objective, Sample
@@ -103,9 +102,6 @@ def fit(
             eval_samples=eval_samples,
         )
         trainer.remove_callback(PrinterCallback)
-        if is_progress_bar_enabled():  # the library would show another one for every checkpoint
-            disable_progress_bar()
-            stack.callback(enable_progress_bar)
         bar = ProgressBar(title)
         stack.callback(bar.close)
         for callback in (bar, CompleteLog(), Guard()):
@@ -172,7 +168,7 @@ class _SumTrainer(Trainer):
     ) -> Tensor:
         assert num_items_in_batch is not None and not return_outputs
         loss = self._objective.loss_sum(model, inputs).loss / num_items_in_batch
-        check_finite(loss.item(), self.state.global_step)
+        check_finite("loss", loss.item(), self.state.global_step + 1)
         return loss * self.args.world_size  # gradients are averaged over processes; we want their sum
 
     def evaluate(

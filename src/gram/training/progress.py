@@ -104,9 +104,10 @@ def mean_loss(history: Sequence[dict[str, Any]]) -> float:
 
 
 class Guard(TrainerCallback):
-    """Stops training whose loss diverges.
+    """Stops training that diverges.
 
     Raises:
+        TrainingError: the gradient is not finite: the last step's would go into the weights unseen.
         TrainingError: a logged loss is above ``factor`` times that of the first step, and above ``least``,
             which keeps a lucky first step from condemning a healthy run.
     """
@@ -123,24 +124,23 @@ class Guard(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        loss = (logs or {}).get("loss")
-        if loss is None:
+        if logs is None or "loss" not in logs:
             return
+        loss = logs["loss"]
         first = next(entry["loss"] for entry in state.log_history if "loss" in entry)
         if loss > max(self._least, self._factor * first):
             raise TrainingError(
                 f"the loss diverges: {loss:.3g} at step {state.global_step}, {first:.3g} at first; "
                 "lower --learning-rate"
             )
+        check_finite("gradient's norm", logs.get("grad_norm", 0.0), state.global_step)
 
 
-def check_finite(loss: float, step: int) -> None:
-    """Stop at a loss that is not a number.
+def check_finite(what: str, value: float, step: int) -> None:
+    """Stop at a loss or a gradient that is not a number.
 
     Raises:
-        TrainingError: naming the step and what usually helps.
+        TrainingError: naming the step (from 1) and what usually helps.
     """
-    if not math.isfinite(loss):
-        raise TrainingError(
-            f"the loss is {loss} at step {step + 1}; lower --learning-rate, or check the data"
-        )
+    if not math.isfinite(value):
+        raise TrainingError(f"the {what} is {value} at step {step}; lower --learning-rate, or check the data")

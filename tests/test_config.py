@@ -1,0 +1,297 @@
+"""Options from YAML files and flags: strict names and types, flags win, and what ``TrainConfig`` refuses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from gram.cli.main import parse
+from gram.config_file import read_config, read_values
+from gram.errors import ConfigError
+from gram.training.config import TrainConfig, load_config
+
+MakeFile = Callable[[str], Path]
+
+REQUIRED = "model: preset:tiny\ndata: [rows.jsonl]\noutput: runs/x\n"
+
+
+@dataclass(frozen=True)
+class Everything:
+    """One option of every kind."""
+
+    name: str
+    """A string."""
+    where: Path
+    """A path."""
+    many: list[str] = field(default_factory=list)
+    """A list."""
+    count: int = 1
+    """A whole number."""
+    limit: int | None = 500
+    """A whole number or nothing."""
+    rate: float = 0.5
+    """A number."""
+    on: bool = False
+    """A switch."""
+    colour: Literal["red", "green"] = "red"
+    """A choice."""
+    shade: Literal["light", "dark"] | None = None
+    """A choice or nothing."""
+
+
+@pytest.fixture
+def make_file(tmp_path: Path) -> MakeFile:
+    def make(text: str) -> Path:
+        path = tmp_path / "some.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return make
+
+
+# --- One option ---
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("name: abc", "abc"),
+        ("name: '12'", "12"),
+        ("where: a/b", Path("a/b")),
+        ("many: [a, b]", ["a", "b"]),
+        ("many: []", []),
+        ("count: 3", 3),
+        ("count: -3", -3),
+        ("limit: null", None),
+        ("limit: 7", 7),
+        ("rate: 0.25", 0.25),
+        ("rate: 2", 2.0),
+        ("rate: 1.0e-3", 1e-3),
+        ("rate: 1e-3", 1e-3),  # a string to YAML 1.1, which wants the dot
+        ("rate: 5E-5", 5e-5),
+        ("on: true", True),
+        ("colour: green", "green"),
+        ("shade: dark", "dark"),
+        ("shade: null", None),
+    ],
+)
+def test_a_value_is_converted(line: str, value: object, make_file: MakeFile) -> None:
+    name = line.partition(":")[0]
+    found = read_values(Everything, make_file(line.replace("on: true", "'on': true")))
+    assert found == {name: value}
+    assert type(found[name]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("name: 12", "must be str, got 12"),
+        ("name: null", "must be str, got None"),
+        ("name: [a]", "must be str"),
+        ("name: yes", "must be str, got True"),
+        ("where: 3", "must be Path, got 3"),
+        ("many: a", "must be a list, got 'a'"),
+        ("many: [a, 1]", "must be str, got 1"),
+        ("many: null", "must be a list, got None"),
+        ("count: 3.0", "must be int, got 3.0"),
+        ("count: '3'", "must be int, got '3'"),
+        ("count: true", "must be int, got True"),
+        ("count: null", "must be int, got None"),
+        ("limit: many", "must be int, got 'many'"),
+        ("rate: fast", "must be float, got 'fast'"),
+        ("rate: true", "must be float, got True"),
+        ("rate: null", "must be float, got None"),
+        ("'on': 1", "must be bool, got 1"),
+        ("'on': 'true'", "must be bool, got 'true'"),
+        ("colour: blue", "'blue' is not one of red, green"),
+        ("colour: [red]", "is not one of red, green"),
+        ("shade: none", "'none' is not one of light, dark"),
+        ("size: 3", "unknown option 'size'; there are: name, where, many, count,"),
+        ("3: 3", "unknown option '3'"),
+    ],
+)
+def test_a_wrong_value_names_file_and_option(line: str, reason: str, make_file: MakeFile) -> None:
+    path = make_file(line)
+    with pytest.raises(ConfigError) as caught:
+        read_values(Everything, path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert line.partition(":")[0] in str(caught.value)
+    assert reason in str(caught.value)
+
+
+def test_dashes_and_underscores_are_the_same(make_file: MakeFile) -> None:
+    path = make_file(REQUIRED + "batch-size: 3\nmax_steps: 4\n")
+    assert read_values(TrainConfig, path)["batch_size"] == 3
+    assert load_config(path).max_steps == 4
+
+
+# --- A whole file ---
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"), [("a: [", "not YAML"), ("- a\n- b", "must map option names"), ("a", "must map")]
+)
+def test_a_file_that_is_no_mapping(text: str, reason: str, make_file: MakeFile) -> None:
+    path = make_file(text)
+    with pytest.raises(ConfigError, match=reason) as caught:
+        read_values(Everything, path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_file_that_is_not_text(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_bytes(b"name: \xff\xfe")
+    with pytest.raises(ConfigError, match="not YAML"):
+        read_values(Everything, tmp_path / "x.yaml")
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml: no such configuration file"):
+        read_values(Everything, tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("text", ["", "# nothing but a comment\n"])
+def test_an_empty_file_gives_nothing(text: str, make_file: MakeFile) -> None:
+    assert read_values(Everything, make_file(text)) == {}
+
+
+def test_missing_required_options_are_named(make_file: MakeFile) -> None:
+    path = make_file("count: 2")
+    with pytest.raises(ConfigError, match="missing options: name, where"):
+        read_config(Everything, path)
+    assert read_config(Everything, make_file("name: a\nwhere: b")) == Everything("a", Path("b"))
+
+
+# --- Flags over a file ---
+
+
+def both(make_file: MakeFile, text: str, *flags: str) -> Any:
+    return parse(Everything, ["--config", str(make_file(text)), *flags], "some")
+
+
+def test_every_option_comes_through_a_file_as_through_flags(make_file: MakeFile) -> None:
+    text = (
+        "name: a\nwhere: b\nmany: [c, d]\ncount: -2\nlimit: null\nrate: -1e-3\n'on': true\n"
+        "colour: green\nshade: dark\n"
+    )
+    wanted = Everything("a", Path("b"), ["c", "d"], -2, None, -1e-3, True, "green", "dark")
+    assert both(make_file, text) == read_config(Everything, make_file(text)) == wanted
+
+
+def test_flags_win(make_file: MakeFile) -> None:
+    text = "name: a\nwhere: b\nmany: [c, d]\ncount: 2\nlimit: null\nrate: 1e-3\n'on': true\nshade: dark\n"
+    flags = ["--name", "x", "--many", "y", "--count", "3", "--limit", "9", "--rate", "2", "--no-on"]
+    found = both(make_file, text, *flags, "--shade", "None")
+    assert found == Everything("x", Path("b"), ["y"], 3, 9, 2.0, False, "red", None)
+
+
+def test_config_may_stand_anywhere_and_with_an_equals_sign(make_file: MakeFile) -> None:
+    path = make_file("name: a\nwhere: b\ncount: 2\n")
+    for arguments in (["--count", "3", "--config", str(path)], [f"--config={path}", "--count=3"]):
+        assert parse(Everything, arguments, "some").count == 3
+
+
+def test_config_without_a_file() -> None:
+    with pytest.raises(ConfigError, match="--config needs a file"):
+        parse(Everything, ["--config"], "some")
+
+
+def test_a_wrong_flag_leaves_with_2(make_file: MakeFile, capsys: pytest.CaptureFixture[str]) -> None:
+    for flags in (["--count", "many"], ["--size", "3"], ["--colour", "blue"]):
+        with pytest.raises(SystemExit) as caught:
+            both(make_file, "name: a\nwhere: b\n", *flags)
+        assert caught.value.code == 2
+        out, err = capsys.readouterr()
+        assert out == "" and flags[0] in err
+
+
+# --- TrainConfig ---
+
+
+def config(**options: Any) -> TrainConfig:
+    return TrainConfig(**{"model": "m", "data": ["d"], "output": Path("o")} | options)
+
+
+def test_the_defaults_are_the_papers_two_stages() -> None:
+    assert config(stage="pretrain").objective_name == "language"
+    assert config().objective_name == "preference"
+    assert config(objective="scalar").objective_name == "scalar"
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"data": []}, "data: give at least one source"),
+        (
+            {"stage": "pretrain", "objective": "preference"},
+            "'preference' does not belong to stage 'pretrain'",
+        ),
+        ({"objective": "language"}, "'language' does not belong to stage 'finetune'"),
+        ({"freeze": True, "lora": True}, "freeze and lora: choose one"),
+        ({"unfreeze_layers": 1}, "unfreeze_layers goes with freeze"),
+        ({"unfreeze_layers": 1, "lora": True}, "unfreeze_layers goes with freeze"),
+        ({"epochs": 0.0}, "epochs and learning_rate must be positive"),
+        ({"learning_rate": -1e-3}, "epochs and learning_rate must be positive"),
+        ({"learning_rate": math.nan}, "epochs and learning_rate must be positive"),
+        ({"warmup": 1.0}, "warmup is a share of the steps, in"),
+        ({"warmup": -0.1}, "warmup is a share of the steps, in"),
+        ({"label_smoothing": 0.5}, "label_smoothing must be in"),
+        ({"label_smoothing": -0.1}, "label_smoothing must be in"),
+        ({"label_smoothing": math.nan}, "label_smoothing must be in"),
+        ({"reference": "other"}, "reference goes with objective likelihood"),
+        *(
+            ({name: 0}, f"{name} must be at least 1, got 0")
+            for name in (
+                "batch_size",
+                "micro_batch_size",
+                "max_steps",
+                "eval_steps",
+                "save_steps",
+                "log_steps",
+                "max_per_source",
+                "max_eval_per_source",
+                "max_length",
+                "pairs_per_prompt",
+                "lora_rank",
+                "vocab_size",
+            )
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_refused(options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason.replace("(", r"\(")):
+        config(**options)
+
+
+def test_every_option_is_documented() -> None:
+    """The text below each field is its help; an option without one would be a bare name there."""
+    import ast
+    import inspect
+    import itertools
+
+    [body] = [
+        node.body for node in ast.parse(inspect.getsource(TrainConfig)).body if isinstance(node, ast.ClassDef)
+    ]
+    named = [
+        node.target.id
+        for node in body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    ]
+    followed = [
+        node.target.id
+        for node, after in itertools.pairwise(body)
+        if isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and isinstance(after, ast.Expr)
+        and isinstance(after.value, ast.Constant)
+    ]
+    assert named == followed == [item.name for item in fields(TrainConfig)]
+
+
+def test_a_config_error_in_a_file_says_what_is_wrong(make_file: MakeFile) -> None:
+    with pytest.raises(ConfigError, match="freeze and lora: choose one"):
+        load_config(make_file(REQUIRED + "freeze: true\nlora: true\n"))

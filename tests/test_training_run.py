@@ -1,0 +1,607 @@
+"""Training from beginning to end: files of rows in, a folder that loads and scores out.
+
+The model is ``preset:tiny``, three layers, trained for a handful of steps: enough to see that the parts fit
+together and that nothing is written over, not that anything is learned.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import gram
+from conftest import MAX_LENGTH, make_preferences
+from gram import Preference
+from gram.cli.main import main
+from gram.errors import CheckpointError, ConfigError, DataError, TemplateError, TrainingError
+from gram.modeling.loading import load_model
+from gram.modeling.manifest import Manifest, read_manifest
+from gram.objectives.preference import Judge
+from gram.scoring.judge import JudgeModel
+from gram.scoring.scalar import LikelihoodModel, ScalarHeadModel
+from gram.training.config import TrainConfig
+from gram.training.fit import FitResult, fit
+from gram.training.output import SETTINGS
+from gram.training.run import train
+
+Rows = list[dict[str, Any]]
+
+
+def rows_of(preferences: list[Preference]) -> Rows:
+    return [
+        {
+            "id": item.id,
+            "prompt": [{"role": turn.role, "content": turn.content} for turn in item.pair.prompt],
+            "a": item.pair.a,
+            "b": item.pair.b,
+            "p_a": item.p_a,
+            "margin": item.margin,
+        }
+        for item in preferences
+    ]
+
+
+def write_rows(path: Path, rows: Rows) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Files by what they hold: 24 labeled pairs, 8 more, the same without labels, and plain text."""
+    folder = tmp_path_factory.mktemp("data")
+    rows = rows_of(make_preferences(32))
+    unlabeled = [{"prompt": row["prompt"], "responses": [row["a"], row["b"]]} for row in rows]
+    mixed = [*unlabeled[:8], *({"prompt": row["prompt"], "response": row["a"]} for row in rows[8:16])]
+    return {
+        "pairs": write_rows(folder / "pairs.jsonl", rows[:24]),
+        "held_out": write_rows(folder / "held_out.jsonl", rows[24:]),
+        "unlabeled": write_rows(folder / "unlabeled.jsonl", unlabeled[:24]),
+        "mixed": write_rows(folder / "mixed.jsonl", mixed),
+        "text": write_rows(folder / "text.jsonl", [{"text": row["a"] + row["b"]} for row in rows]),
+    }
+
+
+@pytest.fixture
+def make_config(data: dict[str, str], tmp_path: Path) -> Callable[..., TrainConfig]:
+    """Two quick steps on the labeled pairs, on ``preset:tiny``, in a folder of the test's own."""
+
+    def make(**options: Any) -> TrainConfig:
+        quick: dict[str, Any] = {
+            "model": "preset:tiny",
+            "data": [data["pairs"]],
+            "output": tmp_path / "out",
+            "template": "compact",
+            "vocab_size": 400,
+            "max_steps": 2,
+            "batch_size": 4,
+            "log_steps": 1,
+            "learning_rate": 1e-3,
+            "device": "cpu",
+        }
+        return TrainConfig(**quick | options)
+
+    return make
+
+
+MakeConfig = Callable[..., TrainConfig]
+
+
+@pytest.fixture(scope="module")
+def stage_1(data: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model pre-trained on the unlabeled pairs."""
+    output = tmp_path_factory.mktemp("stage_1") / "model"
+    train(
+        TrainConfig(
+            model="preset:tiny",
+            data=[data["unlabeled"]],
+            output=output,
+            stage="pretrain",
+            template="compact",
+            vocab_size=400,
+            max_steps=2,
+            max_length=MAX_LENGTH,
+            batch_size=8,
+            device="cpu",
+        )
+    )
+    return output
+
+
+def manifest_of(folder: Path) -> Manifest:
+    found = read_manifest(folder)
+    assert found is not None
+    return found
+
+
+def saved_weights(folder: Path) -> dict[str, Tensor]:
+    return load_model(folder, "score" if manifest_of(folder).kind == "scalar" else "lm").model.state_dict()
+
+
+def weight_bytes(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# --- Both stages, every objective ---
+
+
+@pytest.mark.parametrize(
+    ("sources", "context"), [(["unlabeled"], "judge"), (["text"], "chat"), (["mixed", "text"], "judge")]
+)
+def test_stage_1_gives_a_likelihood_model(
+    sources: list[str], context: str, make_config: MakeConfig, data: dict[str, str], tmp_path: Path
+) -> None:
+    """Asked where it learned to write answers: in the judge prompt if any pair was among the data."""
+    config = make_config(stage="pretrain", data=[data[name] for name in sources])
+    result = train(config)
+    model = gram.load(tmp_path / "out")
+    assert isinstance(model, LikelihoodModel)
+    assert manifest_of(tmp_path / "out").context == context
+    assert (result["stage"], result["objective"], result["steps"]) == ("pretrain", "language", 2)
+    scores = model.score([gram.Pair("who ?", "a", "b").prompt], ["the old tower ."])
+    assert scores.shape == (1,) and scores[0] < 0
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ({}, JudgeModel),
+        ({"objective": "scalar", "margin": True, "centring": 0.01}, ScalarHeadModel),
+        ({"objective": "likelihood", "length_power": 1.0, "beta": 2.0}, LikelihoodModel),
+        ({"objective": "likelihood", "likelihood_form": "cross_entropy"}, LikelihoodModel),
+        ({"lora": True}, JudgeModel),
+        ({"freeze": True, "unfreeze_layers": 1}, JudgeModel),
+        ({"objective": "scalar", "lora": True}, ScalarHeadModel),
+        ({"objective": "scalar", "freeze": True}, ScalarHeadModel),
+        ({"objective": "likelihood", "lora": True, "bf16": True}, LikelihoodModel),
+        ({"gradient_checkpointing": True, "micro_batch_size": 2}, JudgeModel),
+    ],
+    ids=str,
+)
+def test_stage_2_gives_a_model_that_loads_and_compares(
+    options: dict[str, Any],
+    kind: type,
+    stage_1: Path,
+    make_config: MakeConfig,
+    preferences: list[Preference],
+    tmp_path: Path,
+) -> None:
+    """From the folder of stage 1, whose template, context and length it keeps without being told."""
+    result = train(make_config(model=str(stage_1), template=None, vocab_size=None, **options))
+    before, after = manifest_of(stage_1), manifest_of(tmp_path / "out")
+    assert after.template_hash == before.template_hash
+    assert (after.context, after.max_length) == (before.context, before.max_length) == ("judge", MAX_LENGTH)
+    assert result["samples"] == 24 and result["train_loss"] > 0
+    model = gram.load(tmp_path / "out")
+    assert isinstance(model, kind)
+    pairs = [item.pair for item in preferences[:4]]
+    verdicts = model.compare(pairs)
+    assert torch.isfinite(torch.from_numpy(verdicts.log_odds)).all()
+    assert verdicts.p_a.std() > 0
+    assert not list((tmp_path / "out").glob("adapter*")), "adapters are merged: an ordinary model folder"
+    assert after.training["trained"] == (
+        "lora" if options.get("lora") else "head" if options.get("freeze") else "all"
+    )
+
+
+@pytest.mark.parametrize("objective", ["preference", "scalar", "likelihood"])
+def test_stage_2_from_scratch(objective: str, make_config: MakeConfig, tmp_path: Path) -> None:
+    train(make_config(objective=objective))
+    assert len(gram.load(tmp_path / "out").compare([gram.Pair("who ?", a="me .", b="not me .")])) == 1
+
+
+def test_evaluation_in_the_result_is_that_of_the_saved_model(
+    make_config: MakeConfig, data: dict[str, str], tmp_path: Path
+) -> None:
+    """Accuracy by the loaded model: p_a above one half where the label says a; ties count one half."""
+    result = train(make_config(eval_data=[data["held_out"]], max_steps=4))
+    held_out = make_preferences(32)[24:]
+    verdicts = gram.load(tmp_path / "out").compare([item.pair for item in held_out])
+    right = [
+        0.5 if item.p_a == 0.5 else float((p > 0.5) == (item.p_a > 0.5))
+        for item, p in zip(held_out, verdicts.p_a, strict=True)
+    ]
+    assert result["evaluation"]["eval_accuracy"] == pytest.approx(sum(right) / len(right))
+    assert manifest_of(tmp_path / "out").evaluation == result["evaluation"]
+
+
+def test_the_manifest_tells_the_whole_story(
+    stage_1: Path, make_config: MakeConfig, data: dict[str, str], tmp_path: Path
+) -> None:
+    config = make_config(model=str(stage_1), eval_data=[data["held_out"]], label_smoothing=0.2, seed=7)
+    result = train(replace(config, template=None, vocab_size=None))
+    found = manifest_of(tmp_path / "out")
+    tokenizer = load_model(tmp_path / "out", "lm").tokenizer
+    assert found.kind == "judge"
+    assert found.template["name"] == "gram-compact" and len(found.template_hash) == 16
+    assert tokenizer.convert_ids_to_tokens(found.label_ids) == ["A", "B"]
+    assert found.objective == {"name": "preference", "label_smoothing": 0.2}
+    assert found.training == {
+        "stage": "finetune",
+        "from": str(stage_1),
+        "trained": "all",
+        "samples": 24,
+        "truncated": 0,
+        "collapsed": 0,
+        "steps": 2,
+        "seed": 7,
+        "train_loss": result["train_loss"],
+    }
+    assert [(source["use"], source["records"]) for source in found.data] == [("train", 24), ("evaluation", 8)]
+    assert len({source["sha256"] for source in found.data}) == 2
+    assert {"gram", "torch", "transformers", "python"} <= set(found.versions)
+    assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+def test_a_reference_of_the_same_model_starts_at_log_2(
+    stage_1: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """DPO before its first step: d = 0, so the loss is log 2 = 0.693147, for any label and eps."""
+    config = make_config(
+        model=str(stage_1), template=None, vocab_size=None, objective="likelihood", reference=str(stage_1)
+    )
+    assert train(replace(config, max_steps=1))["train_loss"] == pytest.approx(0.693147, abs=1e-5)
+    assert manifest_of(tmp_path / "out").objective["reference"] == str(stage_1)
+
+
+def test_a_reference_that_counts_tokens_otherwise_is_refused(
+    stage_1: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config(objective="likelihood", reference=str(stage_1), vocab_size=300)
+    with pytest.raises(ConfigError, match="its vocabulary differs"):
+        train(config)
+
+
+def test_a_run_is_reproducible(make_config: MakeConfig, tmp_path: Path) -> None:
+    """Two runs, one set of bytes; another seed gives another model."""
+    for name, seed in (("one", 0), ("two", 0), ("three", 1)):
+        train(make_config(output=tmp_path / name, seed=seed))
+    one, two, three = (weight_bytes(tmp_path / name) for name in ("one", "two", "three"))
+    assert one == two != three
+
+
+# --- What is cut, left out or rejected ---
+
+
+def test_long_pairs_are_cut_and_counted(make_config: MakeConfig) -> None:
+    result = train(make_config(max_length=64))
+    assert 0 < result["truncated"] < result["samples"] == 24
+
+
+COLLAPSING = {"prompt": "which ?", "p_a": 1.0} | {
+    side: " the old tower is green" * 20 + word + " and the river is quiet" * 20
+    for side, word in (("a", " bread"), ("b", " music"))
+}
+
+
+def test_pairs_that_truncation_makes_equal(make_config: MakeConfig, tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "rows.jsonl", [*rows_of(make_preferences(8)), COLLAPSING])
+    with pytest.raises(DataError, match="1 of 9 pairs have equal answers after truncation"):
+        train(make_config(data=[source], max_length=64))
+    result = train(make_config(data=[source], max_length=64, on_error="skip", output=tmp_path / "other"))
+    assert (result["collapsed"], result["samples"]) == (1, 8)
+
+
+def test_a_limit_that_cannot_hold_the_question(make_config: MakeConfig) -> None:
+    with pytest.raises(TemplateError, match="max_length 8 is too small"):
+        train(make_config(max_length=8))
+    with pytest.raises(ConfigError, match="max_length 5000: the model reads at most 1024"):
+        train(make_config(max_length=5000))
+
+
+def test_bad_rows_go_to_the_rejects_file(make_config: MakeConfig, tmp_path: Path) -> None:
+    """Of the training data, of the evaluation data, and of what only the tokenizer reads."""
+    bad: Rows = [{"prompt": "who ?", "a": "same", "b": "same", "p_a": 1.0}]
+    good = rows_of(make_preferences(6))
+    sources = {
+        name: write_rows(tmp_path / f"{name}.jsonl", [*bad * times, *good])
+        for times, name in enumerate(("data", "eval_data", "tokenizer_data"), start=1)
+    }
+    config = make_config(
+        data=[sources["data"]], eval_data=[sources["eval_data"]], tokenizer_data=[sources["tokenizer_data"]]
+    )
+    with pytest.raises(DataError, match=r"data\.jsonl:1: field 'b': the two answers are equal"):
+        train(config)
+    result = train(replace(config, on_error="skip"))
+    assert (result["rejected"], result["examples"]) == (1, 6)
+    counts = {
+        name: len((tmp_path / "out" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines())
+        for name in ("rejects", "eval_rejects", "tokenizer_rejects")
+    }
+    assert counts == {"rejects": 1, "eval_rejects": 2, "tokenizer_rejects": 3}
+
+
+def test_the_tokenizer_learns_from_further_data(make_config: MakeConfig, tmp_path: Path) -> None:
+    """A word of stage 2 that stage 1 never shows is one token only if the tokenizer saw it."""
+    source = write_rows(tmp_path / "more.jsonl", [{"text": "zebrafish zebrafish zebrafish"}] * 50)
+    for name, more in (("without", []), ("with", [source])):
+        train(make_config(output=tmp_path / name, tokenizer_data=more))
+    lengths = {
+        name: len(load_model(tmp_path / name, "lm").tokenizer(" zebrafish")["input_ids"])  # type: ignore[arg-type]
+        for name in ("without", "with")
+    }
+    assert lengths["with"] == 1 < lengths["without"]
+
+
+# --- The output folder ---
+
+
+def test_a_finished_model_is_not_written_over(make_config: MakeConfig, tmp_path: Path) -> None:
+    train(make_config())
+    before = files_of(tmp_path / "out")
+    with pytest.raises(ConfigError, match="holds a finished model; use --overwrite"):
+        train(make_config(seed=1))
+    assert files_of(tmp_path / "out") == before
+    train(make_config(seed=1, overwrite=True))
+    after = files_of(tmp_path / "out")
+    assert after.keys() == before.keys()
+    assert after["model.safetensors"] != before["model.safetensors"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["notes.txt", "train.json", "model.safetensors"])
+def test_a_folder_of_somebody_else_is_left_untouched(
+    name: str, overwrite: bool, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """``overwrite`` replaces models of ours, not a folder of data or a thesis."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine", encoding="utf-8")
+    with pytest.raises(ConfigError, match="is not empty, and no run of gram began it"):
+        train(make_config(overwrite=overwrite))
+    assert files_of(tmp_path / "out") == {name: b"mine"}
+
+
+def test_an_empty_folder_is_fine_and_a_file_is_not(make_config: MakeConfig, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    train(make_config())
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    for output in (tmp_path / "file", Path()):
+        with pytest.raises(ConfigError, match="must name a folder"):
+            train(make_config(output=output, overwrite=True))
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
+
+
+def test_what_a_run_reads_is_not_overwritten_by_it(make_config: MakeConfig, tmp_path: Path) -> None:
+    """Stage 2 into the folder of stage 1, or into the folder that holds its data."""
+    train(make_config())
+    inside = write_rows(tmp_path / "out" / "rows.jsonl", rows_of(make_preferences(8)))
+    before = files_of(tmp_path / "out")
+    for options in ({"model": str(tmp_path / "out")}, {"data": [inside + "::train"]}):
+        with pytest.raises(ConfigError, match="which this run reads; choose another folder"):
+            train(make_config(overwrite=True, **options))
+    assert files_of(tmp_path / "out") == before
+
+
+def test_a_run_that_failed_before_it_began_does_not_block_the_folder(make_config: MakeConfig) -> None:
+    """A misspelt file name, corrected: no checkpoint was written, so there is nothing to protect."""
+    with pytest.raises(DataError, match="no such file"):
+        train(make_config(data=["misspelt.jsonl"]))
+    train(make_config())
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "reason"),
+    [
+        ({"model": "preset:huge"}, ConfigError, "no preset 'huge'"),
+        ({"model": "./nowhere"}, CheckpointError, "no such folder"),
+        ({"data": ["nowhere.jsonl"]}, DataError, "nowhere.jsonl"),
+        ({"eval_data": ["nowhere.jsonl"]}, DataError, "nowhere.jsonl"),
+        ({"split": "test", "data": ["rows.jsonl::dev"]}, DataError, "rows.jsonl"),
+        ({"template": "nowhere.json"}, TemplateError, "no template 'nowhere.json'"),
+        ({"freeze": True, "unfreeze_layers": 4}, ConfigError, "cannot unfreeze 4 layers: the model has 3"),
+        ({"batch_size": 4, "micro_batch_size": 3}, ConfigError, "does not divide"),
+        ({"objective": "likelihood", "beta": -1.0}, ConfigError, "beta must be positive"),
+        ({"objective": "scalar", "centring": -1.0}, ConfigError, "centring must not be negative"),
+        ({"device": "abacus"}, ConfigError, "device must be cpu or cuda"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_done_is_said(
+    options: dict[str, Any], error: type[Exception], reason: str, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=reason):
+        train(make_config(**options))
+    assert not (tmp_path / "out" / "gram.json").exists()
+
+
+# --- Runs that break off ---
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+@pytest.fixture
+def kill_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+    """Arms a kill in the given training step (one micro-batch each); 0 disarms it."""
+    plain = Judge.loss_sum
+
+    def arm(step: int) -> None:
+        calls = 0
+
+        def mortal(self: Judge, model: Any, batch: Any) -> Any:
+            nonlocal calls
+            calls += model.training
+            if model.training and calls == step:
+                raise Killed
+            return plain(self, model, batch)
+
+        monkeypatch.setattr(Judge, "loss_sum", mortal if step else plain)
+
+    yield arm
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("how", [{}, {"lora": True}], ids=str)
+def test_a_killed_run_is_continued_by_the_same_command(
+    how: dict[str, Any],
+    make_config: MakeConfig,
+    data: dict[str, str],
+    kill_at: Callable[[int], None],
+    tmp_path: Path,
+) -> None:
+    """Killed in step 5 of 6, with checkpoints at 2 and 4: the same weights, and the same result."""
+    config = make_config(max_steps=6, eval_data=[data["held_out"]], eval_steps=2, **how)
+    wanted = train(replace(config, output=tmp_path / "whole"))
+    kill_at(5)
+    with pytest.raises(Killed):
+        train(config)
+    assert not (tmp_path / "out" / "gram.json").exists()
+    assert sorted(path.name for path in (tmp_path / "out" / "checkpoints").iterdir())[-1] == "checkpoint-4"
+    kill_at(0)
+    with pytest.raises(ConfigError, match="holds an unfinished run with other settings"):
+        train(replace(config, learning_rate=2e-3))
+    result = train(config)
+    timeless = {"output", "seconds"}
+    assert {k: v for k, v in result.items() if k not in timeless} == {
+        k: v for k, v in wanted.items() if k not in timeless
+    }
+    whole, again = saved_weights(tmp_path / "whole"), saved_weights(tmp_path / "out")
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    assert manifest_of(tmp_path / "out") == manifest_of(tmp_path / "whole")
+
+
+def test_an_unfinished_run_can_be_dropped(
+    make_config: MakeConfig, kill_at: Callable[[int], None], tmp_path: Path
+) -> None:
+    """With other settings and ``overwrite`` the run starts anew: equal to one in a fresh folder."""
+    kill_at(2)
+    with pytest.raises(Killed):
+        train(make_config(save_steps=1))
+    kill_at(0)
+    train(make_config(seed=3, overwrite=True))
+    train(make_config(seed=3, output=tmp_path / "fresh"))
+    assert weight_bytes(tmp_path / "out") == weight_bytes(tmp_path / "fresh")
+
+
+def test_a_half_written_checkpoint_alone_is_no_start(
+    make_config: MakeConfig, tmp_path: Path, kill_at: Callable[[int], None]
+) -> None:
+    """Killed while the first one was written: the run begins again, even with other settings."""
+    kill_at(2)
+    with pytest.raises(Killed):
+        train(make_config(save_steps=1))
+    (tmp_path / "out" / "checkpoints" / "checkpoint-1" / "trainer_state.json").unlink()
+    kill_at(0)
+    train(make_config(seed=5))
+    train(make_config(seed=5, output=tmp_path / "fresh"))
+    assert weight_bytes(tmp_path / "out") == weight_bytes(tmp_path / "fresh")
+
+
+def test_weights_that_are_no_numbers_leave_no_model(
+    stage_1: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(stage_1, broken)
+    model = load_model(broken, "lm").model
+    with torch.no_grad():
+        next(model.model.layers[1].parameters())[0] = float("nan")  # type: ignore[union-attr, operator, index]
+    model.save_pretrained(broken)
+    with pytest.raises(TrainingError, match="the loss is nan at step 1"):
+        train(make_config(model=str(broken), template=None, vocab_size=None))
+    assert set(files_of(tmp_path / "out")) == {SETTINGS}
+    assert not list(tmp_path.glob("*.draft"))
+
+
+def test_a_diverging_run_leaves_no_model(make_config: MakeConfig, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="the loss diverges"):
+        train(make_config(max_steps=20, learning_rate=1000.0))
+    assert not (tmp_path / "out" / "gram.json").exists()
+
+
+# --- Several processes ---
+
+LAUNCHED = """
+import json, sys
+from pathlib import Path
+from gram.cli.main import main
+from gram.training import run
+
+logs, plain = [], run.fit
+
+def noted(*arguments, **options):
+    result = plain(*arguments, **options)
+    logs.append([entry["loss"] for entry in result.history if "loss" in entry])
+    return result
+
+run.fit = noted
+codes = [main(command) for command in json.loads(sys.argv[1])]
+Path(sys.argv[2] + run.os.environ["RANK"]).write_text(json.dumps(logs))
+sys.exit(max(codes))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_like_one(
+    data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``gram train``, stage 1 and then stage 2 from it, under torchrun and in this process.
+
+    Two processes with two micro-batches of two, against one with eight: the same losses at every step, the
+    same evaluation, the same weights. Answers differ much in length, so that the processes hold different
+    numbers of tokens. Stage 2 replaces a finished model, and both processes meet a bad row.
+    """
+    bad: Rows = [{"prompt": "who ?", "a": "same", "b": "same", "p_a": 1.0}]
+    pairs = write_rows(tmp_path / "rows.jsonl", [*rows_of(make_preferences(24)), *bad])
+    shared = "--max-steps 4 --batch-size 8 --learning-rate 1e-3 --log-steps 1 --device cpu"
+
+    def commands(folder: str) -> list[list[str]]:
+        first, second = tmp_path / folder / "first", tmp_path / folder / "second"
+        stage_1 = f"--stage pretrain --model preset:tiny --vocab-size 400 --data {data['unlabeled']}"
+        stage_2 = f"--model {first} --data {pairs} --eval-data {data['held_out']} --on-error skip --overwrite"
+        return [
+            f"train {stage_1} --template compact --output {first} {shared}".split(),
+            f"train {stage_2} --output {second} {shared}".split(),
+        ]
+
+    logs: list[list[float]] = []
+
+    def noted(*arguments: Any, **options: Any) -> FitResult:
+        result = fit(*arguments, **options)
+        logs.append([entry["loss"] for entry in result.history if "loss" in entry])
+        return result
+
+    monkeypatch.setattr("gram.training.run.fit", noted)
+    assert [main(command) for command in commands("one")] == [0, 0]
+    shutil.copytree(tmp_path / "one" / "second", tmp_path / "two" / "second")
+    (tmp_path / "launched.py").write_text(LAUNCHED, encoding="utf-8")
+    sparing = [[*command, "--micro-batch-size", "2"] for command in commands("two")]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*torchrun, str(tmp_path / "launched.py"), json.dumps(sparing), str(tmp_path / "log")],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for rank in "01":
+        theirs = json.loads((tmp_path / f"log{rank}").read_text(encoding="utf-8"))
+        assert [len(log) for log in theirs] == [4, 4]
+        for log, wanted in zip(theirs, logs, strict=True):
+            assert log == pytest.approx(wanted, rel=1e-5)
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [result["stage"] for result in results] == ["pretrain", "finetune"], "only one process reports"
+    assert results[1]["rejected"] == 1
+    for name in ("first", "second"):
+        one, two = tmp_path / "one" / name, tmp_path / "two" / name
+        assert manifest_of(two).evaluation == pytest.approx(manifest_of(one).evaluation, rel=1e-5)
+        assert files_of(two).keys() == files_of(one).keys()
+        mine, theirs = saved_weights(one), saved_weights(two)
+        for key, value in mine.items():
+            torch.testing.assert_close(theirs[key], value, rtol=0, atol=5e-5)
