@@ -8,6 +8,15 @@ from __future__ import annotations
 
 from gram.rendering.pieces import Encoded, Piece
 from gram.rendering.renderer import Context, Renderer
-from gram.rendering.template import DEFAULT_TEMPLATE, JudgeTemplate, load_template
+from gram.rendering.template import DEFAULT_TEMPLATE, JudgeTemplate, load_template, stored_template
 
-__all__ = ["DEFAULT_TEMPLATE", "Context", "Encoded", "JudgeTemplate", "Piece", "Renderer", "load_template"]
+__all__ = [
+    "DEFAULT_TEMPLATE",
+    "Context",
+    "Encoded",
+    "JudgeTemplate",
+    "Piece",
+    "Renderer",
+    "load_template",
+    "stored_template",
+]

@@ -40,6 +40,7 @@ class ChatFormat:
     beginning-of-sequence token in front and the end-of-sequence token behind an answer, where it has them.
 
     Attributes:
+        neutralises: whether control tokens in the users' texts are made harmless.
         text_begin: ids the tokenizer puts in front of plain text. They are no part of the text: behind a
             literal ``<s>`` some tokenizers split the first word in another way.
         chat_begin: ids to put in front of a conversation: none where the chat template writes its own.
@@ -47,6 +48,7 @@ class ChatFormat:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, neutralise: bool = True) -> None:
         self._tokenizer = tokenizer
+        self.neutralises = neutralise
         self._control = _control_tokens(tokenizer) if neutralise else None
         self._skeletons: dict[tuple[tuple[str, ...], bool], list[str | _Content]] = {}
         self.text_begin = _begin_ids(tokenizer)

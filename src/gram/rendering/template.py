@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from gram.errors import TemplateError
+from gram.errors import CheckpointError, TemplateError
 from gram.rendering.pieces import Piece
 from gram.types import Chat, Pair
 
@@ -86,6 +86,19 @@ class JudgeTemplate:
             return cls(content["name"], content["text"], (labels[0], labels[1]))
         except TemplateError as error:
             raise TemplateError(f"{source}: {error}") from None
+
+
+def stored_template(content: object, expected_hash: str, *, source: str) -> JudgeTemplate:
+    """The template that travels with a checkpoint.
+
+    Raises:
+        TemplateError: it is not a template.
+        CheckpointError: its hash is not the one stored beside it.
+    """
+    template = JudgeTemplate.from_json(content, source=source)
+    if template.hash != expected_hash:
+        raise CheckpointError(f"{source}: the template does not match its hash; it was edited")
+    return template
 
 
 def transcript(prompt: Chat) -> str:

@@ -9,7 +9,7 @@ import torch
 from gram.errors import CheckpointError, ConfigError
 from gram.modeling.loading import Loaded, choose_device, load_model
 from gram.modeling.manifest import FILE, KINDS, Kind, Manifest, read_manifest
-from gram.rendering import Context, JudgeTemplate, Renderer, load_template
+from gram.rendering import Context, JudgeTemplate, Renderer, load_template, stored_template
 from gram.scoring.backend import DEFAULT_BUDGET, TransformersBackend
 from gram.scoring.judge import JudgeModel, LocalBackend
 from gram.scoring.scalar import Baseline, LikelihoodModel, ScalarHeadModel
@@ -49,7 +49,8 @@ def load(
         neutralise: make control tokens inside prompts and answers harmless; by default as in training, or
             yes where the folder does not say.
         both_orders: judge: ask each pair in both orders.
-        context, length_power, baseline, reference: likelihood: see ``LikelihoodModel``.
+        context, length_power, baseline, reference: likelihood: see ``LikelihoodModel``; by default as in
+            training, the reference of a DPO-style model among it.
 
     Raises:
         CheckpointError: nothing there, broken, or not of that kind.
@@ -68,7 +69,8 @@ def load(
     precision = dtype or (torch.float32 if place == "cpu" else "auto")
     loaded = load_model(path, "score" if chosen == "scalar" else "lm", device=place, dtype=precision)
     judge_template = _template(path, template, manifest)
-    other = _reference(reference, loaded, place, precision)
+    trained_against = manifest.objective.get("reference") if manifest and chosen == "likelihood" else None
+    other = _reference(reference or trained_against, loaded, place, precision)
     readable = min(model.context for model in (loaded, other) if model is not None)
     longest = min(LONGEST if max_length is None else max_length, readable)
     if neutralise is None:
@@ -98,10 +100,7 @@ def load(
 def _template(path: str | Path, wanted: str | Path | None, manifest: Manifest | None) -> JudgeTemplate:
     if wanted is not None or manifest is None:
         return load_template(wanted)
-    own = JudgeTemplate.from_json(manifest.template, source=f"{path}/{FILE}")
-    if own.hash != manifest.template_hash:
-        raise CheckpointError(f"{path}/{FILE}: the template does not match its hash; it was edited")
-    return own
+    return stored_template(manifest.template, manifest.template_hash, source=f"{path}/{FILE}")
 
 
 def _check_labels(path: str | Path, renderer: Renderer, manifest: Manifest | None) -> None:

@@ -49,8 +49,8 @@ class TrainConfig:
     """Judge template: a built-in name or a JSON file. Default: that of the model, else the built-in one."""
     max_length: int | None = None
     """Most tokens per prompt. Default: what the model can read, at most 2048."""
-    neutralise: bool = True
-    """Make control tokens inside prompts and answers harmless; no-neutralise is for paper-exact runs."""
+    raw_control_tokens: bool = False
+    """Leave control tokens inside prompts and answers as they are: for paper-exact runs."""
     context: Literal["chat", "judge"] | None = None
     """Where the likelihood objective asks for an answer. Default: that of the model, else chat."""
 

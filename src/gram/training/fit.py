@@ -90,6 +90,8 @@ def fit(
     """
     if not samples:
         raise ConfigError("there is nothing to train on")
+    if 0 < len(eval_samples) < (processes := int(os.environ.get("WORLD_SIZE", "1"))):
+        raise ConfigError(f"{len(eval_samples)} evaluation samples are too few for {processes} processes")
     with contextlib.ExitStack() as stack:
         folder = checkpoints or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         arguments = _arguments(settings, folder, saves=checkpoints is not None, evaluates=bool(eval_samples))

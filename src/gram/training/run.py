@@ -29,7 +29,7 @@ from gram.objectives.language import Language, Unlabeled
 from gram.objectives.likelihood import Likelihood
 from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
-from gram.rendering import Context, JudgeTemplate, Renderer, load_template
+from gram.rendering import Context, Renderer, load_template, stored_template
 from gram.training.config import TrainConfig
 from gram.training.fit import FitResult, FitSettings, fit
 from gram.training.output import CHECKPOINTS, claim_output
@@ -142,15 +142,14 @@ def make_objective(
     """The objective that ``config`` names, rendering for the loaded tokenizer."""
     manifest = loaded.manifest
     if config.template is None and manifest is not None:
-        template = JudgeTemplate.from_json(manifest.template, source=FILE)
+        template = stored_template(manifest.template, manifest.template_hash, source=f"{config.model}/{FILE}")
     else:
         template = load_template(config.template)
     longest = config.max_length or (manifest.max_length if manifest else _MOST_TOKENS)
     if config.max_length and config.max_length > loaded.context:
         raise ConfigError(f"max_length {config.max_length}: the model reads at most {loaded.context} tokens")
-    renderer = Renderer(
-        loaded.tokenizer, template, min(longest, loaded.context), neutralise=config.neutralise
-    )
+    neutralise = not config.raw_control_tokens and (manifest.neutralise if manifest else True)
+    renderer = Renderer(loaded.tokenizer, template, min(longest, loaded.context), neutralise=neutralise)
     match config.objective_name:
         case "language":
             return Language(renderer), renderer
@@ -279,7 +278,7 @@ def _manifest(
         template_hash=renderer.template.hash,
         max_length=renderer.max_length,
         label_ids=list(renderer.label_ids) if name == "preference" else [],
-        neutralise=config.neutralise,
+        neutralise=renderer.chat.neutralises,
         context=context,
         beta=config.beta if name == "likelihood" else 1.0,
         length_power=config.length_power if name == "likelihood" else 0.0,
