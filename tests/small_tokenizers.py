@@ -41,7 +41,7 @@ _TEXTS = [
     "What is the capital of France? The capital of France is Paris.",
     "[Request]\nname a color\n\n[Answer A]\nblue\n\n[Answer B]\nred\n\n[Better answer, A or B]\n",
     "User: hello there\n\nAssistant: hello\n\nSystem: be kind",
-    "import os\n\nprint(os.name)  # two  spaces",
+    "import os\n\n\nprint(os.name)  # two  spaces",  # so that two newlines are one token
 ]
 
 
@@ -65,13 +65,27 @@ def _finished(core: Tokenizer, *, bos: str | None, eos: str | None, template: st
 
 
 def byte_level(
-    words: list[str], *, bos: str | None = None, eos: str | None = None, template: str | None = None
+    words: list[str],
+    *,
+    bos: str | None = None,
+    eos: str | None = None,
+    template: str | None = None,
+    newer: bool = True,
 ) -> PreTrainedTokenizerFast:
-    """Byte-level BPE (the GPT-2, Llama 3 and Qwen kind) with the special ``words``."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    """Byte-level BPE with the special ``words``.
+
+    Args:
+        newer: newlines stick together, and to the punctuation before them (the Llama 3 and Qwen kind), so
+            that tokens span the seams of a template; else the GPT-2 kind.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    split = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not newer)
+    if newer:
+        rule = r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+        split = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(rule), "isolated"), split])
+    core.pre_tokenizer = split  # type: ignore[assignment]
     core.decoder = decoders.ByteLevel()  # type: ignore[assignment]
     trainer = trainers.BpeTrainer(
         vocab_size=450,
@@ -123,7 +137,7 @@ _MAKERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
         ["<|im_start|>", "<|im_end|>", "<think>", "</think>"], eos="<|im_end|>", template=THINKING
     ),
     "inst": lambda: sentencepiece("first", template=INST, words=("[INST]", "[/INST]")),
-    "base": lambda: byte_level(["<|endoftext|>"], eos="<|endoftext|>"),
+    "base": lambda: byte_level(["<|endoftext|>"], eos="<|endoftext|>", newer=False),
     "base without specials": lambda: byte_level([]),
     "base with bos": lambda: byte_level(["<|begin|>", "<|end|>"], bos="<|begin|>", eos="<|end|>"),
     "sentencepiece first": lambda: sentencepiece("first"),

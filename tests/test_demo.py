@@ -19,7 +19,7 @@ def test_the_quick_demonstration(tmp_path: Path, capsys: pytest.CaptureFixture[s
     """Exit 0, one JSON line with every promised field, a page that needs nothing else, a model that ranks.
 
     200 steps of stage 1 are enough to know the facts of all families, so the likelihood must rank right
-    everywhere, and its choice among 8 answers must beat a random one (mean gold (0.97 + 0.25) / 2 = 0.61).
+    everywhere, and its choice among 8 answers must beat a random one (mean gold (0.99 + 0.25) / 2 = 0.62).
     """
     output = tmp_path / "demo"
     assert main(["demo", "--quick", "--seed", "0", "--output", str(output)]) == 0

@@ -495,27 +495,35 @@ def test_a_save_that_is_cut_off_leaves_no_finished_checkpoint(
     preset: Loaded, renderer: Renderer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """``gram.json`` means finished: an interrupted save must not keep the older one's."""
-    folder = save(tmp_path / "model", "judge", copied(preset), preset, renderer)
-    moved: list[str] = []
     real = Path.replace
+    old = save(tmp_path / "old", "judge", copied(preset), preset, renderer)
+    files = {path.name for path in old.iterdir()}
+    assert len(files) == 7
+    moved: list[str] = []
+    for allowed in range(len(files)):
+        folder = tmp_path / f"killed after {allowed}"
+        shutil.copytree(old, folder)
+        moved = []
 
-    def fails_midway(self: Path, target: Path) -> Path:
-        if moved:
-            raise OSError("killed")
-        moved.append(self.name)
-        return real(self, target)
+        def fails_midway(self: Path, target: Path, moved: list[str] = moved, allowed: int = allowed) -> Path:
+            if len(moved) == allowed:
+                raise OSError("killed")
+            moved.append(self.name)
+            return real(self, target)
 
-    monkeypatch.setattr(Path, "replace", fails_midway)
-    with pytest.raises(OSError, match="killed"):
-        save(folder, "judge", copied(preset), preset, renderer)
-    assert len(moved) == 1
-    assert not (folder / FILE).exists()
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="killed"):
+            patch.setattr(Path, "replace", fails_midway)
+            save(folder, "judge", copied(preset), preset, renderer)
+        assert not (folder / FILE).exists()
+    assert set(moved) == files - {FILE}
 
 
 # Pooling
 
 
-def test_pad_that_is_also_the_end_token(preset: Loaded, renderer: Renderer, pairs: list[Pair]) -> None:
+def test_pad_that_is_also_the_end_token(
+    preset: Loaded, renderer: Renderer, pairs: list[Pair], tmp_path: Path
+) -> None:
     """The score is read at the end token, not before it, padded left or right or not at all."""
     tokenizer = copy.deepcopy(preset.tokenizer)
     tokenizer.pad_token = tokenizer.eos_token
@@ -539,6 +547,13 @@ def test_pad_that_is_also_the_end_token(preset: Loaded, renderer: Renderer, pair
             same(model(**{name: batch[name] for name in batch}).logits[:, 0].numpy(), wanted)
         model.config.pad_token_id = end  # as Hugging Face would have it: the reason for all this
         same(model(input_ids=torch.tensor([items[0].ids])).logits[:, 0].numpy(), early[:1])
+    tokenizer.pad_token = tokenizer.eos_token
+    model.save_pretrained(tmp_path)  # another's reward model, saved so
+    tokenizer.save_pretrained(tmp_path)
+    prompts, responses = [pair.prompt for pair in pairs], [pair.a for pair in pairs]
+    theirs = gram.load(tmp_path, kind="scalar")
+    assert isinstance(theirs, ScalarHeadModel)
+    same(theirs.score(prompts, responses), wanted)
 
 
 def test_no_token_to_pad_with(preset: Loaded) -> None:

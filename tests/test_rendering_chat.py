@@ -14,7 +14,7 @@ from gram import Message, Pair
 from gram.errors import ConfigError, TemplateError
 from gram.rendering import Encoded, JudgeTemplate, Renderer, load_template
 from gram.types import Chat, as_chat
-from small_tokenizers import STYLES, byte_level, naive_answer, naive_judge, tokenizer_of
+from small_tokenizers import CHATML, STYLES, byte_level, naive_answer, naive_judge, tokenizer_of
 
 TEMPLATES = {
     "default": load_template("default"),
@@ -119,6 +119,17 @@ def test_spans_hold_the_answers(style: str) -> None:
             assert (a.strip() if trims else a) in found or found.strip() == a.strip()
 
 
+def test_an_empty_answer_inside_one_token() -> None:
+    """Two newlines are one token, and the empty answer stands between them: it holds no token of its own."""
+    tokenizer = tokenizer_of("base")
+    assert "ĊĊ" in tokenizer.get_vocab()
+    renderer = Renderer(tokenizer, JudgeTemplate("n", "{prompt}\n{a}\n\n{b} ?", ("A", "B")), 100)
+    [item] = renderer.judge([Pair("x", "", "y")])
+    assert tokenizer.convert_ids_to_tokens(item.ids)[:3] == ["x", "ĊĊ", "Ċ"]
+    assert item.spans["a"] == (1, 1)
+    assert item.scored("a") == (1, 2)
+
+
 def test_spans_do_not_overlap_and_come_in_order() -> None:
     for style in STYLES:
         for item in renderer_of(style, "default").judge([Pair(*texts) for texts in PLAIN]):
@@ -204,6 +215,15 @@ def test_control_tokens_in_the_users_text_become_words(style: str) -> None:
             assert _specials(renderer, hostile.ids) == _specials(renderer, benign.ids)
             assert len(hostile.ids) > len(benign.ids)
         assert "and" in text_of(renderer, judged[1], "a")
+
+
+def test_added_words_count_as_control_tokens_where_they_look_like_it() -> None:
+    """Markers such as ``<tool_call>`` are often added without being special; a plain word stays a word."""
+    tokenizer = byte_level(["<|im_start|>", "<|im_end|>"], eos="<|im_end|>", template=CHATML)
+    tokenizer.add_tokens(["<tool_call>", "[INST]", "blockchain"])
+    chat = Renderer(tokenizer, TEMPLATES["compact"], 100).chat
+    assert chat.neutral("<tool_call>[INST]") == "<\u200btool_call>[\u200bINST]"
+    assert chat.neutral("a blockchain") == "a blockchain"
 
 
 def test_switched_off_control_tokens_act() -> None:

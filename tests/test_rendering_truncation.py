@@ -158,6 +158,23 @@ def test_too_small_a_limit_says_what_the_literal_text_takes() -> None:
     assert cut == {"a": 53}
 
 
+def finer_behind_a_cut(text: str) -> list[tuple[int, int]]:
+    """One token per character, two behind an ellipsis: cutting costs tokens that no part alone shows."""
+    whole, mark, rest = text.partition("…")
+    start = len(whole) + len(mark)
+    pairs = [(place, place + 1) for place in range(start, len(text)) for _ in "xy"]
+    return characters(whole + mark) + (pairs if rest.strip() else pairs[: len(rest)])
+
+
+@given(st.integers(10, 60), st.integers(0, 60))
+def test_fit_measures_the_whole_again(limit: int, length: int) -> None:
+    """Literal 2, answer of up to 60: the first cut is too long by its own tail, the next ones are not."""
+    pieces = [Piece("<>"), Piece("a" * length, "a")]
+    short, cut = fit(pieces, limit, finer_behind_a_cut)
+    assert len(finer_behind_a_cut("".join(piece.text for piece in short))) <= limit
+    assert bool(cut) == (2 + length > limit)
+
+
 # The renderer
 
 
@@ -230,9 +247,11 @@ def test_nasty_unicode_ends_and_fits(style: str, texts: Sequence[str], limit: in
     renderer = renderer_of(style, limit)
     [item] = renderer.judge([Pair(*texts)])
     assert len(item.ids) <= limit
-    first, last = skeleton(style)
-    assert item.ids[: len(first)] == first
-    assert item.ids[-len(last) + 1 :] == last[1:]  # a newline may have joined the answer's last token
+    first, last = (str(renderer.tokenizer.decode(ids)) for ids in skeleton(style))
+    decoded = str(renderer.tokenizer.decode(item.ids))
+    assert decoded.startswith(first)
+    assert decoded.endswith(last)
+    assert re.search(r"\[A\]\n(?s:.)*\n\[B\]\n(?s:.)*\n\[Better\]", decoded)
     for context in ("chat", "judge"):
         [answer] = renderer.answers([as_chat(texts[0])], [texts[1]], context)
         assert len(answer.ids) <= limit

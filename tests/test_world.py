@@ -76,7 +76,7 @@ def test_half_of_the_families_gets_labels(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"asked": 0}, {"asked": len(ENTITIES) + 1}, {"weak": 0.97}, {"strong": 1.1}]
+    "options", [{"asked": 0}, {"asked": len(ENTITIES) + 1}, {"weak": 0.99}, {"strong": 1.1}]
 )
 def test_an_impossible_world_is_refused(options: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
@@ -156,15 +156,15 @@ def test_perfect_and_hopeless_policies_are_exact() -> None:
 
 @pytest.mark.parametrize("correlated", [True, False])
 def test_the_second_answer_tells_about_the_first_only_when_correlated(correlated: bool) -> None:
-    """Given their policies the answers are independent, with expected golds s = 0.97 and w = 0.25.
+    """Given their policies the answers are independent, with expected golds s = 0.99 and w = 0.25.
 
-    Correlated, one of each: cov = s w - ((s + w) / 2)^2 = -((s - w) / 2)^2 = -0.1296. Independent: 0. The
-    mean gold is (s + w) / 2 = 0.61 both times. One answer's gold has a standard deviation below 0.40, so that
+    Correlated, one of each: cov = s w - ((s + w) / 2)^2 = -((s - w) / 2)^2 = -0.1369. Independent: 0. The
+    mean gold is (s + w) / 2 = 0.62 both times. One answer's gold has a standard deviation below 0.40, so that
     of 4000 pairs the covariance has a standard error below 0.0026 and each mean one below 0.0064.
     """
     both = golds(WORLD, WORLD.unlabeled_pairs(MANY, correlated=correlated))
-    assert both.mean(axis=0) == pytest.approx([0.61, 0.61], abs=0.032)
-    expected = -0.1296 if correlated else 0.0
+    assert both.mean(axis=0) == pytest.approx([0.62, 0.62], abs=0.032)
+    expected = -0.1369 if correlated else 0.0
     assert np.cov(both.T)[0, 1] == pytest.approx(expected, abs=0.013)
 
 
@@ -178,7 +178,7 @@ def test_style_says_nothing_about_quality() -> None:
             gold_of[opening].append(WORLD.gold(pair.prompt, answer))
     for found in gold_of.values():
         assert len(found) == pytest.approx(2000, abs=200)  # five standard errors of a fair draw are 194
-        assert np.mean(found) == pytest.approx(0.61, abs=0.045)
+        assert np.mean(found) == pytest.approx(0.62, abs=0.045)
 
 
 def test_unlabeled_pairs_stay_in_the_families_asked_for() -> None:
@@ -267,3 +267,17 @@ def test_train_and_test_share_no_prompt() -> None:
 
 def family_of(prompt: Chat) -> str:
     return prompt[-1].content.split()[3]
+
+
+@pytest.mark.parametrize("asked", range(2, len(ENTITIES) - 1))
+def test_a_set_of_entities_belongs_to_one_split(asked: int) -> None:
+    """Whatever the order in which they are asked; and every family has sets on both sides."""
+    world = World(3, asked=asked)
+    sets: dict[Split, set[tuple[str, frozenset[str]]]] = {"train": set(), "test": set()}
+    splits: tuple[Split, Split] = ("train", "test")
+    for split in splits:
+        for row in world.preferences(600, split=split):
+            words = row.pair.prompt[0].content.rstrip("?").split()
+            sets[split].add((words[3], frozenset(words[5:])))
+    assert not sets["train"] & sets["test"]
+    assert all({family for family, _ in found} == set(FAMILIES) for found in sets.values())

@@ -61,7 +61,7 @@ class World:
 
     seed: int
     asked: int = 4
-    strong: float = 0.97
+    strong: float = 0.99
     weak: float = 0.25
 
     def __post_init__(self) -> None:

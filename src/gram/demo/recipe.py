@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gram.demo.lab import Recipe
 from gram.training.fit import FitSettings
 
+# Both stages are short: a quick second moment (beta2) lets them use their few steps from the start.
+_STAGE_1 = FitSettings(steps=1400, learning_rate=3e-3, schedule="linear", adam_beta2=0.99, log_steps=100)
+_STAGE_2 = FitSettings(steps=300, learning_rate=1e-3, adam_beta2=0.99, log_steps=50)
+
 FULL = Recipe(
-    unlabeled=38_400,
+    unlabeled=44_800,  # each pair is read once
     labels=3000,
     few_labels=(100, 600),
-    pretraining=FitSettings(
-        steps=1200, schedule="linear", learning_rate=3e-3, adam_beta2=0.99, log_steps=100
-    ),
-    finetuning=FitSettings(steps=300, learning_rate=1e-3, log_steps=50),
+    pretraining=_STAGE_1,
+    finetuning=_STAGE_2,
     test_pairs=500,
     contests=100,
 )
@@ -21,8 +25,8 @@ QUICK = Recipe(
     unlabeled=6400,
     labels=600,
     few_labels=(100,),
-    pretraining=FitSettings(steps=200, learning_rate=3e-3, log_steps=50),
-    finetuning=FitSettings(steps=60, learning_rate=1e-3, log_steps=20),
+    pretraining=replace(_STAGE_1, steps=200, log_steps=50),
+    finetuning=replace(_STAGE_2, steps=60, log_steps=20),
     test_pairs=200,
     contests=30,
 )
