@@ -291,6 +291,15 @@ def test_a_template_that_ends_with_a_space_on_a_base_tokenizer() -> None:
         assert spaced.label_ids == (tokenizer.get_vocab()["ĠA"], tokenizer.get_vocab()["ĠB"])
 
 
+def test_a_label_that_splits_the_token_before_it() -> None:
+    """The GPT-2 kind makes two newlines one token at the end, but two in front of a word: the prompt a model
+    would read is not the one in which the label is the next token.
+    """
+    renderer = Renderer(tokenizer_of("base"), JudgeTemplate("n", "{prompt} {a} {b}\n\n", ("A", "B")), 100)
+    with pytest.raises(TemplateError, match=r"the tokens are \['Ċ', 'Ċ', 'A'\]"):
+        _ = renderer.label_ids
+
+
 def test_two_labels_that_become_one_token() -> None:
     """With one token for everything unknown, two different words can look the same to a model."""
     from tokenizers import Tokenizer, models, pre_tokenizers

@@ -220,6 +220,14 @@ def test_evaluation_in_the_result_is_that_of_the_saved_model(
     assert manifest_of(tmp_path / "out").evaluation == result["evaluation"]
 
 
+def test_evaluation_rows_that_were_trained_on_are_counted(
+    make_config: MakeConfig, data: dict[str, str]
+) -> None:
+    """All 24 training rows are leaks when evaluated on; none of the 8 held-out rows is."""
+    result = train(make_config(eval_data=[data["pairs"], data["held_out"]], max_steps=1))
+    assert result["leaked"] == 24
+
+
 def test_the_manifest_tells_the_whole_story(
     stage_1: Path, make_config: MakeConfig, data: dict[str, str], tmp_path: Path
 ) -> None:

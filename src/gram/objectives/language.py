@@ -1,7 +1,7 @@
 """Stage 1: the autoregressive loss on answers (or on plain text); prompt tokens are not scored.
 
 An unlabeled pair is laid out in the judge template, as it will be judged in stage 2, and both answers are
-scored: log p(y_a, y_b given x) (arXiv 2506.14175, section 3.1). Single answers stand in the chat format.
+scored: log p(y_a, y_b given x) (arXiv 2506.14175, pre-training). Single answers stand in the chat format.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Stage 2: predict the label token of a judge prompt, with label smoothing (arXiv 2506.14175, section 3.2).
+"""Stage 2: predict the label token of a judge prompt, with label smoothing (arXiv 2506.14175, fine-tuning).
 
 The loss is a softmax over the two label logits, smoothed by ``eps``: a regularised Bradley-Terry loss on
 their difference (docs/theory.md). Every pair is trained in both orders, at half weight each.

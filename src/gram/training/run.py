@@ -18,7 +18,7 @@ from accelerate import PartialState
 from transformers import PreTrainedModel
 
 from gram.data import Loaded as LoadedRows
-from gram.data import SourceInfo, read_language, read_preferences
+from gram.data import SourceInfo, find_leaks, read_language, read_preferences
 from gram.errors import ConfigError, DataError
 from gram.modeling.loading import Loaded, choose_device, load_model, model_source
 from gram.modeling.manifest import FILE, Kind, Manifest
@@ -105,6 +105,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     elif config.lora:
         lora = LoraSettings(config.lora_rank, config.lora_alpha)
         model = add_lora(model, lora, score_head=objective.head == "score")
+    leaks = find_leaks(rows.records, held_out.records) if held_out and config.stage == "finetune" else []
     result = fit(
         model,
         objective,
@@ -128,6 +129,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         "truncated": samples.truncated,
         "collapsed": samples.collapsed,
         "rejected": rows.rejected,
+        "leaked": len(leaks),
         "steps": result.steps,
         "train_loss": result.train_loss,
         "evaluation": result.evaluation,
