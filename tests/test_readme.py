@@ -1,0 +1,48 @@
+"""What the README and the guide show works as shown."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gram.cli.main import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+
+
+def test_the_python_of_the_readme_runs(judge_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert '"runs/demo/model"' in code
+    exec(compile(code.replace("runs/demo/model", str(judge_folder)), "README.md", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_every_command_and_option_shown_exists() -> None:
+    """Of the commands in code blocks; their options are fields of the command's configuration."""
+    from importlib import import_module
+
+    shown = 0
+    for page in PAGES:
+        for block in page.read_text().split("```")[1::2]:
+            for line in block.replace("\\\n", " ").splitlines():
+                found = re.match(r"\s*gram (\w+)(.*)", line)
+                if found is None or found[1] == "COMMAND":
+                    continue
+                shown += 1
+                assert found[1] in COMMANDS, line
+                config = import_module(f"gram.cli.{found[1]}").Config
+                for option in re.findall(r"--([a-z][a-z-]*)", found[2]):
+                    assert option.replace("-", "_") in config.__dataclass_fields__, line
+    assert shown >= 9
+
+
+def test_links_lead_somewhere() -> None:
+    links = 0
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            links += 1
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+    assert links >= 10
