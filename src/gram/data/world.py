@@ -4,9 +4,9 @@ Families of facts (color, home, food, ...) say one value for each of a few entit
 about some entities; an answer restates each entity and gives a value, in a style that says nothing about
 quality. The gold reward is the fraction of right values. Half of the families get labels, half never do.
 
-Unlabeled pairs hold one answer of a strong policy and one of a weak one, in random order and unmarked. Then
-the second answer depends on whether the first was good, so that predicting it teaches to judge the first:
-this is what carries over to families without labels (docs/world.md).
+Unlabeled pairs hold one answer of a strong policy and one of a weak one, in random order and unmarked. What
+comes next then depends on whether what came before was right, within an answer and from the first to the
+second, so that predicting answers teaches to judge them, in families without labels too (docs/world.md).
 
 Knows the project's types; knows no model, no tokenizer and no template.
 """
@@ -117,7 +117,7 @@ class World:
         """Pairs for stage 1: one strong and one weak answer in random order.
 
         ``correlated=False`` draws each answer's policy for itself; the second answer then says nothing about
-        the first.
+        the first, and only the consistency within an answer is left.
         """
         rng, pairs = self._rng("unlabeled", correlated), []
         for number, (family, entities) in enumerate(self._questions(rng, count, families, "train")):
