@@ -14,7 +14,7 @@ _STAGE_2 = FitSettings(steps=300, learning_rate=1e-3, adam_beta2=0.99, log_steps
 FULL = Recipe(
     unlabeled=44_800,  # each pair is read once
     labels=3000,
-    few_labels=(100, 600),
+    few_labels=(300,),
     pretraining=_STAGE_1,
     finetuning=_STAGE_2,
     test_pairs=500,
