@@ -26,7 +26,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from gram.cli.progress import quiet_libraries
+from gram.cli.quiet import quiet_libraries
 from gram.data.world import World
 from gram.demo.lab import Lab
 from gram.demo.recipe import FULL

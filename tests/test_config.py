@@ -295,3 +295,16 @@ def test_every_option_is_documented() -> None:
 def test_a_config_error_in_a_file_says_what_is_wrong(make_file: MakeFile) -> None:
     with pytest.raises(ConfigError, match="freeze and lora: choose one"):
         load_config(make_file(REQUIRED + "freeze: true\nlora: true\n"))
+
+
+def test_the_settings_of_a_fit_have_the_defaults_of_a_run() -> None:
+    """Two classes list them, one for the command and one for a run in memory: they must not drift apart."""
+    from dataclasses import fields
+
+    from gram.training.fit import FitSettings
+
+    ours = {item.name: item.default for item in fields(TrainConfig)}
+    shared = {item.name: item.default for item in fields(FitSettings) if item.name in ours}
+    assert len(shared) == 16
+    for name in shared.keys() - {"device", "report_to"}:
+        assert shared[name] == ours[name], name

@@ -29,7 +29,7 @@ class Config:
 
 def run(config: Config) -> dict[str, Any]:
     """Tell the story; returns the numbers."""
-    from gram.cli.progress import quiet_libraries
+    from gram.cli.quiet import quiet_libraries
     from gram.data.journal import atomic_write
     from gram.data.world import World
     from gram.demo.lab import Lab

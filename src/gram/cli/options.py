@@ -43,7 +43,7 @@ class ModelOptions:
     def load_model(self) -> JudgeModel | LikelihoodModel | ScalarHeadModel:
         """The model, ready to be asked."""
         import gram
-        from gram.cli.progress import quiet_libraries
+        from gram.cli.quiet import quiet_libraries
 
         quiet_libraries()
         return gram.load(

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gram.cli.options import ModelOptions, check_output_file
-from gram.cli.progress import chunks_with_progress
 from gram.errors import ConfigError
+from gram.progress import chunks_with_progress
 
 if TYPE_CHECKING:
     from gram.data import Scorable

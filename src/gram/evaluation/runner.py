@@ -5,7 +5,6 @@ Does not know what kind of model it is, where the rows came from, or what will b
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from gram.data.journal import Journal
 from gram.errors import DataError, ScoringError
 from gram.evaluation.records import Record
+from gram.progress import chunks_with_progress
 from gram.types import Preference, PreferenceModel
 
 # Stands for certainty in the records: sigmoid is 0 or 1 in double precision long before.
@@ -41,20 +41,13 @@ def evaluate(
         ScoringError: the model gave no verdict on a row in either order, or not one verdict per pair.
         DataError: the journal holds records of other rows.
     """
-    # Late: rich takes 50 ms to import, and only long work shows a bar.
-    from rich.console import Console
-    from rich.progress import Progress
-
     records = _resume(journal, preferences) if journal is not None else []
-    show = progress and sys.stderr.isatty()
-    with Progress(console=Console(stderr=True), disable=not show) as bars:
-        bar = bars.add_task("judging", total=len(preferences), completed=len(records))
-        for start in range(len(records), len(preferences), chunk):
-            judged = _judge(model, preferences[start : start + chunk], start)
-            if journal is not None:
-                journal.append(record.to_dict() for record in judged)
-            records += judged
-            bars.update(bar, completed=len(records))
+    chunks = chunks_with_progress(preferences, chunk, start=len(records), title="judging", show=progress)
+    for part in chunks:
+        judged = _judge(model, part, len(records))
+        if journal is not None:
+            journal.append(record.to_dict() for record in judged)
+        records += judged
     return records
 
 
