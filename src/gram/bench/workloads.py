@@ -19,7 +19,7 @@ from gram.types import Chat, Contest, Pair, as_chat
 POOL = Path("../shared/data/bon")
 """Where the default answers lie, seen from a checkout; without it they are made up."""
 
-_LONGEST = 2400  # characters of a prompt and its two longest answers: fits every model that is timed
+_LONGEST = 6000  # characters of a prompt and its two longest answers: fits every model that is timed
 _VOCABULARY = """
 time people year way day thing man world life hand part child eye woman place work week case point
 company number group problem fact first because however answer therefore would could between should
