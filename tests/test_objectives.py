@@ -342,7 +342,7 @@ def test_preference_by_hand(renderer: Renderer) -> None:
 
     The winner's margin is d = 1 as shown and, the labels having changed sides, d = 3 - 0 = 3 swapped:
     the loss is the mean of log(1 + exp(-1)) + 0.1 and log(1 + exp(-3)) + 0.3.
-    P(a) = (sigmoid(1) + sigmoid(3)) / 2 > 0.5, which is right.
+    P(a) = (sigmoid(1) + sigmoid(3)) / 2 > 0.5, which is right. The margin is the mean of 1 and 3.
     """
     objective = Judge(renderer, label_smoothing=0.1)
     batch = objective.collate(objective.encode([Preference(Pair("who ?", "me .", "not me ."), 1.0)]))
@@ -354,6 +354,20 @@ def test_preference_by_hand(renderer: Renderer) -> None:
     wanted = (math.log1p(math.exp(-1)) + 0.1 + math.log1p(math.exp(-3)) + 0.3) / 2
     assert sums.loss.item() == pytest.approx(wanted, rel=1e-6)
     assert sums.metrics["accuracy"].item() == 1.0
+    assert sums.metrics["margin"].item() == pytest.approx(2.0)
+
+
+def test_preference_in_one_order_by_hand(renderer: Renderer) -> None:
+    """The first row of the test above, at full weight: log(1 + exp(-1)) + 0.1, and P(a) = sigmoid(1)."""
+    objective = Judge(renderer, label_smoothing=0.1, both_orders=False)
+    [sample] = objective.encode([Preference(Pair("who ?", "me .", "not me ."), 1.0)])
+    assert [row.ids for row in sample.rows] == [renderer.judge([Pair("who ?", "me .", "not me .")])[0].ids]
+    batch = objective.collate([sample])
+    logits = torch.full((1, batch["input_ids"].shape[1], 400), 7.0)
+    logits[0, -1, renderer.label_ids[0]], logits[0, -1, renderer.label_ids[1]] = 2.0, 1.0
+    sums = objective.loss_sum(Parrot(logits), batch)
+    assert sums.loss.item() == pytest.approx(math.log1p(math.exp(-1)) + 0.1, rel=1e-6)
+    assert sums.metrics["accuracy"].item() == objective.count(batch).item() == 1
 
 
 def test_a_judge_that_looks_at_the_place_alone_is_half_right(renderer: Renderer) -> None:

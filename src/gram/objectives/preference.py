@@ -1,7 +1,7 @@
 """Stage 2: predict the label token of a judge prompt, with label smoothing (arXiv 2506.14175, fine-tuning).
 
 The loss is a softmax over the two label logits, smoothed by ``eps``: a regularised Bradley-Terry loss on
-their difference (docs/theory.md). Every pair is trained in both orders, at half weight each.
+their difference (docs/theory.md). Every pair is trained in both orders unless asked otherwise.
 """
 
 from __future__ import annotations
@@ -27,25 +27,34 @@ from gram.rendering import Renderer
 from gram.tree.engine import Engine
 from gram.types import Preference
 
-_ORDERS = 2
-
-
 class Judge(Objective[Preference]):
     """Smoothed two-label cross-entropy, mean per pair.
+
+    Metrics: accuracy of both orders together, and the margin: how far the better answer leads, in nats.
 
     Args:
         renderer: of the judge prompt; its label tokens are read here.
         label_smoothing: ``eps``, the probability given to the other label.
+        both_orders: train each pair both ways, at half weight each; False trains it only as it is given, and
+            whatever the data put first, the model learns to prefer (experiments/claims/order_bias.py).
     """
 
     name = "preference"
     unit = "pair"
 
-    def __init__(self, renderer: Renderer, *, label_smoothing: float, engine: Engine = PLAIN) -> None:
+    def __init__(
+        self,
+        renderer: Renderer,
+        *,
+        label_smoothing: float,
+        both_orders: bool = True,
+        engine: Engine = PLAIN,
+    ) -> None:
         super().__init__(engine)
         check_smoothing(label_smoothing)
         self._renderer = renderer
         self._eps = label_smoothing
+        self._orders = 2 if both_orders else 1
         self._labels = renderer.label_ids
 
     def encode(self, examples: Sequence[Preference]) -> list[Sample]:
@@ -53,7 +62,7 @@ class Judge(Objective[Preference]):
         swapped = self._renderer.judge([example.pair.swapped() for example in examples])
         samples = []
         for example, first, second in zip(examples, shown, swapped, strict=True):
-            rows = (Row(first.ids), Row(second.ids))
+            rows = (Row(first.ids), Row(second.ids))[: self._orders]
             samples.append(
                 Sample(rows, example.p_a, cut=cut_tokens(first), collapsed=collapsed(first, second))
             )
@@ -65,8 +74,11 @@ class Judge(Objective[Preference]):
     def loss_sum(self, model: nn.Module, batch: Batch) -> Sums:
         logits = self._engine.next_logits(model, batch, self._labels)
         target = batch["target"]
-        in_order = torch.stack([target, 1 - target], dim=1).flatten()  # rows alternate: as given, swapped
-        loss = smoothed_label_loss(logits, in_order, self._eps) / _ORDERS
-        difference = (logits[:, 0] - logits[:, 1]).detach().view(-1, _ORDERS)
-        p_a = (difference[:, 0].sigmoid() + (-difference[:, 1]).sigmoid()) / _ORDERS
-        return Sums(loss, {"accuracy": correct_sum(p_a - 0.5, target)})
+        # Rows alternate: as given, swapped.
+        in_order = torch.stack([target, 1 - target], dim=1)[:, : self._orders].flatten()
+        loss = smoothed_label_loss(logits, in_order, self._eps) / self._orders
+        odds = (logits[:, 0] - logits[:, 1]).detach().view(-1, self._orders)
+        odds = torch.cat([odds[:, :1], -odds[:, 1:]], dim=1)  # of a, whatever is shown first
+        accuracy = correct_sum(odds.sigmoid().mean(dim=1) - 0.5, target)
+        margin = (odds.mean(dim=1) * (target - 0.5).sign()).sum()
+        return Sums(loss, {"accuracy": accuracy, "margin": margin})
