@@ -19,7 +19,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments.claims import pictures
-from experiments.claims.study import Cell, Result, Study, cell_text, main, markdown, over_seeds, values
+from experiments.claims.study import (
+    Cell,
+    Result,
+    Study,
+    cell_text,
+    main,
+    markdown,
+    over_seeds,
+    paired,
+    values,
+)
 from experiments.claims.workshop import Trained, Workshop
 
 from gram.modeling.loading import Loaded
@@ -100,6 +110,19 @@ def headline(results: Sequence[Result]) -> str:
     return f"Labels needed to reach {goal:.3f}, the judge without any: {'; '.join(parts)}."
 
 
+def statements(results: Sequence[Result]) -> dict[str, list[float]]:
+    def lead(labels: int, other: str, others: int) -> list[float]:
+        return paired(
+            results, "new", {"method": "judge", "labels": labels}, {"method": other, "labels": others}
+        )
+
+    return {
+        "judge without a label against Bradley-Terry on the body with 30": lead(0, "bt", 30),
+        "judge without a label against Bradley-Terry from scratch with 1,000": lead(0, "bt_scratch", 1000),
+        "what 100 labels add to the judge": lead(100, "judge", 0),
+    }
+
+
 def picture(results: Sequence[Result], path: Path) -> None:
     series = {
         name: [values(results, "new", method=method, labels=count) for count in COUNTS]
@@ -108,7 +131,7 @@ def picture(results: Sequence[Result], path: Path) -> None:
     pictures.lines(path, [(COUNTS, series, {"xlabel": "labels of the new family"})])
 
 
-STUDY = Study("adaptation", (21, 22, 23), cells, run, table, picture)
+STUDY = Study("adaptation", (21, 22, 23), cells, run, table, statements, picture)
 
 if __name__ == "__main__":
     main(STUDY, __doc__)

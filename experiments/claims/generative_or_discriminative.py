@@ -107,6 +107,18 @@ def table(results: Sequence[Result]) -> str:
     return markdown(["method", "with labels", "never labeled", "ECE", "the judge leads by"], rows)
 
 
+def statements(results: Sequence[Result]) -> dict[str, list[float]]:
+    def lead(key: str, other: str) -> list[float]:
+        return paired(results, key, {"method": "judge"}, {"method": other})
+
+    return {
+        "never labeled: judge against Bradley-Terry from scratch": lead("unseen", "bt_scratch"),
+        "never labeled: judge against Bradley-Terry on the same body": lead("unseen", "bt"),
+        "... with the text regulariser": lead("unseen", "bt_text"),
+        "with labels: judge against Bradley-Terry on the same body": lead("seen", "bt"),
+    }
+
+
 def picture(results: Sequence[Result], path: Path) -> None:
     halves = {"families with labels": "seen", "never labeled": "unseen"}
     rows = {
@@ -118,7 +130,7 @@ def picture(results: Sequence[Result], path: Path) -> None:
     pictures.bars(path, rows)
 
 
-STUDY = Study("generative_or_discriminative", (21, 22, 23, 24, 25), cells, run, table, picture)
+STUDY = Study("generative_or_discriminative", (21, 22, 23, 24, 25), cells, run, table, statements, picture)
 
 if __name__ == "__main__":
     main(STUDY, __doc__)

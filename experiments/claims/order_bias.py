@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from experiments.claims import pictures
-from experiments.claims.study import Cell, Result, Study, cell_text, main, markdown, values
+from experiments.claims.study import Cell, Result, Study, cell_text, main, markdown, paired, select, values
 from experiments.claims.workshop import Workshop
 
 from gram.types import Preference
@@ -68,6 +68,22 @@ def table(results: Sequence[Result]) -> str:
     return markdown(["better answer first", "swapped copies", *KEYS.values()], rows)
 
 
+def statements(results: Sequence[Result]) -> dict[str, list[float]]:
+    bare = select(results, first=0.8, copies=False)
+    copies = {"first": 0.8, "copies": True}
+    return {
+        "80% first, no copies: both orders against one, never labeled": [
+            result["unseen"] - result["one_order_unseen"] for result in bare
+        ],
+        "80% first, one order: with copies against without, never labeled": paired(
+            results, "one_order_unseen", copies, copies | {"copies": False}
+        ),
+        "80% first, with copies: both orders against one, never labeled": [
+            result["unseen"] - result["one_order_unseen"] for result in select(results, **copies)
+        ],
+    }
+
+
 def picture(results: Sequence[Result], path: Path) -> None:
     rows = {
         f"{first:.0%} first, {'with' if copies else 'no'} copies": {
@@ -80,7 +96,7 @@ def picture(results: Sequence[Result], path: Path) -> None:
     pictures.bars(path, rows)
 
 
-STUDY = Study("order_bias", (21, 22, 23), cells, run, table, picture)
+STUDY = Study("order_bias", (21, 22, 23), cells, run, table, statements, picture)
 
 if __name__ == "__main__":
     main(STUDY, __doc__)

@@ -18,7 +18,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from experiments.claims import pictures
-from experiments.claims.study import Cell, Result, Study, cell_text, main, markdown, over_seeds, values
+from experiments.claims.study import (
+    Cell,
+    Result,
+    Study,
+    cell_text,
+    main,
+    markdown,
+    over_seeds,
+    paired,
+    values,
+)
 from experiments.claims.workshop import Workshop
 
 from gram.data.world import World
@@ -94,6 +104,17 @@ def table(results: Sequence[Result]) -> str:
     return "\n\n".join(parts)
 
 
+def statements(results: Sequence[Result]) -> dict[str, list[float]]:
+    most, least = {"unlabeled": PAIRS[-1]}, {"unlabeled": PAIRS[0]}
+    wide, narrow = {"hidden": WIDTHS[-1]}, {"hidden": WIDTHS[0]}
+    return {
+        "fall of the loss, eight times the pairs": paired(results, "loss", least | wide, most | wide),
+        "fall of the loss, width 128 against 48": paired(results, "loss", most | narrow, most | wide),
+        "never labeled, eight times the pairs": paired(results, "unseen", most | wide, least | wide),
+        "never labeled, width 128 against 48": paired(results, "unseen", most | wide, most | narrow),
+    }
+
+
 def picture(results: Sequence[Result], path: Path) -> None:
     def by_width(key: str) -> dict[str, list[list[float]]]:
         return {
@@ -106,7 +127,7 @@ def picture(results: Sequence[Result], path: Path) -> None:
     pictures.lines(path, [(PAIRS, by_width("loss"), loss), (PAIRS, by_width("unseen"), x)])
 
 
-STUDY = Study("scale", (21, 22, 23), cells, run, table, picture)
+STUDY = Study("scale", (21, 22, 23), cells, run, table, statements, picture)
 
 if __name__ == "__main__":
     main(STUDY, __doc__)

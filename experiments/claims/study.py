@@ -38,6 +38,7 @@ class Study:
         run: measures one cell (with its ``seed``); the second argument is the place for models, the third
             says that a smoke run will do.
         table: results as Markdown.
+        statements: what the claim says, each with its differences over seeds, which it expects above 0.
         picture: draws the results into a file.
     """
 
@@ -46,7 +47,8 @@ class Study:
     cells: Callable[[bool], list[Cell]]
     run: Callable[[Cell, Path, bool], Result]
     table: Callable[[list[Result]], str]
-    picture: Callable[[list[Result], Path], None] | None = None
+    statements: Callable[[list[Result]], dict[str, list[float]]]
+    picture: Callable[[list[Result], Path], None]
 
 
 def main(study: Study, doc: str | None, arguments: Sequence[str] | None = None) -> list[Result]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.claims import pictures
-from experiments.claims.study import Cell, Result, Study, cell_text, main, markdown, values
+from experiments.claims.study import Cell, Result, Study, cell_text, main, markdown, paired, values
 from experiments.claims.workshop import Workshop
 
 from gram.modeling.loading import Loaded
@@ -76,6 +76,19 @@ def table(results: Sequence[Result]) -> str:
     )
 
 
+def statements(results: Sequence[Result]) -> dict[str, list[float]]:
+    def gain(key: str, one: tuple[str, str], other: tuple[str, str]) -> list[float]:
+        cells = ({"stage": stage, "score": score} for stage, score in (one, other))
+        return paired(results, key, *cells)
+
+    zero, tuned = STAGES
+    return {
+        "never labeled, zero-shot: likelihood against judge": gain("unseen", (zero, "sum"), (zero, "judge")),
+        "never labeled: judge, tuned against zero-shot": gain("unseen", (tuned, "judge"), (zero, "judge")),
+        "with labels: likelihood, tuned against zero-shot": gain("seen", (tuned, "sum"), (zero, "sum")),
+    }
+
+
 def picture(results: Sequence[Result], path: Path) -> None:
     rows = {
         score: {
@@ -86,7 +99,7 @@ def picture(results: Sequence[Result], path: Path) -> None:
     pictures.bars(path, rows)
 
 
-STUDY = Study("two_scores", (21, 22, 23), cells, run, table, picture)
+STUDY = Study("two_scores", (21, 22, 23), cells, run, table, statements, picture)
 
 if __name__ == "__main__":
     main(STUDY, __doc__)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.claims import pictures
-from experiments.claims.study import Cell, Result, Study, cell_text, main, markdown, values
+from experiments.claims.study import Cell, Result, Study, cell_text, main, markdown, paired, values
 from experiments.claims.workshop import Workshop
 
 SHARES = (0.0, 0.01, 0.1, 1.0)
@@ -51,6 +51,18 @@ def table(results: Sequence[Result]) -> str:
     return markdown(["unlabeled pairs", *KEYS.values()], rows)
 
 
+def statements(results: Sequence[Result]) -> dict[str, list[float]]:
+    def gain(key: str, more: float, less: float) -> list[float]:
+        return paired(results, key, {"share": more}, {"share": less})
+
+    return {
+        "never labeled: stage 1 on all unlabeled pairs against none": gain("unseen", 1.0, 0.0),
+        "never labeled: all against a tenth": gain("unseen", 1.0, 0.1),
+        "never labeled: a tenth against a hundredth": gain("unseen", 0.1, 0.01),
+        "with labels: all against none": gain("seen", 1.0, 0.0),
+    }
+
+
 def picture(results: Sequence[Result], path: Path) -> None:
     series = {
         name: [values(results, key, share=share) for share in SHARES]
@@ -61,7 +73,7 @@ def picture(results: Sequence[Result], path: Path) -> None:
     pictures.lines(path, [(x, series, {"xlabel": "unlabeled pairs read in stage 1, % of 44,800"})])
 
 
-STUDY = Study("unlabeled_pretraining", (21, 22, 23), cells, run, table, picture)
+STUDY = Study("unlabeled_pretraining", (21, 22, 23), cells, run, table, statements, picture)
 
 if __name__ == "__main__":
     main(STUDY, __doc__)

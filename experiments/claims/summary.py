@@ -1,0 +1,114 @@
+"""The claims at one glance: a table of what held, and the page and pictures made from the results on file.
+
+A statement is a difference that a claim expects above 0, with its 95% interval over seeds (Student's t). A
+claim held if every statement's interval lies above 0, held in part if some do, and did not hold if none does.
+Command: python -m experiments.claims.summary rewrites the marked parts of README.md and docs/claims.md, and
+the pictures in docs/images/claims/. Nothing is run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+from pathlib import Path
+
+from experiments.claims.study import RESULTS, Result, Study, markdown, over_seeds, read
+
+from gram.data.journal import atomic_write
+
+CLAIMS = {
+    "unlabeled_pretraining": "Pre-training on unlabeled answers is what generalises",
+    "label_smoothing": "Label smoothing helps",
+    "generative_or_discriminative": "Generative beats discriminative out of distribution",
+    "adaptation": "Little or no labeled data suffices for a new task",
+    "scale": "More pre-training, and a larger model, are better",
+    "two_scores": "Judge and likelihood each have their place",
+    "order_bias": "Both orders take the position bias out",
+}
+PAGE, README = Path("docs/claims.md"), Path("README.md")
+PICTURES = Path("docs/images/claims")
+
+
+def study(name: str) -> Study:
+    """The study of that name."""
+    return importlib.import_module(f"experiments.claims.{name}").STUDY
+
+
+def verdict(statements: dict[str, list[float]]) -> str:
+    """held, partly or did not hold."""
+    held = [over_seeds(differences).low > 0 for differences in statements.values()]
+    return "held" if all(held) else "partly" if any(held) else "did not hold"
+
+
+def difference(values: list[float]) -> str:
+    """``+0.123 [0.101, 0.145]`` over seeds."""
+    found = over_seeds(values)
+    return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+
+
+def short_table() -> str:
+    """One row per claim: the verdict, and its first statement with the interval."""
+    rows = []
+    for name, claim in CLAIMS.items():
+        results = read(RESULTS / f"{name}.jsonl")
+        statements = study(name).statements(results)
+        first = next(iter(statements))
+        seeds = len(statements[first])
+        rows.append([claim, verdict(statements), f"{first}: {difference(statements[first])}", str(seeds)])
+    return markdown(["claim", "here", "the difference it rests on, 95% interval", "seeds"], rows)
+
+
+def section(name: str) -> str:
+    """The statements, the whole table and the cost of one claim."""
+    results: list[Result] = read(RESULTS / f"{name}.jsonl")
+    found = study(name)
+    statements = found.statements(results)
+    rows = [
+        [text, difference(values), "yes" if over_seeds(values).low > 0 else "no"]
+        for text, values in statements.items()
+    ]
+    minutes = math.ceil(sum(result["cpu_seconds"] for result in results) / 60)
+    seeds = sorted({result["seed"] for result in results})
+    parts = [
+        f"**{verdict(statements).capitalize()}.** Seeds {', '.join(map(str, seeds))}; "
+        f"{minutes} minutes of one core. `python -m experiments.claims.{name}`",
+        markdown(["what the claim expects above 0", "difference [95% interval]", "holds"], rows),
+        found.table(results),
+        f"![{CLAIMS[name]}](images/claims/{name}.png)",
+    ]
+    return "\n\n".join(parts)
+
+
+def filled(text: str, name: str, content: str) -> str:
+    """``text`` with what stands between the marks of ``name`` replaced."""
+    marks = f"<!-- {name} -->", f"<!-- end {name} -->"
+    pattern = re.compile(re.escape(marks[0]) + ".*?" + re.escape(marks[1]), re.DOTALL)
+    if not pattern.search(text):
+        raise ValueError(f"no marks {marks[0]} ... {marks[1]}")
+    return pattern.sub(lambda _: f"{marks[0]}\n\n{content}\n\n{marks[1]}", text)
+
+
+def pages() -> dict[Path, str]:
+    """README and page as the results on file make them."""
+    page = PAGE.read_text(encoding="utf-8")
+    for name in CLAIMS:
+        page = filled(page, name, section(name))
+    readme = README.read_text(encoding="utf-8")
+    return {
+        PAGE: filled(page, "claims", short_table()),
+        README: filled(readme, "claims", short_table()),
+    }
+
+
+def main() -> None:
+    for path, text in pages().items():
+        with atomic_write(path) as file:
+            file.write(text)
+    for name in CLAIMS:
+        study(name).picture(read(RESULTS / f"{name}.jsonl"), PICTURES / f"{name}.png")
+    print(short_table())
+
+
+if __name__ == "__main__":
+    main()
