@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from functools import partial
 from pathlib import Path
@@ -36,14 +37,16 @@ def documented() -> list[tuple[str, str]]:
 def test_there_are_examples_of_all_records() -> None:
     kinds = [kind for kind, _ in documented()]
     assert set(kinds) == {"Preference", "ResponsePair", "Contest", "Answer", "Text"}
-    assert len(kinds) == 16
+    assert len(kinds) == 20
 
 
 @pytest.mark.parametrize(("kind", "line"), documented())
 def test_the_documentation_tells_the_truth(kind: str, line: str) -> None:
     record = parse(Row(json.loads(line), "docs", 1))
     assert type(record).__name__ == kind
-    if isinstance(record, Preference) and "p_a" not in line:
+    if isinstance(record, Preference) and not any(
+        soft in line for soft in ("p_a", "p_chosen", "votes", "score")
+    ):
         better = record.pair.a if record.p_a == 1.0 else record.pair.b
         assert better.strip() == "Blue."
         assert record.pair.prompt[-1] == Message("user", Q)
@@ -75,6 +78,35 @@ def test_soft_labels() -> None:
     tie = to_preference(row(prompt=Q, a="Blue.", b="Grey.", p_a=0.5))
     assert (tie.pair, tie.p_a) == (Pair(Q, "Blue.", "Grey."), 0.5)
     assert to_preference(row(prompt=Q, a="Blue.", b="Grey.", p_a=0)).p_a == 0.0
+
+
+@pytest.mark.parametrize(
+    ("label", "p_a"),
+    [
+        ({"votes_a": 3, "votes_b": 1}, 0.75),
+        ({"votes_a": 0, "votes_b": 2}, 0.0),
+        ({"votes_a": 6, "votes_b": 2, "votes_tie": 2}, 0.7),
+        ({"votes_a": 0, "votes_b": 0, "votes_tie": 4}, 0.5),
+        ({"score_a": 2.0, "score_b": 2.0}, 0.5),
+        ({"score_a": math.log(3), "score_b": 0}, 0.75),
+        ({"score_a": -900.0, "score_b": 900.0}, 0.0),
+        ({"p_a": 0.9, "votes_a": 1, "votes_b": 1, "score_a": 0, "score_b": 9}, 0.9),
+        ({"votes_a": 1, "votes_b": 1, "score_a": 0, "score_b": 9}, 0.5),
+    ],
+)
+def test_votes_and_scores_become_probabilities(label: dict[str, float], p_a: float) -> None:
+    """6 of 10 votes and half of 2 ties are 0.7; odds of 3 to 1 are 0.75; what is said plainest counts."""
+    got = to_preference(row(prompt=Q, a="Blue.", b="Grey.", **label))
+    assert got.pair == Pair(Q, "Blue.", "Grey.")
+    assert got.p_a == pytest.approx(p_a, abs=1e-12)
+
+
+def test_how_sure_a_choice_is() -> None:
+    said: dict[str, Any] = {"prompt": Q, "chosen": "Blue.", "rejected": "Grey."}
+    assert to_preference(row(**said, p_chosen=0.6)).p_a == 0.6
+    assert to_preference(row(**said, votes_chosen=3, votes_rejected=1)).p_a == 0.75
+    assert to_preference(row(**said, score_chosen=4.5, score_rejected=4.0)).p_a == 1.0
+    assert to_preference(row(**said, p_chosen=None, votes_chosen=3)).p_a == 1.0
 
 
 def test_null_fields_are_as_good_as_missing() -> None:
@@ -146,6 +178,22 @@ def test_published_pre_training_rows() -> None:
         ({"prompt": Q, "chosen": "x", "rejected": "y", "id": 1.5}, "id", "got float"),
         ({"prompt": Q, "chosen": "x", "rejected": "y", "group": ["g"]}, "group", "got list"),
         ({"prompt": Q, "chosen": "x", "rejected": "y", "system": 1}, "system", "got int"),
+        (
+            {"prompt": Q, "a": "x", "b": "y", "votes_a": -1, "votes_b": 2},
+            "votes_a",
+            "number of votes, got -1",
+        ),
+        ({"prompt": Q, "a": "x", "b": "y", "votes_a": 0, "votes_b": 0}, "votes_a", "nobody voted"),
+        (
+            {"prompt": Q, "a": "x", "b": "y", "score_a": "4", "score_b": 1},
+            "score_a",
+            "finite number, got '4'",
+        ),
+        (
+            {"prompt": Q, "chosen": "x", "rejected": "y", "p_chosen": 70},
+            "p_chosen",
+            "between 0 and 1, got 70",
+        ),
         ({"prompt": Q, "a": "x", "b": "y", "p_a": 1.01}, "p_a", "between 0 and 1, got 1.01"),
         ({"prompt": Q, "a": "x", "b": "y", "p_a": -0.1}, "p_a", "between 0 and 1"),
         ({"prompt": Q, "a": "x", "b": "y", "p_a": float("nan")}, "p_a", "got nan"),

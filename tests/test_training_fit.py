@@ -23,6 +23,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from conftest import sharpened
 from gram import Preference, ResponsePair, Text
 from gram.errors import ConfigError, TrainingError
+from gram.modeling.language_head import keep_language_head
 from gram.modeling.loading import Loaded, add_score_head
 from gram.modeling.presets import Preset, build_model
 from gram.modeling.trainable import LoraSettings, add_lora, freeze, merged
@@ -44,6 +45,7 @@ OBJECTIVES: dict[str, Callable[[Renderer], Objective[Any]]] = {
     "language": Language,
     "preference": lambda renderer: Judge(renderer, label_smoothing=0.1),
     "scalar": lambda renderer: Scalar(renderer, margin=True, centring=0.01),
+    "regularised": lambda renderer: Scalar(renderer, text_regulariser=0.2),
     "likelihood": lambda renderer: Likelihood(renderer, label_smoothing=0.1, length_power=1.0),
 }
 each_objective = pytest.mark.parametrize("name", OBJECTIVES)
@@ -266,6 +268,11 @@ def adapters(model: Any) -> Any:
     return add_lora(model, LoraSettings(rank=2, alpha=4), score_head=False)
 
 
+def adapters_under_a_score(model: Any) -> Any:
+    torch.manual_seed(0)
+    return add_lora(model, LoraSettings(rank=2, alpha=4), score_head=True)
+
+
 @pytest.mark.parametrize("prepare", [everything, only_the_head, adapters])
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     prepare: Callable[[Any], Any], make_model: MakeModel, work: Any, tmp_path: Path
@@ -293,6 +300,34 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     assert without_timing(result.history) == without_timing(wanted.history)
     assert result.train_loss == wanted.train_loss
     assert result.evaluation == wanted.evaluation
+
+
+@pytest.mark.parametrize("prepare", [everything, adapters_under_a_score])
+def test_a_killed_run_with_a_language_head_of_its_own_goes_on_too(
+    prepare: Callable[[Any], Any], preset: Loaded, work: Any, tmp_path: Path
+) -> None:
+    """The head is no part of the finished model, but of the run: killed in step 4 of 4, saved after 2."""
+    objective, samples = work("regularised")
+    settings = replace(SETTINGS, steps=4, save_steps=2)
+
+    def run(folder: str, objective: Objective[Any]) -> tuple[dict[str, Tensor], FitResult]:
+        body = build_model(MICRO, cast(Any, preset.tokenizer), seed=3)
+        untied = cast(Any, body)
+        untied.lm_head.weight = nn.Parameter(2.0 * body.lm_head.weight.detach().clone())
+        untied.config.tie_word_embeddings = False
+        model = add_score_head(Loaded(untied, preset.tokenizer, None), seed=4).model
+        keep_language_head(model, untied)
+        model = prepare(model)
+        result = fit(model, objective, samples, settings, checkpoints=tmp_path / folder)
+        return weights(merged(model)), result
+
+    whole, wanted = run("whole", objective)
+    with pytest.raises(Killed):
+        run("killed", Mortal(objective, 3))
+    again, result = run("killed", objective)
+    assert "language_head.weight" in again
+    assert_close(again, whole, atol=0)
+    assert result.train_loss == wanted.train_loss
 
 
 def without_timing(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -458,7 +493,9 @@ def test_evaluation_is_exact(name: str, make_model: MakeModel, work: Any) -> Non
             count += objective.count(batch).item()
             for metric, value in {"loss": found.loss, **found.metrics}.items():
                 sums[f"eval_{metric}"] += value.item()
-    assert {"eval_loss"} < set(sums) or name == "language"
+    usual = {"eval_accuracy", "eval_margin"}
+    metrics = {"language": set[str](), "regularised": usual | {"eval_text_loss"}}
+    assert set(sums) == {"eval_loss"} | metrics.get(name, usual)
     assert result.evaluation == pytest.approx({k: v / count for k, v in sums.items()}, rel=1e-5, abs=1e-6)
     assert not model.training
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 import gram
@@ -27,6 +28,7 @@ from gram.cli.main import main
 from gram.errors import CheckpointError, ConfigError, DataError, TemplateError, TrainingError
 from gram.modeling.loading import load_model
 from gram.modeling.manifest import Manifest, read_manifest
+from gram.modeling.trainable import freeze
 from gram.objectives.preference import Judge
 from gram.scoring.judge import JudgeModel
 from gram.scoring.scalar import LikelihoodModel, ScalarHeadModel
@@ -168,6 +170,8 @@ def test_stage_1_gives_a_likelihood_model(
         ({"freeze": True, "unfreeze_layers": 1}, JudgeModel),
         ({"objective": "scalar", "lora": True}, ScalarHeadModel),
         ({"objective": "scalar", "freeze": True}, ScalarHeadModel),
+        ({"objective": "scalar", "text_regulariser": 0.1}, ScalarHeadModel),
+        ({"objective": "scalar", "text_regulariser": 0.1, "text_form": "dpo", "lora": True}, ScalarHeadModel),
         ({"objective": "likelihood", "lora": True, "bf16": True}, LikelihoodModel),
         ({"gradient_checkpointing": True, "micro_batch_size": 2}, JudgeModel),
     ],
@@ -265,6 +269,53 @@ def test_a_reference_of_the_same_model_starts_at_log_2(
     )
     assert train(replace(config, max_steps=1))["train_loss"] == pytest.approx(0.693147, abs=1e-5)
     assert manifest_of(tmp_path / "out").objective["reference"] == str(stage_1)
+
+
+def scores_of(folder: Path, prompts: Any, answers: list[str]) -> Any:
+    model = gram.load(folder)
+    assert isinstance(model, LikelihoodModel)
+    return model.score(prompts, answers)
+
+
+def test_a_model_trained_against_a_reference_is_scored_against_it(
+    stage_1: Path,
+    make_config: MakeConfig,
+    preferences: list[Preference],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """DPO's implicit reward, log p - log r, without being told: through ``gram.load`` and ``gram score``;
+    and the log-odds of a pair are beta times its difference. A reference that has moved is asked for.
+    """
+    old = tmp_path / "reference"
+    shutil.copytree(stage_1, old)
+    start = make_config(model=str(stage_1), template=None, vocab_size=None, learning_rate=1e-2)
+    train(replace(start, objective="likelihood", beta=0.5, reference=str(old)))
+    items = [item.pair for item in preferences[:5]]
+    prompts, answers = [pair.prompt for pair in items], [pair.a for pair in items]
+    theirs = scores_of(old, prompts, answers)
+    bare = shutil.copytree(tmp_path / "out", tmp_path / "bare")
+    replace(manifest_of(bare), objective={"name": "likelihood"}).write(bare)
+    own = scores_of(bare, prompts, answers)
+    model = gram.load(tmp_path / "out")
+    assert isinstance(model, LikelihoodModel)
+    scores = model.score(prompts, answers)
+    assert scores == pytest.approx(own - theirs, abs=1e-4) and abs(own - theirs).max() > 0.01
+    difference = scores - model.score(prompts, [pair.b for pair in items])
+    assert model.compare(items).log_odds[:, 0] == pytest.approx(0.5 * difference, abs=1e-4)
+    rows = [{"prompt": p[0].content, "response": a} for p, a in zip(prompts[:3], answers[:3], strict=True)]
+    source, output = write_rows(tmp_path / "answers.jsonl", rows), tmp_path / "scores.jsonl"
+    arguments = ["score", "--model", str(tmp_path / "out"), "--input", source, "--output", str(output)]
+    assert main(arguments) == 0
+    written = [json.loads(line)["score"] for line in output.read_text(encoding="utf-8").splitlines()]
+    assert written == pytest.approx(scores[:3].tolist(), abs=1e-4)
+    old.rename(tmp_path / "moved")
+    output.unlink()
+    assert main(arguments) != 0
+    assert "say with --reference" in capsys.readouterr().err
+    assert main([*arguments, "--reference", str(tmp_path / "moved")]) == 0
+    again = [json.loads(line)["score"] for line in output.read_text(encoding="utf-8").splitlines()]
+    assert again == pytest.approx(written, abs=1e-6)
 
 
 def test_a_reference_that_counts_tokens_otherwise_is_refused(
@@ -393,6 +444,45 @@ def test_what_a_run_reads_is_not_overwritten_by_it(make_config: MakeConfig, tmp_
         with pytest.raises(ConfigError, match="which this run reads; choose another folder"):
             train(make_config(overwrite=True, **options))
     assert files_of(tmp_path / "out") == before
+
+
+def untied(folder: Path, stage_1: Path) -> str:
+    """The model of stage 1 with an output embedding of its own."""
+    shutil.copytree(stage_1, folder)
+    loaded = load_model(folder, "lm")
+    freeze(loaded.model)
+    loaded.model.save_pretrained(folder)
+    assert "lm_head.weight" in load_file(folder / "model.safetensors")
+    return str(folder)
+
+
+@pytest.mark.parametrize("options", [{}, {"lora": True}, {"freeze": True, "unfreeze_layers": 1}], ids=str)
+def test_the_language_head_of_a_text_regulariser_is_not_saved(
+    options: dict[str, Any], stage_1: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """From a model whose heads are not tied; the score head starts as it does without a regulariser."""
+    model = untied(tmp_path / "untied", stage_1)
+    config = make_config(
+        model=model, objective="scalar", text_regulariser=0.2, template=None, vocab_size=None, **options
+    )
+    result = train(config)
+    assert result["engine"] == "tree"
+    saved = load_file(tmp_path / "out" / "model.safetensors")
+    assert "score.weight" in saved and not any("head" in name for name in saved)
+    assert manifest_of(tmp_path / "out").objective == {
+        "name": "scalar",
+        "margin": False,
+        "centring": 0.0,
+        "text_regulariser": 0.2,
+        "text_form": "sft",
+    }
+    plain = make_config(
+        model=model, objective="scalar", template=None, vocab_size=None, output=tmp_path / "plain", **options
+    )
+    first, other = (run["train_loss"] for run in (train(plain), result))
+    assert first != other
+    with pytest.raises(CheckpointError, match="a scalar model has no language-model head"):
+        train(replace(config, model=str(tmp_path / "out"), output=tmp_path / "again"))
 
 
 def test_a_run_that_failed_before_it_began_does_not_block_the_folder(make_config: MakeConfig) -> None:

@@ -8,12 +8,13 @@ and with the field if one is to blame.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 from gram.data.chats import answer_of, conversation_of, implicit_prompt, prompt_of, text_of
+from gram.data.labels import bradley_terry, number, probability, vote_share
 from gram.data.published import read_published
 from gram.data.sources import Row
 from gram.errors import DataError
@@ -49,7 +50,9 @@ def parse(row: Row) -> Record:
 
 
 def to_preference(row: Row) -> Preference:
-    """A labeled pair. Of ``chosen`` and ``rejected``, ``pair.a`` is the chosen one and ``p_a`` is 1."""
+    """A labeled pair. Of ``chosen`` and ``rejected``, ``pair.a`` is the chosen one and ``p_a`` is 1, or what
+    the row says about how sure that is.
+    """
     record = parse(row)
     if isinstance(record, Preference):
         return record
@@ -117,15 +120,22 @@ def _preference(fields: Fields) -> Preference:
         good, bad = answer_of(chosen, "chosen", prompt), answer_of(rejected, "rejected", prompt)
     else:
         prompt, good, bad = implicit_prompt(chosen, rejected)
-    return _labeled(fields, prompt, good, _differs(bad, good, "rejected"), 1.0)
+    if "p_chosen" in fields:
+        p_a = probability(fields, "p_chosen")
+    elif {"votes_chosen", "votes_rejected"} <= fields.keys():
+        p_a = vote_share(fields, "votes_chosen", "votes_rejected")
+    else:
+        p_a = 1.0
+    return _labeled(fields, prompt, good, _differs(bad, good, "rejected"), p_a)
 
 
-def _soft_preference(fields: Fields) -> Preference:
-    p_a = _number(fields, "p_a")
-    if not 0.0 <= p_a <= 1.0:
-        raise DataError(f"expected a probability between 0 and 1, got {p_a}", field="p_a")
-    pair = _pair(fields)
-    return _labeled(fields, pair.prompt, pair.first, pair.second, p_a)
+def _soft_preference(label: Callable[[Fields], float]) -> Callable[[Fields], Preference]:
+    def read(fields: Fields) -> Preference:
+        p_a = label(fields)
+        pair = _pair(fields)
+        return _labeled(fields, pair.prompt, pair.first, pair.second, p_a)
+
+    return read
 
 
 def _pair(fields: Fields) -> ResponsePair:
@@ -179,7 +189,15 @@ def _published(fields: Fields) -> Preference | ResponsePair:
 
 _FORMS: tuple[tuple[frozenset[str], Callable[[Fields], Record]], ...] = (
     (frozenset({"chosen", "rejected"}), _preference),
-    (frozenset({"prompt", "a", "b", "p_a"}), _soft_preference),
+    (frozenset({"prompt", "a", "b", "p_a"}), _soft_preference(partial(probability, field="p_a"))),
+    (
+        frozenset({"prompt", "a", "b", "votes_a", "votes_b"}),
+        _soft_preference(partial(vote_share, one="votes_a", other="votes_b")),
+    ),
+    (
+        frozenset({"prompt", "a", "b", "score_a", "score_b"}),
+        _soft_preference(partial(bradley_terry, one="score_a", other="score_b")),
+    ),
     (frozenset({"prompt", "a", "b"}), _pair),
     (frozenset({"prompt", "responses"}), _contest),
     (frozenset({"prompt", "response"}), _answer("response")),
@@ -202,7 +220,7 @@ def _labeled(fields: Fields, prompt: Chat, a: str, b: str, p_a: float) -> Prefer
         subset=_name(fields, "subset"),
         # group ids are only unique within their source: "7" of one is not "7" of another
         group=f"{source}/{group}" if group and isinstance(source, str) else group,
-        margin=_number(fields, "margin") if "margin" in fields else 0.0,
+        margin=number(fields, "margin") if "margin" in fields else 0.0,
     )
 
 
@@ -226,10 +244,3 @@ def _name(fields: Fields, field: str) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return text_of(value, field)
-
-
-def _number(fields: Fields, field: str) -> float:
-    value = fields[field]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise DataError(f"expected a finite number, got {value!r}", field=field)
-    return float(value)

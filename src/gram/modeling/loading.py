@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import torch
 
 from gram.errors import CheckpointError, ConfigError
+from gram.modeling.language_head import keep_language_head
 from gram.modeling.manifest import FILE, Manifest, read_manifest
 from gram.modeling.presets import build_model, find_preset, is_preset, train_tokenizer
 
@@ -166,15 +167,31 @@ def model_source(
     head: Head,
     vocab_size: int | None,
     device: torch.device | str,
+    language_head: bool = False,
 ) -> Loaded:
-    """A model to train: a preset built on ``texts``, or a folder or Hub name in fp32."""
+    """A model to train: a preset built on ``texts``, or a folder or Hub name in fp32.
+
+    Args:
+        language_head: with head ``score``, keep the language model's head beside it while it trains.
+
+    Raises:
+        CheckpointError: nothing there, or, with ``language_head``, no language model.
+        ConfigError: no such preset, or a language head that cannot be kept.
+    """
     if is_preset(reference):
         built = build_preset(reference, texts(), seed=seed, vocab_size=vocab_size)
+        source = built.model
         built = add_score_head(built, seed) if head == "score" else built
+        if language_head:
+            keep_language_head(built.model, source)
         built.model.to(torch.device(device))  # type: ignore[arg-type]
         return built
     torch.manual_seed(seed)  # a new score head must be the same on every process
-    return load_model(reference, head, new_head=True, device=device)
+    loaded = load_model(reference, head, new_head=True)
+    if language_head:  # read a second time, so that the score head is the one drawn without it
+        keep_language_head(loaded.model, load_model(reference, "lm").model)
+    loaded.model.to(torch.device(device))  # type: ignore[arg-type]
+    return loaded
 
 
 def _check_exists(name: str, folder: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from gram.errors import ConfigError
+from gram.tree.heads import LANGUAGE_HEAD
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -54,6 +55,7 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings, *, score_head: bool
         target_modules="all-linear",
         task_type=TaskType.SEQ_CLS if score_head else TaskType.CAUSAL_LM,
         modules_to_save=["score"] if score_head else None,
+        exclude_modules=[LANGUAGE_HEAD] if score_head else None,
     )
     return get_peft_model(model, config)  # type: ignore[return-value]
 

@@ -111,6 +111,11 @@ def correct_sum(log_odds: Tensor, target: Tensor) -> Tensor:
     return (0.5 + 0.5 * said * label).sum()
 
 
+def lead_sum(log_odds: Tensor, target: Tensor) -> Tensor:
+    """Sum of the leads of the better answers over the worse ones, in nats; a tie in the label counts 0."""
+    return (log_odds * (target - 0.5).sign()).sum()
+
+
 def collapsed(first: Encoded, second: Encoded) -> bool:
     """Whether truncation has made two different answers equal: such a pair would teach noise."""
     return bool(first.cut or second.cut) and first.ids == second.ids

@@ -23,6 +23,7 @@ from gram.objectives.base import (
     collapsed,
     correct_sum,
     cut_tokens,
+    lead_sum,
 )
 from gram.objectives.formulas import (
     answer_scores,
@@ -110,4 +111,5 @@ class Likelihood(Objective[Preference]):
             loss = smoothed_ranking_loss(self._beta * difference, target, self._eps)
         else:
             loss = smoothed_answer_cross_entropy(a, b, target, self._eps)
-        return Sums(loss, {"accuracy": correct_sum(difference.detach(), target)})
+        lead = self._beta * difference.detach()
+        return Sums(loss, {"accuracy": correct_sum(lead, target), "margin": lead_sum(lead, target)})

@@ -21,6 +21,7 @@ from gram.objectives.base import (
     collapsed,
     correct_sum,
     cut_tokens,
+    lead_sum,
 )
 from gram.objectives.formulas import check_smoothing, smoothed_label_loss
 from gram.rendering import Renderer
@@ -80,5 +81,4 @@ class Judge(Objective[Preference]):
         odds = (logits[:, 0] - logits[:, 1]).detach().view(-1, self._orders)
         odds = torch.cat([odds[:, :1], -odds[:, 1:]], dim=1)  # of a, whatever is shown first
         accuracy = correct_sum(odds.sigmoid().mean(dim=1) - 0.5, target)
-        margin = (odds.mean(dim=1) * (target - 0.5).sign()).sum()
-        return Sums(loss, {"accuracy": accuracy, "margin": margin})
+        return Sums(loss, {"accuracy": accuracy, "margin": lead_sum(odds.mean(dim=1), target)})

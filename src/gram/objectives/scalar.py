@@ -1,8 +1,12 @@
-"""The discriminative baseline: a scalar head trained with the Bradley-Terry loss, margin and centring."""
+"""The discriminative baseline: a scalar head trained with the Bradley-Terry loss, margin and centring.
+
+With a text regulariser (GRM, arXiv 2406.10216) the body stays a language model while it learns to score.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +22,21 @@ from gram.objectives.base import (
     collapsed,
     correct_sum,
     cut_tokens,
+    lead_sum,
 )
-from gram.objectives.formulas import bradley_terry_loss
+from gram.objectives.formulas import (
+    answer_scores,
+    bradley_terry_loss,
+    smoothed_answer_cross_entropy,
+    smoothed_ranking_loss,
+)
 from gram.rendering import Renderer
 from gram.tree.engine import Engine
 from gram.types import Preference
+
+TextForm: TypeAlias = Literal["sft", "dpo"]
+
+_DPO_SLOPE = 0.1  # beta of the reference-free DPO form, as in the paper
 
 
 class Scalar(Objective[Preference]):
@@ -32,6 +46,13 @@ class Scalar(Objective[Preference]):
         renderer: the answers stand in its chat format, each with its end token.
         centring: coefficient on the squared sum of both scores (arXiv 2312.09244); 0: none.
         margin: ask for the margin that the data give (Llama 2, arXiv 2307.09288, section 3.2.2).
+        text_regulariser: alpha of GRM: the loss becomes (1 - alpha) times the above + alpha times a loss of
+            the language head on the same hidden states. The model must have one
+            (``modeling.language_head``); 0: no such loss, and no head is asked for.
+        text_form: that loss, per pair. ``sft``: mean negative log-likelihood per token of the better answer
+            (the authors' own code has -log sigmoid(0.1 log p), summed over tokens, in its place). ``dpo``:
+            -log sigmoid(0.1 (log p(better) - log p(worse))), DPO without a reference. A soft label weighs
+            both answers.
     """
 
     name = "scalar"
@@ -39,14 +60,27 @@ class Scalar(Objective[Preference]):
     head = "score"
 
     def __init__(
-        self, renderer: Renderer, *, centring: float = 0.0, margin: bool = False, engine: Engine = PLAIN
+        self,
+        renderer: Renderer,
+        *,
+        centring: float = 0.0,
+        margin: bool = False,
+        text_regulariser: float = 0.0,
+        text_form: TextForm = "sft",
+        engine: Engine = PLAIN,
     ) -> None:
         super().__init__(engine)
-        if centring < 0:
+        if not centring >= 0:
             raise ConfigError(f"centring must not be negative, got {centring}")
+        if not 0 <= text_regulariser < 1:
+            raise ConfigError(f"text_regulariser must be in [0, 1), got {text_regulariser}")
+        if text_form not in ("sft", "dpo"):
+            raise ConfigError(f"text_form must be sft or dpo, got '{text_form}'")
         self._renderer = renderer
         self._centring = centring
         self._margin = margin
+        self._alpha = text_regulariser
+        self._form: TextForm = text_form
 
     def encode(self, examples: Sequence[Preference]) -> list[Sample]:
         prompts = [example.pair.prompt for example in examples]
@@ -54,7 +88,7 @@ class Scalar(Objective[Preference]):
         second = self._renderer.answers(prompts, [example.pair.b for example in examples])
         samples = []
         for example, a, b in zip(examples, first, second, strict=True):
-            rows = (Row(a.ids), Row(b.ids))
+            rows = tuple(Row(item.ids, (item.scored("a"),) if self._alpha else ()) for item in (a, b))
             samples.append(Sample(rows, example.p_a, example.margin, cut_tokens(a, b), collapsed(a, b)))
         return samples
 
@@ -62,7 +96,26 @@ class Scalar(Objective[Preference]):
         return torch.tensor(len(batch["target"]), device=batch["target"].device)
 
     def loss_sum(self, model: nn.Module, batch: Batch) -> Sums:
-        a, b = self._engine.scores(model, batch).view(-1, 2).unbind(dim=1)
+        if self._alpha:
+            scores, logprobs, scored = self._engine.scores_and_logprobs(model, batch)
+            text = self._text_loss(logprobs, scored, batch["target"])
+        else:
+            scores, text = self._engine.scores(model, batch), None
+        a, b = scores.view(-1, 2).unbind(dim=1)
         margin = batch["margin"] if self._margin else None
         loss = bradley_terry_loss(a, b, batch["target"], margin=margin, centring=self._centring)
-        return Sums(loss, {"accuracy": correct_sum((a - b).detach(), batch["target"])})
+        lead, target = (a - b).detach(), batch["target"]
+        metrics = {"accuracy": correct_sum(lead, target), "margin": lead_sum(lead, target)}
+        if text is None:
+            return Sums(loss, metrics)
+        return Sums((1 - self._alpha) * loss + self._alpha * text, metrics | {"text_loss": text.detach()})
+
+    def _text_loss(self, logprobs: Tensor, scored: Tensor, target: Tensor) -> Tensor:
+        """Sum over pairs. A mean over an answer's tokens is a number per pair like any other, no mean over
+        pairs: how pairs are cut into batches does not change it.
+        """
+        length_power = 1.0 if self._form == "sft" else 0.0
+        a, b = answer_scores(logprobs, scored, length_power).view(-1, 2).unbind(dim=1)
+        if self._form == "sft":
+            return smoothed_answer_cross_entropy(a, b, target, eps=0.0)
+        return smoothed_ranking_loss(_DPO_SLOPE * (a - b), target, eps=0.0)

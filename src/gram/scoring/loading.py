@@ -74,7 +74,7 @@ def load(
     loaded = load_model(path, "score" if chosen == "scalar" else "lm", device=place, dtype=precision)
     judge_template = _template(path, template, manifest)
     trained_against = manifest.objective.get("reference") if manifest and chosen == "likelihood" else None
-    other = _reference(reference or trained_against, loaded, place, precision)
+    other = _reference(reference or trained_against, loaded, place, precision, given=reference is not None)
     readable = min(model.context for model in (loaded, other) if model is not None)
     longest = min(LONGEST if max_length is None else max_length, readable)
     if neutralise is None:
@@ -124,11 +124,19 @@ def _check_labels(path: str | Path, renderer: Renderer, manifest: Manifest | Non
 
 
 def _reference(
-    reference: str | Path | None, loaded: Loaded, device: str, dtype: str | torch.dtype
+    reference: str | Path | None, loaded: Loaded, device: str, dtype: str | torch.dtype, *, given: bool
 ) -> Loaded | None:
     if reference is None:
         return None
-    other = load_model(reference, "lm", device=device, dtype=dtype)
+    try:
+        other = load_model(reference, "lm", device=device, dtype=dtype)
+    except CheckpointError as error:
+        if given:
+            raise
+        raise CheckpointError(
+            f"{error}; the model was trained against this reference: say with --reference (reference=) "
+            "where it is now"
+        ) from error
     if other.tokenizer.get_vocab() != loaded.tokenizer.get_vocab():
         raise ConfigError(f"reference {reference}: its vocabulary differs from that of the model")
     return other

@@ -68,6 +68,10 @@ class TrainConfig:
     """scalar: ask for the margin that the data give."""
     centring: float = 0.0
     """scalar: coefficient that keeps the scores of a pair centred at zero."""
+    text_regulariser: float = 0.0
+    """scalar: share of the loss, in [0, 1), that keeps the language model under the score (GRM)."""
+    text_form: Literal["sft", "dpo"] = "sft"
+    """scalar: what the text regulariser asks: to write the better answer, or to find it the likelier one."""
 
     freeze: bool = False
     """Train only the output head (and --unfreeze-layers) of a frozen model."""
@@ -163,6 +167,15 @@ class TrainConfig:
             raise ConfigError(f"warmup is a share of the steps, in [0, 1), got {self.warmup}")
         if not 0 <= self.label_smoothing < 0.5:
             raise ConfigError(f"label_smoothing must be in [0, 0.5), got {self.label_smoothing}")
+        if not 0 <= self.text_regulariser < 1:
+            raise ConfigError(f"text_regulariser must be in [0, 1), got {self.text_regulariser}")
+        if not self.centring >= 0:
+            raise ConfigError(f"centring must not be negative, got {self.centring}")
+        for name in ("margin", "centring", "text_regulariser"):
+            if getattr(self, name) and self.objective_name != "scalar":
+                raise ConfigError(f"{name} goes with objective scalar")
+        if self.text_regulariser and self.freeze and not self.unfreeze_layers:
+            raise ConfigError("text_regulariser changes nothing under a frozen model: add unfreeze_layers")
         if self.reference is not None and self.objective_name != "likelihood":
             raise ConfigError("reference goes with objective likelihood")
 

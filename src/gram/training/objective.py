@@ -47,7 +47,15 @@ def make_objective(
         case "preference":
             return Judge(renderer, label_smoothing=config.label_smoothing, engine=engine), renderer
         case "scalar":
-            return Scalar(renderer, centring=config.centring, margin=config.margin, engine=engine), renderer
+            scalar = Scalar(
+                renderer,
+                centring=config.centring,
+                margin=config.margin,
+                text_regulariser=config.text_regulariser,
+                text_form=config.text_form,
+                engine=engine,
+            )
+            return scalar, renderer
         case "likelihood":
             objective = Likelihood(
                 renderer,

@@ -19,6 +19,7 @@ from accelerate import PartialState
 from gram.data import Loaded as LoadedRows
 from gram.data import SourceInfo, find_leaks, read_language, read_preferences
 from gram.errors import DataError
+from gram.modeling.language_head import drop_language_head
 from gram.modeling.loading import choose_device, model_source
 from gram.modeling.manifest import Kind, Manifest
 from gram.modeling.saving import library_versions, save_checkpoint
@@ -89,6 +90,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         head="score" if objective_name == "scalar" else "lm",
         vocab_size=config.vocab_size,
         device=device,
+        language_head=config.text_regulariser > 0,
     )
     context = answer_context(config, loaded, rows.records)
     objective, renderer = make_objective(config, loaded, context, device)
@@ -111,6 +113,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         checkpoints=config.output / CHECKPOINTS,
         title=f"{config.stage} {objective_name}",
     )
+    drop_language_head(model)
     if chief:
         manifest = _manifest(config, renderer, context, result, samples, rows, held_out)
         save_checkpoint(config.output, model, loaded.tokenizer, manifest)
@@ -221,6 +224,8 @@ def _manifest(
         settings |= {"form": config.likelihood_form, "reference": config.reference}
     if name == "scalar":
         settings |= {"margin": config.margin, "centring": config.centring}
+        if config.text_regulariser:
+            settings |= {"text_regulariser": config.text_regulariser, "text_form": config.text_form}
     return Manifest(
         kind=_KINDS[name],
         template=renderer.template.to_json(),

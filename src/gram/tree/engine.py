@@ -71,3 +71,7 @@ class Engine(ABC):
     @abstractmethod
     def scores(self, model: nn.Module, batch: Batch) -> Tensor:
         """(n,) fp32 scores of a sequence classifier with one output, at the last token of each row."""
+
+    @abstractmethod
+    def scores_and_logprobs(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """``scores``, and ``token_logprobs`` by the classifier's language head, from one pass of its body."""

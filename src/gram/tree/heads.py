@@ -14,6 +14,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
+LANGUAGE_HEAD = "language_head"
+"""Attribute under which a sequence classifier in training keeps a language head of its own."""
+
 _CHUNK = 1 << 23  # logits made at once: 32 MB of fp32
 _FEWEST = 256  # hidden states at once: fewer would add up the large gradient of the layer too often
 
@@ -37,6 +40,33 @@ def output_layer(model: nn.Module) -> nn.Module | None:
     # Adapters wrap a layer that is trained as a whole.
     wrapped = getattr(found, "modules_to_save", None)
     return wrapped[found.active_adapter] if isinstance(wrapped, nn.ModuleDict) else found  # type: ignore[union-attr]
+
+
+class TiedHead:
+    """A language head that is the input embedding: what of a linear layer its readers use."""
+
+    bias: Tensor | None = None
+
+    def __init__(self, weight: Tensor) -> None:
+        self.weight = weight
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        return linear(hidden, self.weight)
+
+
+def language_layer(model: nn.Module) -> nn.Module | TiedHead:
+    """The language head of a sequence classifier: its own, or the input embedding it is tied to.
+
+    Raises:
+        ValueError: it has none (``modeling.language_head.keep`` gives it one).
+    """
+    inner = core(model)
+    own = getattr(inner, LANGUAGE_HEAD, None)
+    if isinstance(own, nn.Module):
+        return own
+    if not inner.config.get_text_config().tie_word_embeddings:
+        raise ValueError(f"this {type(inner).__name__} has no language head")
+    return TiedHead(inner.get_input_embeddings().weight)
 
 
 def few_logits(layer: Any, hidden: Tensor, tokens: Sequence[int] | slice) -> Tensor:

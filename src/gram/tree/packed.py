@@ -7,6 +7,7 @@ The same numbers as ``padded.Plain``, to fp32 rounding.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,15 @@ from torch import Tensor, nn
 
 from gram.tree import trie
 from gram.tree.engine import Batch, Engine, Row
-from gram.tree.heads import core, cross_entropy_sum, few_logits, log_normaliser, output_layer, token_logprobs
+from gram.tree.heads import (
+    core,
+    cross_entropy_sum,
+    few_logits,
+    language_layer,
+    log_normaliser,
+    output_layer,
+    token_logprobs,
+)
 from gram.tree.plan import Plan
 
 
@@ -56,27 +65,39 @@ class Tree(Engine):
         }
 
     def next_logits(self, model: nn.Module, batch: Batch, tokens: Sequence[int]) -> Tensor:
-        return few_logits(output_layer(model), _hidden(model, batch, "last"), tokens)
+        return few_logits(output_layer(model), _hidden(model, batch)[batch["last"]], tokens)
 
     def next_logprobs(self, model: nn.Module, batch: Batch, tokens: Sequence[int]) -> Tensor:
-        layer, hidden = output_layer(model), _hidden(model, batch, "last")
+        layer, hidden = output_layer(model), _hidden(model, batch)[batch["last"]]
         logits = few_logits(layer, hidden, tokens)
         return logits - log_normaliser(layer, hidden, tokens, logits)
 
     def token_logprobs(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        found = token_logprobs(output_layer(model), _hidden(model, batch, "read"), batch["targets"])
-        scored: Tensor = batch["scored"]
-        return torch.zeros(scored.shape, device=found.device).masked_scatter(scored, found), scored
+        return _scored_logprobs(output_layer(model), _hidden(model, batch), batch)
 
     def language_loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        return cross_entropy_sum(output_layer(model), _hidden(model, batch, "read"), batch["targets"])
+        return cross_entropy_sum(output_layer(model), _hidden(model, batch)[batch["read"]], batch["targets"])
 
     def scores(self, model: nn.Module, batch: Batch) -> Tensor:
-        return few_logits(output_layer(model), _hidden(model, batch, "last"), slice(None))[:, 0]
+        return _scores(model, _hidden(model, batch), batch)
+
+    def scores_and_logprobs(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        hidden = _hidden(model, batch)
+        return _scores(model, hidden, batch), *_scored_logprobs(language_layer(model), hidden, batch)
 
 
-def _hidden(model: nn.Module, batch: Batch, places: str) -> Tensor:
-    """(k, H) final hidden states at the packed ``places``, a name in the batch.
+def _scores(model: nn.Module, hidden: Tensor, batch: Batch) -> Tensor:
+    return few_logits(output_layer(model), hidden[batch["last"]], slice(None))[:, 0]
+
+
+def _scored_logprobs(layer: Any, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    found = token_logprobs(layer, hidden[batch["read"]], batch["targets"])
+    scored: Tensor = batch["scored"]
+    return torch.zeros(scored.shape, device=found.device).masked_scatter(scored, found), scored
+
+
+def _hidden(model: nn.Module, batch: Batch) -> Tensor:
+    """(N, H) final hidden states of the packed tokens.
 
     A four-dimensional mask is taken for a finished one: without it transformers would build one that takes
     every jump of the positions for a new sequence. Ours is in the plan.
@@ -90,4 +111,4 @@ def _hidden(model: nn.Module, batch: Batch, places: str) -> Tensor:
         use_cache=False,
         tree_plan=batch["tree_plan"],
     )
-    return output.last_hidden_state[0, batch[places]]
+    return output.last_hidden_state[0]

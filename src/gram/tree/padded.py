@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gram.tree.engine import Batch, Engine, Row
-from gram.tree.heads import core
+from gram.tree.heads import core, language_layer
 
 
 class Plain(Engine):
@@ -46,19 +46,20 @@ class Plain(Engine):
         return last_logits(model, batch, keep=1)[:, -1].float().log_softmax(dim=-1)[:, list(tokens)]
 
     def token_logprobs(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        keep = scored_columns(batch["scored"])
-        scored = batch["scored"][:, 1 - keep :] if keep > 1 else batch["scored"][:, :0]
-        targets = batch["input_ids"][:, batch["input_ids"].shape[1] - scored.shape[1] :]
-        logits = last_logits(model, batch, max(keep, 1))[:, :-1]
-        logprobs = torch.zeros(scored.shape, dtype=torch.float32, device=logits.device)
-        logprobs[scored] = token_logprobs(logits[scored], targets[scored])
-        return logprobs, scored
+        keep = max(scored_columns(batch["scored"]), 1)
+        return _scored_logprobs(last_logits(model, batch, keep), batch)
 
     def language_loss(self, model: nn.Module, batch: Batch) -> Tensor:
         return -self.token_logprobs(model, batch)[0].sum()
 
     def scores(self, model: nn.Module, batch: Batch) -> Tensor:
         return pooled_scores(model, batch)
+
+    def scores_and_logprobs(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        output = model(**_inputs(model, batch), use_cache=False, output_hidden_states=True)
+        keep = max(scored_columns(batch["scored"]), 1)
+        logits = language_layer(model)(output.hidden_states[-1][:, -keep:])
+        return output.logits[:, 0].float(), *_scored_logprobs(logits, batch)
 
 
 def left_pad(sequences: Sequence[Sequence[int]]) -> dict[str, Tensor]:
@@ -84,6 +85,16 @@ def last_logits(model: nn.Module, batch: dict[str, Tensor], keep: int) -> Tensor
 def pooled_scores(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     """(n,) fp32 scores of a sequence classifier with one output, read at the last token of each row."""
     return model(**_inputs(model, batch), use_cache=False).logits[:, 0].float()
+
+
+def _scored_logprobs(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """``Engine.token_logprobs`` from the logits (n, keep, V) at the last columns."""
+    width = logits.shape[1] - 1  # the last column predicts nothing that is known
+    scored = batch["scored"][:, batch["scored"].shape[1] - width :]
+    targets = batch["input_ids"][:, batch["input_ids"].shape[1] - width :]
+    logprobs = torch.zeros(scored.shape, dtype=torch.float32, device=logits.device)
+    logprobs[scored] = token_logprobs(logits[:, :-1][scored], targets[scored])
+    return logprobs, scored
 
 
 def token_logprobs(logits: Tensor, targets: Tensor) -> Tensor:
