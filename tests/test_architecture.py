@@ -59,7 +59,7 @@ HEAVY = {"torch", "transformers", "datasets", "matplotlib", "peft", "accelerate"
 MAY_LOAD_HEAVY_AT_ONCE = {"rendering", "tree", "objectives", "modeling", "training", "scoring", "bench"}
 
 PUBLIC = ["Answer", "Chat", "Contest", "GramError", "Message", "Pair", "Preference", "PreferenceModel"]
-PUBLIC += ["ResponsePair", "ScalarModel", "Text", "Verdicts", "best_of_n", "load", "rank"]
+PUBLIC += ["ResponsePair", "ScalarModel", "Text", "Verdicts", "best_of_n", "ensemble", "load", "rank"]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ of its own.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -129,6 +130,89 @@ def test_the_optimum_is_the_log_odds_of_the_smoothed_label(eps: float, q: float)
     best = torch.tensor([expected], dtype=torch.float64)
     _, grad = value_and_grad(lambda d: smoothed_ranking_loss(d, label, eps), best)
     assert grad.item() == pytest.approx(0.0, abs=1e-12)
+
+
+K = (2, 3, 5, 9)
+
+
+@each_eps
+@pytest.mark.parametrize("k", K)
+def test_many_labels_are_a_softmax_ranking_plus_a_price_on_the_mean_lead(eps: float, k: int) -> None:
+    """log(1 + sum exp(-d_i)) + eps mean d_i, with d_i = z_w - z_i; for k = 2 it is the ranking loss."""
+    z = normal(50, k)
+    target = one_hot(torch.arange(50) % k, k).double()
+    rights = target.bool()
+    leads = z[rights][:, None] - z[~rights].view(50, k - 1)
+    wanted = (torch.log1p(torch.exp(-leads).sum(dim=1)) + eps * leads.mean(dim=1)).sum()
+    torch.testing.assert_close(smoothed_label_loss(z, target, eps), wanted)
+    if k == 2:
+        torch.testing.assert_close(wanted, smoothed_ranking_loss(leads[:, 0], torch.ones(50), eps))
+
+
+@pytest.mark.parametrize("eps", EPS[1:])
+@pytest.mark.parametrize("k", K)
+def test_the_best_lead_of_many_answers(eps: float, k: int) -> None:
+    """At d* = log((1 - eps)(k - 1) / eps) over each rival: no gradient, and the least loss."""
+    best = optimal_margin(eps, k)
+    z = torch.zeros(1, k, dtype=torch.float64)
+    z[0, 0] = best
+    target = one_hot(torch.tensor([0]), k).double()
+    value, grad = value_and_grad(lambda x: smoothed_label_loss(x, target, eps), z)
+    assert grad.abs().max() < 1e-12
+    assert value.item() == pytest.approx(-(1 - eps) * math.log(1 - eps) - eps * math.log(eps / (k - 1)))
+    around = normal(200, k, scale=0.5) + z
+    assert all(smoothed_label_loss(one[None], target, eps) >= value - 1e-12 for one in around)
+    sure = torch.tensor(best).sigmoid().item()
+    assert sure == pytest.approx((1 - eps) * (k - 1) / ((1 - eps) * (k - 1) + eps), rel=1e-5)
+    assert sure == pytest.approx(1 - eps, rel=1e-5) if k == 2 else sure > 1 - eps
+    assert optimal_margin(eps, 2 * (k - 1) + 1) == pytest.approx(best + math.log(2))
+
+
+def test_two_of_many_labels_are_bradley_terry() -> None:
+    z = normal(6)
+    p = z.softmax(dim=0)
+    torch.testing.assert_close(p[0] / (p[0] + p[1:]), torch.sigmoid(z[0] - z[1:]))
+
+
+def test_plackett_luce_is_a_sum_of_first_choices() -> None:
+    """Over all 24 orders of four answers the probabilities exp(-loss) sum to one; a first choice adds up
+    those of the orders that begin with it; the last stage is Bradley-Terry.
+    """
+    z = normal(4)
+
+    def cost(order: tuple[int, ...]) -> Tensor:
+        stages = [z[list(order[r:])][None] for r in range(3)]
+        return torch.stack(
+            [smoothed_label_loss(s, one_hot(torch.tensor([0]), s.shape[1]).double(), 0.0) for s in stages]
+        ).sum()
+
+    orders = {order: torch.exp(-cost(order)) for order in itertools.permutations(range(4))}
+    torch.testing.assert_close(torch.stack(list(orders.values())).sum(), torch.ones((), dtype=torch.float64))
+    for best in range(4):
+        begun = torch.stack([p for order, p in orders.items() if order[0] == best]).sum()
+        torch.testing.assert_close(begun, z.softmax(dim=0)[best])
+    by_hand = sum(
+        torch.log1p(torch.exp(z[list((3, 1, 0, 2)[r + 1 :])] - z[(3, 1, 0, 2)[r]]).sum()) for r in range(3)
+    )
+    torch.testing.assert_close(cost((3, 1, 0, 2)), by_hand)
+    last = -logsigmoid(z[0] - z[2])
+    pair = smoothed_label_loss(z[[0, 2]][None], torch.tensor([[1.0, 0.0]]).double(), 0.0)
+    torch.testing.assert_close(pair, last)
+
+
+def test_the_whole_vocabulary_pushes_the_other_words_down() -> None:
+    """By the logit of each other word the full loss has the gradient p(v), together 1 - m."""
+    z = normal(1, 30)
+    target = torch.zeros_like(z)
+    target[0, :2] = torch.tensor([0.9, 0.1])
+    value, grad = value_and_grad(lambda x: smoothed_label_loss(x, target, 0.0), z)
+    p = z.softmax(dim=1)
+    torch.testing.assert_close(grad[0, 2:], p[0, 2:])
+    mass = p[0, :2].sum()
+    torch.testing.assert_close(grad[0, 2:].sum(), 1 - mass)
+    torch.testing.assert_close(
+        value, smoothed_label_loss(z[:, :2], torch.ones(1), 0.1).detach() - torch.log(mass)
+    )
 
 
 def test_optimal_margin_by_hand() -> None:

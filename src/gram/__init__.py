@@ -26,10 +26,16 @@ from gram.types import (
 if TYPE_CHECKING:
     from gram.ranking import best_of_n, rank
     from gram.scoring import load
+    from gram.scoring.ensemble import ensemble
 
 __version__ = "0.1.0"
 
-_LATE = {"load": "gram.scoring", "rank": "gram.ranking", "best_of_n": "gram.ranking"}
+_LATE = {
+    "ensemble": "gram.scoring.ensemble",
+    "load": "gram.scoring",
+    "rank": "gram.ranking",
+    "best_of_n": "gram.ranking",
+}
 
 __all__ = [
     "Answer",
@@ -45,6 +51,7 @@ __all__ = [
     "Text",
     "Verdicts",
     "best_of_n",
+    "ensemble",
     "load",
     "rank",
 ]

@@ -61,6 +61,10 @@ def run(config: Config) -> dict[str, Any]:
 
     began = time.monotonic()
     place = _shard(config.shard)
+    if config.calibrate and config.ensemble_with:
+        raise ConfigError(
+            "--calibrate fits one model: a temperature of an ensemble has no gram.json to go to"
+        )
     if config.calibrate and (config.bench or config.data or place != (1, 1)):
         raise ConfigError("--calibrate takes one file, and neither --bench, --data nor --shard")
     specs = [config.calibrate] if config.calibrate else [*config.bench, *config.data]
@@ -148,6 +152,7 @@ def _about(config: Config, questions: Sequence[Questions], records: Sequence[Rec
     return {
         "version": 1,
         "model": config.model,
+        **({"ensemble": [config.ensemble, *config.ensemble_with]} if config.ensemble_with else {}),
         "kind": config.kind,
         "template_hash": records[0].template,
         "data": [

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gram.errors import ConfigError
 
 if TYPE_CHECKING:
+    from gram.scoring.ensemble import JudgeEnsemble
     from gram.scoring.judge import JudgeModel
-    from gram.scoring.scalar import LikelihoodModel, ScalarHeadModel
+    from gram.scoring.scalar import Scored
 
 
 @dataclass(frozen=True)
@@ -41,34 +42,76 @@ class ModelOptions:
     """likelihood: unconditional subtracts the score without the prompt (PMI)."""
     reference: str | None = None
     """likelihood: a model whose score is subtracted (the DPO implicit reward)."""
+    ensemble_with: list[str] = field(default_factory=list)
+    """More models of the same kind, asked together with the model as one."""
+    ensemble: Literal["mean", "minimum", "uncertainty_weighted"] = "mean"
+    """How the models agree: on the mean, on the worst case, or on the mean less their disagreement."""
+    ensemble_penalty: float = 0.5
+    """uncertainty_weighted: how much the variance between the models costs."""
+    centre_on: str | None = None
+    """Ensembles of scalar models: rows whose answers put the models' zeros in one place."""
 
-    def load_model(self) -> JudgeModel | LikelihoodModel | ScalarHeadModel:
-        """The model, ready to be asked."""
+    def load_model(self) -> JudgeModel | Scored | JudgeEnsemble:
+        """The model, or the ensemble, ready to be asked.
+
+        Raises:
+            GramError: it cannot be loaded, or ``centre_on`` cannot be read or serves nothing.
+        """
         import gram
         from gram.cli.quiet import quiet_libraries
 
         quiet_libraries()
-        return gram.load(
-            self.model,
-            kind=self.kind,
-            template=self.template,
-            device=self.device,
-            max_length=self.max_length,
-            token_budget=self.token_budget,
-            engine=self.engine,
-            neutralise=False if self.raw_control_tokens else None,
-            both_orders=not self.single_order,
-            length_power=self.length_power,
-            baseline=self.baseline,
-            reference=self.reference,
-        )
+        how: dict[str, Any] = {
+            "kind": self.kind,
+            "template": self.template,
+            "device": self.device,
+            "max_length": self.max_length,
+            "token_budget": self.token_budget,
+            "engine": self.engine,
+            "neutralise": False if self.raw_control_tokens else None,
+            "both_orders": not self.single_order,
+            "length_power": self.length_power,
+            "baseline": self.baseline,
+            "reference": self.reference,
+        }
+        if not self.ensemble_with:
+            if self.centre_on or self.ensemble != "mean":
+                raise ConfigError("--ensemble and --centre-on go with --ensemble-with")
+            return gram.load(self.model, **how)
+        paths = [self.model, *self.ensemble_with]
+        model = gram.ensemble(paths, self.ensemble, penalty=self.ensemble_penalty, **how)
+        if self.centre_on:
+            _centre(model, self.centre_on)
+        return model
 
     def fingerprint(self) -> dict[str, Any]:
         """What decides the scores, for a run that may be continued only with the same."""
         asked = {name: getattr(self, name) for name in ModelOptions.__dataclass_fields__}
         del asked["token_budget"], asked["engine"], asked["device"]
-        read = [Path(name) for name in (self.model, self.reference, self.template) if name]
+        named = (self.model, self.reference, self.template, *self.ensemble_with, self.centre_on)
+        read = [Path(name) for name in named if name]
         return asked | {"files": [_stamp(path) for path in read]}
+
+
+def _centre(model: JudgeEnsemble | Scored, source: str) -> None:
+    from gram.data import read_scorables
+    from gram.scoring.ensemble import ScoredEnsemble
+    from gram.types import Answer, Contest, Pair
+
+    if not isinstance(model, ScoredEnsemble):
+        raise ConfigError("--centre-on is for models that score: judges that compare have no zero")
+    prompts, answers = [], []
+    for row in read_scorables(source).records:
+        match row.item:
+            case Pair(prompt=prompt, a=a, b=b):
+                texts = [a, b]
+            case Contest(prompt=prompt, responses=responses):
+                texts = list(responses)
+            case Answer(prompt=prompt, response=response):
+                texts = [response]
+        prompts += [prompt] * len(texts)
+        answers += texts
+    model.centre(prompts, answers)
 
 
 def check_output_file(output: Path, source: str) -> None:

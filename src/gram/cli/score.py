@@ -14,6 +14,7 @@ from gram.progress import chunks_with_progress
 
 if TYPE_CHECKING:
     from gram.data import Scorable
+    from gram.scoring.ensemble import JudgeEnsemble
     from gram.scoring.judge import JudgeModel
     from gram.scoring.scalar import Scored
 
@@ -65,7 +66,7 @@ def run(config: Config) -> dict[str, Any]:
     }
 
 
-def score_rows(model: JudgeModel | Scored, rows: Sequence[Scorable]) -> list[dict[str, Any]]:
+def score_rows(model: JudgeModel | Scored | JudgeEnsemble, rows: Sequence[Scorable]) -> list[dict[str, Any]]:
     """One output row per input row; rows of one form are asked together.
 
     Raises:
@@ -82,7 +83,7 @@ def score_rows(model: JudgeModel | Scored, rows: Sequence[Scorable]) -> list[dic
     return [({"id": row.id} if row.id else {}) | found[place] for place, row in enumerate(rows)]
 
 
-def _pair_rows(model: JudgeModel | Scored, pairs: Sequence[Any]) -> list[dict[str, Any]]:
+def _pair_rows(model: JudgeModel | Scored | JudgeEnsemble, pairs: Sequence[Any]) -> list[dict[str, Any]]:
     verdicts = model.compare(pairs)
     return [
         {"p_a": float(p_a), "log_odds": [float(x) for x in log_odds], "position_gap": float(gap)}
@@ -90,7 +91,9 @@ def _pair_rows(model: JudgeModel | Scored, pairs: Sequence[Any]) -> list[dict[st
     ]
 
 
-def _contest_rows(model: JudgeModel | Scored, contests: Sequence[Any]) -> list[dict[str, Any]]:
+def _contest_rows(
+    model: JudgeModel | Scored | JudgeEnsemble, contests: Sequence[Any]
+) -> list[dict[str, Any]]:
     from gram.ranking import rank_many
     from gram.types import ScalarModel
 
@@ -106,7 +109,7 @@ def _contest_rows(model: JudgeModel | Scored, contests: Sequence[Any]) -> list[d
     return rows
 
 
-def _answer_rows(model: JudgeModel | Scored, answers: Sequence[Any]) -> list[dict[str, Any]]:
+def _answer_rows(model: JudgeModel | Scored | JudgeEnsemble, answers: Sequence[Any]) -> list[dict[str, Any]]:
     from gram.types import ScalarModel
 
     if not isinstance(model, ScalarModel):

@@ -55,7 +55,7 @@ def drop_language_head(model: nn.Module) -> None:
 @torch.no_grad()
 def _difference(scorer: PreTrainedModel, source: PreTrainedModel) -> float:
     """How far the two models' log-probabilities of a short text lie apart, at most."""
-    size = source.get_input_embeddings().num_embeddings
+    size: int = source.config.get_text_config().vocab_size
     engine = Plain()
     batch = engine.lay_out([Row([(7 * place + 3) % size for place in range(16)], ((1, 16),))])
     batch = {name: value.to(source.device) for name, value in batch.items()}

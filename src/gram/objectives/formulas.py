@@ -38,16 +38,17 @@ def check_smoothing(eps: float) -> None:
         raise ConfigError(f"label smoothing must be at least 0 and below 0.5, got {eps}")
 
 
-def optimal_margin(eps: float) -> float:
-    """The margin ``d`` at which the smoothed loss of a hard label is least: ``log((1 - eps) / eps)``.
+def optimal_margin(eps: float, labels: int = 2) -> float:
+    """The margin ``d`` at which the smoothed loss of a hard label is least: ``log((1 - eps)(k - 1) / eps)``.
 
-    Infinite for ``eps = 0``, where the loss falls for ever (Bradley-Terry).
+    With k ``labels`` it is the lead of the right one over each other one. Infinite for ``eps = 0``, where
+    the loss falls for ever (Bradley-Terry).
 
     Raises:
         ConfigError: ``eps`` lies outside [0, 0.5).
     """
     check_smoothing(eps)
-    return math.log((1.0 - eps) / eps) if eps > 0.0 else math.inf
+    return math.log((1.0 - eps) * (labels - 1) / eps) if eps > 0.0 else math.inf
 
 
 def smoothed_label_loss(label_logits: Tensor, target: Tensor, eps: float) -> Tensor:
