@@ -22,6 +22,7 @@ CLAIMS = {
     "label_smoothing": "Label smoothing helps",
     "generative_or_discriminative": "Generative beats discriminative out of distribution",
     "adaptation": "Little or no labeled data suffices for a new task",
+    "adaptation_real": "... on real text (conala, 2.6M parameters)",
     "scale": "More pre-training, and a larger model, are better",
     "two_scores": "Judge and likelihood each have their place",
     "order_bias": "Both orders take the position bias out",

@@ -99,23 +99,23 @@ class Workshop:
         )
         loaded, path = self.blank(hidden), self._models / "bodies" / f"{name}.pt"
         if path.is_file():
-            return _load(loaded, path)
+            return load_weights(loaded, path)
         how = self.recipe.pretraining
         if once:
             how = replace(how, steps=max(1, count // how.batch_size))
         lab = Lab(self.world, replace(self.recipe, unlabeled=count, pretraining=how), self.seed)
         lab.__dict__["blank"] = loaded  # the same tokenizer whatever the count
         trained = lab.pretrained()
-        _save(trained, path)
+        save_weights(trained, path)
         return trained
 
     def kept(self, name: str, make: Callable[[], Loaded], *, score_head: bool = False) -> Loaded:
         """A trained model that several cells start from, made once."""
         path = self._models / "trained" / f"seed-{self.seed}-{name}.pt"
         if not path.is_file():
-            _save(make(), path)
+            save_weights(make(), path)
         loaded = self.blank()
-        return _load(add_score_head(loaded, self.seed) if score_head else loaded, path)
+        return load_weights(add_score_head(loaded, self.seed) if score_head else loaded, path)
 
     def train(
         self,
@@ -126,22 +126,9 @@ class Workshop:
         *,
         trained: Trained = "all",
     ) -> Loaded:
-        """A copy of ``start`` trained on ``examples``, at the rate of ``trained`` unless ``how`` says it."""
+        """A copy of ``start`` trained on ``examples``, as stage 2 of the recipe unless ``how`` is given."""
         how = how or replace(self.stage_2, learning_rate=RATES[trained])
-        score_head = objective.head == "score"
-        loaded = replace(start, model=copy.deepcopy(start.model))
-        if score_head and not hasattr(start.model, "score"):
-            loaded = add_score_head(loaded, self.seed)
-        model = loaded.model
-        if trained == "frozen":
-            freeze(model)
-        elif trained == "lora":
-            model = add_lora(model, LoraSettings(), score_head=score_head)
-        fit(model, objective, objective.encode(examples), replace(how, seed=self.seed), title=objective.name)
-        if trained == "lora":
-            model = model.merge_and_unload()  # type: ignore[operator]
-        model.requires_grad_(True)
-        return replace(loaded, model=model)
+        return trained_copy(start, objective, examples, replace(how, seed=self.seed), trained=trained)
 
     def judge(self, start: Loaded, *, eps: float = LABEL_SMOOTHING, trained: Trained = "all") -> Loaded:
         """Stage 2 on the labels of the recipe."""
@@ -182,6 +169,31 @@ class Workshop:
         return self.world.preferences(count, families, split=split)
 
 
+def trained_copy(
+    start: Loaded,
+    objective: Objective[Any],
+    examples: Sequence[Any],
+    how: FitSettings,
+    *,
+    trained: Trained = "all",
+) -> Loaded:
+    """A copy of ``start``, with a score head if the objective needs one, trained on ``examples``."""
+    score_head = objective.head == "score"
+    loaded = replace(start, model=copy.deepcopy(start.model))
+    if score_head and not hasattr(start.model, "score"):
+        loaded = add_score_head(loaded, how.seed)
+    model = loaded.model
+    if trained == "frozen":
+        freeze(model)
+    elif trained == "lora":
+        model = add_lora(model, LoraSettings(), score_head=score_head)
+    fit(model, objective, objective.encode(examples), how, title=objective.name)
+    if trained == "lora":
+        model = model.merge_and_unload()  # type: ignore[operator]
+    model.requires_grad_(True)
+    return replace(loaded, model=model)
+
+
 def flipped(preferences: Sequence[Preference], share: float, seed: int) -> list[Preference]:
     """The preferences with each label turned round with probability ``share``."""
     turn = np.random.default_rng([seed, 7]).random(len(preferences)) < share
@@ -191,14 +203,14 @@ def flipped(preferences: Sequence[Preference], share: float, seed: int) -> list[
     ]
 
 
-def _save(loaded: Loaded, path: Path) -> None:
+def save_weights(loaded: Loaded, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     torch.save(loaded.model.state_dict(), temporary)
     temporary.rename(path)
 
 
-def _load(loaded: Loaded, path: Path) -> Loaded:
+def load_weights(loaded: Loaded, path: Path) -> Loaded:
     loaded.model.load_state_dict(torch.load(path, weights_only=True))
     loaded.model.eval()
     return loaded

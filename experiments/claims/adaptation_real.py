@@ -1,0 +1,172 @@
+"""Claim 4 on real text: one line of Python from an intent (conala), with 0 to 1,000 labels.
+
+Where it stands: see adaptation.py.
+Our scale: 2.6M parameters that have read 4.9M tokens (`make harmless`: text, then stage 1 on unlabeled
+answers). Judge and Bradley-Terry head learn from the same 1,500 labels of hh_harmless, sensemaking and
+blimp, on the stage-1 body; a second head starts from random weights. Then conala's train rows, 60 steps of
+16; its 404 test rows. The three seeds draw the labels and the order. The floors, taught on the same conala
+labels, stand beside: bag of words, length rule (0 labels).
+Expectation: far from the world: at this size judges of real text are near chance before they see labels of
+the task, so nothing is free; the stage-1 body should still need fewer labels than random weights.
+Command: python -m experiments.claims.adaptation_real (after `make harmless`; needs ../shared/data)
+Measured: docs/claims.md, with the cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+from experiments.claims import adaptation, pictures
+from experiments.claims.adaptation import COUNTS, METHODS, RATES
+from experiments.claims.study import Cell, Result, Study, cell_text, main, markdown, paired, values
+from experiments.claims.workshop import load_weights, save_weights, trained_copy
+
+from gram.data import read_preferences
+from gram.evaluation.floors import bag_of_words, length_rule
+from gram.evaluation.metrics import credit
+from gram.modeling.loading import Loaded, add_score_head, build_preset, load_model
+from gram.objectives.base import Objective
+from gram.objectives.preference import Judge
+from gram.objectives.scalar import Scalar
+from gram.rendering import Renderer, load_template
+from gram.scoring.backend import TransformersBackend
+from gram.scoring.judge import JudgeModel, LocalBackend
+from gram.scoring.scalar import ScalarHeadModel
+from gram.training.fit import FitSettings
+from gram.types import Preference, PreferenceModel
+
+PREF = "../shared/data/pref"
+BODY = Path("runs/harmless/pretrained")
+TASK = "conala"
+BEFORE = ("hh_harmless", "sensemaking", "blimp")
+FLOORS = ("bag of words", "length rule")
+FIRST_LABELS = FitSettings(steps=94, batch_size=16, learning_rate=5e-4, log_steps=50)
+NEW_LABELS = FitSettings(steps=60, batch_size=16, warmup=0.1, log_steps=50)
+
+
+class Place:
+    """The models and rows of one seed."""
+
+    def __init__(self, seed: int, models: Path, smoke: bool) -> None:
+        self.seed, self.smoke = seed, smoke
+        self.body = _toy() if smoke else load_model(str(BODY), "lm")
+        self.renderer = Renderer(self.body.tokenizer, load_template("compact"), max_length=256)
+        self._models = models / "trained"
+
+    def labels(self, count: int) -> list[Preference]:
+        """The first ``count`` of the task's train rows in this seed's order."""
+        return _shuffled(_rows(TASK, "train", self.smoke), self.seed)[:count]
+
+    def objective(self, judge: bool) -> Objective[Preference]:
+        return Judge(self.renderer, label_smoothing=0.1) if judge else Scalar(self.renderer)
+
+    def started(self, name: str) -> Loaded:
+        """A method after the labels of other tasks, made once per seed and kept."""
+        judge = name == "judge"
+        path = self._models / f"{TASK}-{self.seed}-{name}{'-smoke' if self.smoke else ''}.pt"
+        if not path.is_file():
+            rows = [row for source in BEFORE for row in _rows(source, "train", self.smoke, most=500)]
+            how = replace(FIRST_LABELS, seed=self.seed, steps=2 if self.smoke else FIRST_LABELS.steps)
+            start = self._random() if name == "bt_scratch" else self.body
+            save_weights(trained_copy(start, self.objective(judge), rows, how), path)
+        return load_weights(self.body if judge else add_score_head(self.body, self.seed), path)
+
+    def _random(self) -> Loaded:
+        torch.manual_seed(self.seed)
+        return replace(self.body, model=type(self.body.model)(self.body.model.config))
+
+    def model(self, loaded: Loaded, judge: bool) -> PreferenceModel:
+        runner = TransformersBackend(loaded.model)
+        if judge:
+            return JudgeModel(LocalBackend(self.renderer, runner), self.renderer.template)
+        return ScalarHeadModel(self.renderer, runner)
+
+
+def cells(smoke: bool) -> list[Cell]:
+    counts = (0, 10) if smoke else COUNTS
+    found = [{"method": method, "labels": count} for method in METHODS for count in counts]
+    found += [{"method": "bag of words", "labels": count} for count in counts if count]
+    return [*found, {"method": "length rule", "labels": 0}]
+
+
+def run(cell: Cell, models: Path, smoke: bool) -> Result:
+    place = Place(cell["seed"], models, smoke)
+    tests, labels = _rows(TASK, "test", smoke), place.labels(cell["labels"])
+    if cell["method"] in FLOORS:
+        p_a = bag_of_words(tests, labels) if labels else length_rule(tests)
+    else:
+        _, start, trained = METHODS[cell["method"]]
+        loaded, judge = place.started(start), start == "judge"
+        if labels:
+            how = replace(NEW_LABELS, seed=cell["seed"], learning_rate=RATES[trained])
+            how = replace(how, steps=2) if smoke else how
+            loaded = trained_copy(loaded, place.objective(judge), labels, how, trained=trained)
+        p_a = place.model(loaded, judge).compare([row.pair for row in tests]).p_a
+    return {"new": float(credit(p_a, np.array([row.p_a for row in tests])).mean())}
+
+
+def _rows(source: str, split: str, smoke: bool, most: int | None = None) -> list[Preference]:
+    """Rows with the answers in random places; each row's place is fixed by its number."""
+    if smoke:
+        from gram.data.world import World
+
+        return World(1).preferences(30, split="train" if split == "train" else "test")
+    read = read_preferences([f"{PREF}/{source}.jsonl.gz"], split=split, max_per_source=most).records
+    places = np.random.default_rng(5).random(len(read)) < 0.5
+    return [row.swapped() if turn else row for row, turn in zip(read, places, strict=True)]
+
+
+def _shuffled(rows: list[Preference], seed: int) -> list[Preference]:
+    return Random(seed).sample(rows, len(rows))
+
+
+def _toy() -> Loaded:
+    rows = _rows(TASK, "train", True)
+    texts = [text for row in rows for text in (row.pair.prompt[0].content, row.pair.a, row.pair.b)]
+    return build_preset("preset:tiny", [load_template("compact").text, *texts], seed=1)
+
+
+NAMES = {method: name for method, (name, _, _) in METHODS.items()} | {name: name for name in FLOORS}
+
+
+def table(results: Sequence[Result]) -> str:
+    rows = []
+    for method, name in NAMES.items():
+        found = [values(results, "new", method=method, labels=count) for count in COUNTS]
+        rows.append([name, *(cell_text(one) if one else "" for one in found)])
+    head = ["labels of conala", *(str(count) for count in COUNTS)]
+    return "\n\n".join([markdown(head, rows), adaptation.headline(results)])
+
+
+def statements(results: Sequence[Result]) -> dict[str, list[float]]:
+    def lead(labels: int, other: str, others: int) -> list[float]:
+        return paired(
+            results, "new", {"method": "judge", "labels": labels}, {"method": other, "labels": others}
+        )
+
+    return {
+        "judge with 100 labels against Bradley-Terry from scratch with 100": lead(100, "bt_scratch", 100),
+        "judge with 100 labels against Bradley-Terry on the body with 100": lead(100, "bt", 100),
+        "judge with 100 labels against a bag of words with 100": lead(100, "bag of words", 100),
+        "what 100 labels add to the judge": lead(100, "judge", 0),
+    }
+
+
+def picture(results: Sequence[Result], path: Path) -> None:
+    series = {
+        name: [values(results, "new", method=method, labels=count) for count in COUNTS]
+        for method, name in NAMES.items()
+        if method in METHODS
+    }
+    pictures.lines(path, [(COUNTS, series, {"xlabel": "labels of conala"})])
+
+
+STUDY = Study("adaptation_real", (1, 2, 3), cells, run, table, statements, picture)
+
+if __name__ == "__main__":
+    main(STUDY, __doc__)
