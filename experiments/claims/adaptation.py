@@ -4,7 +4,7 @@ Where it stands: arXiv 2506.14175, adaptation of the foundation reward model wit
 against baselines that need many.
 Our scale: the world; a family that never had a label, and 0 to 1,000 labels of it. Every model has first
 learned from the same 1,000 labels of the other half: the judge on the stage-1 body, a Bradley-Terry head on
-the same body, and one from scratch. Then 100 steps of 16 pairs on the new labels (judge: all weights, LoRA,
+the same body, and one from scratch. Then 60 steps of 16 pairs on the new labels (judge: all weights, LoRA,
 head only). Three seeds, 500 test pairs of the family. The headline: how many labels a baseline needs to
 reach the judge without any.
 Expectation: the judge needs none; the head on the body few; the one from scratch hundreds, or never.
@@ -62,7 +62,7 @@ def run(cell: Cell, models: Path, smoke: bool) -> Result:
     if labels:
         how = replace(
             shop.stage_2,
-            steps=2 if smoke else 100,
+            steps=2 if smoke else 60,
             batch_size=16,
             learning_rate=RATES[trained],
             warmup=0.1,

@@ -3,7 +3,7 @@
 Where it stands: see adaptation.py.
 Our scale: 2.6M parameters that have read 4.9M tokens (`make harmless`: text, then stage 1 on unlabeled
 answers). Judge and Bradley-Terry head learn from the same 1,500 labels of hh_harmless, sensemaking and
-blimp, on the stage-1 body; a second head starts from random weights. Then conala's train rows, 60 steps of
+blimp, on the stage-1 body; a second head starts from random weights. Then conala's train rows, 30 steps of
 16; its 404 test rows. The three seeds draw the labels and the order. The floors, taught on the same conala
 labels, stand beside: bag of words, length rule (0 labels).
 Expectation: far from the world: at this size judges of real text are near chance before they see labels of
@@ -46,7 +46,7 @@ TASK = "conala"
 BEFORE = ("hh_harmless", "sensemaking", "blimp")
 FLOORS = ("bag of words", "length rule")
 FIRST_LABELS = FitSettings(steps=94, batch_size=16, learning_rate=5e-4, log_steps=50)
-NEW_LABELS = FitSettings(steps=60, batch_size=16, warmup=0.1, log_steps=50)
+NEW_LABELS = FitSettings(steps=30, batch_size=16, warmup=0.1, log_steps=50)
 
 
 class Place:

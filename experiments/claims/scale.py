@@ -36,7 +36,7 @@ from gram.modeling.loading import Loaded
 from gram.objectives.language import Language
 
 WIDTHS = (48, 80, 128)
-PAIRS = (5600, 11_200, 22_400, 44_800)
+PAIRS = (5600, 16_000, 44_800)
 
 
 def cells(smoke: bool) -> list[Cell]:
