@@ -155,6 +155,20 @@ def test_node_by_node(heads: int, kv_heads: int, window: int | None, scaling: fl
 
 @each_window
 @each_shape
+@pytest.mark.parametrize("block", [1, 7])
+def test_blocks_of_queries(
+    heads: int, kv_heads: int, window: int | None, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long nodes are cut into blocks of queries: the same outputs, wherever the cuts fall."""
+    inputs = [x.double() for x in drawn(heads, kv_heads)]
+    monkeypatch.setattr(attention, "_BLOCK", block)
+    found = node_by_node(*inputs, Plan.of(TREE), None, window)  # type: ignore[arg-type]
+    wanted = dense(*inputs, None, window)  # type: ignore[arg-type]
+    torch.testing.assert_close(found, wanted, atol=1e-10, rtol=1e-10)
+
+
+@each_window
+@each_shape
 def test_gathered_keys_node_by_node(heads: int, kv_heads: int, window: int | None) -> None:
     """A gather, served by the slowest kernel there is: one query at a time."""
     query, key, value = drawn(heads, kv_heads)

@@ -28,6 +28,7 @@ from gram.rendering import Renderer
 from gram.tree.engine import Engine
 from gram.types import Preference
 
+
 class Judge(Objective[Preference]):
     """Smoothed two-label cross-entropy, mean per pair.
 

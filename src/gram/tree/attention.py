@@ -21,6 +21,8 @@ from gram.tree.plan import Plan
 
 NAME = "gram_tree"
 
+_BLOCK = 256  # queries of a long node that go together
+
 
 def tree_attention(
     module: nn.Module,
@@ -65,7 +67,6 @@ def node_by_node(
     Nodes of one shape go together. Splitting once, instead of slicing per node, keeps the backward pass
     linear: the gradient of a slice is a full tensor of zeros around it.
     """
-    heads, kv_heads = query.shape[1], key.shape[1]
     sizes = list(plan.sizes)
     queries, keys, values = (part.split(sizes, dim=2) for part in (query, key, value))
     outputs: list[Tensor] = [query] * len(sizes)
@@ -74,20 +75,36 @@ def node_by_node(
         q = _stacked([queries[node] for node in nodes])
         k = _stacked([_joined([keys[number] for number in path], hidden) for path, hidden in seen])
         v = _stacked([_joined([values[number] for number in path], hidden) for path, hidden in seen])
-        length = q.shape[2]
-        mask = _mask(length, k.shape[2], window, q.device)
-        if heads == kv_heads:
-            causal = k.shape[2] == length and (window is None or length <= window)
-            mask = None if causal else mask
-        else:  # the query heads of a key head become more queries of it: no key is copied
-            group = heads // kv_heads
-            q, mask = q.reshape(len(nodes), kv_heads, group * length, -1), mask.repeat(group, 1)
-        out = nn.functional.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling
-        )
-        for node, part in zip(nodes, out.reshape(len(nodes), heads, length, -1).split(1), strict=True):
+        for node, part in zip(nodes, _attended(q, k, v, scaling, window).split(1), strict=True):
             outputs[node] = part
     return torch.cat(outputs, dim=2).transpose(1, 2)
+
+
+def _attended(q: Tensor, k: Tensor, v: Tensor, scaling: float | None, window: int | None) -> Tensor:
+    """(n, heads, queries, d): the last query sees the last key.
+
+    Long nodes are cut into blocks of queries, each against the keys that its last one sees: one product over
+    all of them would spend half of its work on keys that the mask then hides.
+    """
+    n, heads, length, _ = q.shape
+    kv_heads, before = k.shape[1], k.shape[2] - length
+    if heads == kv_heads and not before and (window is None or length <= window):
+        return nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling)
+    group, parts = heads // kv_heads, []
+    block = length if q.requires_grad else _BLOCK  # the gradient of a slice is zeros as long as the whole
+    for start in range(0, length, block):
+        part = q[:, :, start : start + block]
+        size = part.shape[2]
+        last = before + start + size
+        first = 0 if window is None else max(0, last - size - window + 1)
+        mask = _mask(size, last, window, q.device)[:, first:]
+        if group > 1:  # the query heads of a key head become more queries of it: no key is copied
+            part, mask = part.reshape(n, kv_heads, group * size, -1), mask.repeat(group, 1)
+        part = nn.functional.scaled_dot_product_attention(
+            part, k[:, :, first:last], v[:, :, first:last], attn_mask=mask, scale=scaling
+        )
+        parts.append(part.reshape(n, heads, size, -1))
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
 
 @lru_cache(maxsize=4)
