@@ -88,14 +88,15 @@ def picture(results: Sequence[dict[str, Any]], path: Path) -> None:
     grid: Any = figure.subplots(len(results), 2, squeeze=False)
     for axes, result in zip(grid, results, strict=True):
         rows = result["best_of_n"]
+        names: list[str] = list(dict.fromkeys(row["chooser"] for row in rows))
         kl = list(dict.fromkeys(row["kl"] for row in rows))
         for ax, key, label in (
             (axes[0], "gold", "gold of the chosen"),
             (axes[1], "proxy", "the chooser's own score, standardised"),
         ):
-            series: dict[str, list[Estimate]] = {
+            series = {
                 SHORT.get(name, name): [_estimate(row[key]) for row in rows if row["chooser"] == name]
-                for name in dict.fromkeys(row["chooser"] for row in rows)
+                for name in names
             }
             plots.curve(
                 ax,
