@@ -129,14 +129,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("results", type=Path, nargs="+")
-    parser.add_argument("--n", type=int, nargs="+", default=None, help="candidates; by default the most")
+    parser.add_argument("--n", type=int, nargs="+", default=None, help="only these numbers of candidates")
     parser.add_argument("--picture", type=Path, default=None)
     options = parser.parse_args()
     results = [json.loads(path.read_text(encoding="utf-8")) for path in options.results]
     for result in results:
         rows = result["schedules"]
         print(f"\n{result['title']}\n")
-        for n in options.n or [max(row["n"] for row in rows)]:
+        there = sorted({row["n"] for row in rows})
+        for n in there if options.n is None else [n for n in there if n in options.n]:
             print(table(rows, n) + "\n")
         print(curves(result["best_of_n"]))
     if options.picture is not None:
