@@ -8,14 +8,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench harmless clean
+.PHONY: help setup demo test check bench harmless openrlhf clean
 
 PREF := ../shared/data/pref
 HARMLESS_TESTS := $(foreach name,hh_harmless sensemaking blimp conala,$(PREF)/$(name).jsonl.gz::test) \
 	$(foreach name,hhh pandalm,$(PREF)/$(name).jsonl.gz::eval)
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(READY)  ## make .venv with everything pinned in constraints.txt (done by the others on demand)
 
@@ -34,6 +34,18 @@ check: $(READY)  ## lint, format, types, architecture
 bench: $(READY)  ## time scoring and training beside their peers, on one thread (ARGS="--quick": does it run)
 	@$(BIN)/gram bench score $(ARGS)
 	@$(BIN)/gram bench train $(ARGS)
+
+openrlhf: $(READY) .venv-openrlhf/.ready  ## our reward called by OpenRLHF's own client, in an environment of its own
+	@GRAM_OPENRLHF_PYTHON=$(CURDIR)/.venv-openrlhf/bin/python $(BIN)/python -m pytest -rA \
+		tests/test_rl_openrlhf_client.py $(ARGS)
+
+# OpenRLHF without its requirements: deepspeed, flash-attn, ray and vllm need a GPU, its client does not.
+.venv-openrlhf/.ready:
+	@$(PYTHON) -m venv .venv-openrlhf >&2
+	@.venv-openrlhf/bin/python -m pip install --disable-pip-version-check torch==2.13.0 transformers==5.15.0 \
+		accelerate peft psutil aiohttp sympy pylatexenc >&2
+	@.venv-openrlhf/bin/python -m pip install --disable-pip-version-check --no-deps openrlhf==0.11.2 >&2
+	@touch $@
 
 harmless: runs/harmless/judge/gram.json  ## train from nothing on real text and pairs, and evaluate (23 minutes)
 	@$(BIN)/gram eval --model runs/harmless/judge --data $(HARMLESS_TESTS) --output runs/harmless/eval

@@ -1,7 +1,7 @@
 """A GRAM judge as OpenRLHF's reward function: --reward.remote_url examples/openrlhf_reward.py
 
-GRAM_MODEL names the judge. The label of each row (--input_key, --label_key) is the reference answer that the
-policy has to beat.
+GRAM_MODEL names the judge. The label of each row (--data.label_key) is the reference answer that the policy
+has to beat.
 """
 
 import os

@@ -21,11 +21,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import tempfile
 import time
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -40,17 +39,26 @@ from gram.rl.writer import Writer
 from gram.types import Chat
 
 try:
+    from experiments.over_seeds import over_seeds
     from experiments.world_models import FOLDER, world_models
 except ModuleNotFoundError:  # run as a script, its own folder comes first
+    from over_seeds import over_seeds
     from world_models import FOLDER, world_models
 
 REWARDS = ("judge", "likelihood", "bradley_terry", "bradley_terry_pretrained")
+SHORT = {
+    "judge": "judge",
+    "likelihood": "likelihood",
+    "bradley_terry": "BT, scratch",
+    "bradley_terry_pretrained": "BT, stage 1",
+}
+HALVES = {"seen": "families with labels", "unseen": "never labeled"}
+LABELS = {"gold": "gold reward", "win_rate": "win rate against the start"}
 STEPS, EVERY = 80, 20
 LEARNING_RATE, BETA = 1e-4, 0.05
 GROUP, PROMPTS = 8, 8  # completions per prompt, prompts per step
 TESTS = 100  # test prompts per half
 LONGEST = 28  # tokens of an answer; a right one has about 20
-T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
 
 
 def train(
@@ -177,57 +185,68 @@ def evaluate(
     return found
 
 
-def estimate(values: list[float]) -> Estimate:
-    """Mean over seeds with its 95% interval (Student's t)."""
-    half = T_95[len(values)] * stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return Estimate(mean(values), mean(values) - half, mean(values) + half, len(values))
-
-
 def table(results: list[dict[str, Any]]) -> str:
-    """First and last point of each reward's curve over seeds, as Markdown."""
+    """First and last point of each reward's curve over seeds, and the win rate on the way, as Markdown."""
+    steps = [point["step"] for point in results[0]["curve"]][1:]
     lines = [
-        "| reward | families | gold at start | gold at end | win rate on start | reward itself | seeds |",
-        "|---|---|---|---|---|---|---|",
+        "| reward | families | gold at start | gold at end "
+        f"| win rate at step {', '.join(map(str, steps[:-1]))} | win rate at end | reward itself | seeds |",
+        "|" + "---|" * 8,
     ]
     for name in REWARDS:
         runs = [result["curve"] for result in results if result["reward"] == name]
-        for half in ("seen", "unseen") if runs else ():
-            first, last = ([curve[place][half] for curve in runs] for place in (0, -1))
-            cells = [_cell(first, "gold"), _cell(last, "gold"), _cell(last, "win_rate")]
+        for half in HALVES if runs else ():
+            points = [[curve[place][half] for curve in runs] for place in range(len(steps) + 1)]
+            first, last = points[0], points[-1]
+            on_the_way = ", ".join(f"{mean(p['win_rate'] for p in at):.3f}" for at in points[1:-1])
+            cells = [_cell(first, "gold"), _cell(last, "gold"), on_the_way, _cell(last, "win_rate")]
             proxy = f"{mean(p['reward'] for p in first):.2f} to {mean(p['reward'] for p in last):.2f}"
-            label = {"seen": "with labels", "unseen": "never labeled"}[half]
-            lines.append(f"| {name} | {label} | {' | '.join(cells)} | {proxy} | {len(runs)} |")
+            lines.append(f"| {name} | {HALVES[half]} | {' | '.join(cells)} | {proxy} | {len(runs)} |")
     return "\n".join(lines)
 
 
 def _cell(points: list[dict[str, float]], key: str) -> str:
-    found = estimate([point[key] for point in points])
+    found = over_seeds([point[key] for point in points])
     return f"{found.value:.3f} ± {found.high - found.value:.3f}"
 
 
 def picture(results: list[dict[str, Any]], path: Path) -> None:
-    """Gold over steps per half, one line per reward, intervals over seeds."""
+    """Gold (above) and win rate against the start (below) over steps, a column per half of the families."""
     from gram import plots
 
-    figure, left = plots.canvas(10.5, 3.8)
+    figure, left = plots.canvas(10.5, 7.2)
     left.remove()
-    axes: Any = figure.subplots(1, 2, sharey=True)
+    grid: Any = figure.subplots(2, len(HALVES))
     steps = [point["step"] for point in results[0]["curve"]]
-    titles = {"seen": "families with labels", "unseen": "never labeled"}
-    for ax, (half, title) in zip(axes, titles.items(), strict=True):
-        series = {
-            name: [
-                estimate([run["curve"][place][half]["gold"] for run in results if run["reward"] == name])
-                for place in range(len(steps))
-            ]
-            for name in REWARDS
-            if any(run["reward"] == name for run in results)
-        }
-        plots.curve(
-            ax, steps, series, xlabel="GRPO steps", ylabel="gold reward", chance=None, log=False, title=title
-        )
+    for row, (key, label) in zip(grid, LABELS.items(), strict=True):
+        curves = {half: curves_of(results, half, key) for half in HALVES}
+        shown = [estimate for series in curves.values() for line in series.values() for estimate in line]
+        for ax, (half, title) in zip(row, HALVES.items(), strict=True):
+            ax.set_ylim(min(e.low for e in shown) - 0.02, max(e.high for e in shown) + 0.02)
+            if key == "win_rate":
+                ax.axhline(0.5, color=plots.FAINT, linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
+            plots.curve(
+                ax,
+                steps,
+                curves[half],
+                xlabel="GRPO steps",
+                ylabel=label,
+                chance=None,
+                log=False,
+                title=title,
+            )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=160, metadata={"Software": None})
+
+
+def curves_of(results: list[dict[str, Any]], half: str, key: str) -> dict[str, list[Estimate]]:
+    """Reward -> ``key`` on one half of the families at each point of the curve, over seeds."""
+    found = {}
+    for name in REWARDS:
+        if runs := [result["curve"] for result in results if result["reward"] == name]:
+            points = zip(*runs, strict=True)
+            found[SHORT[name]] = [over_seeds([run[half][key] for run in point]) for point in points]
+    return found
 
 
 def read(path: Path) -> list[dict[str, Any]]:

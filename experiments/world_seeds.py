@@ -19,11 +19,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from gram.cli.quiet import quiet_libraries
@@ -32,9 +30,13 @@ from gram.demo.lab import Lab
 from gram.demo.recipe import FULL
 from gram.demo.story import measure, tell, test_pairs
 
+try:
+    from experiments.over_seeds import over_seeds
+except ModuleNotFoundError:  # run as a script, its own folder comes first
+    from over_seeds import over_seeds
+
 STORY = "story"
 PARTS = (STORY, "unlabeled_seen_only", "independent_policies")
-T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 
 
 def run_part(seed: int, part: str) -> dict[str, Any]:
@@ -77,8 +79,8 @@ def table(results: list[dict[str, Any]]) -> str:
 def _cell(values: list[float]) -> str:
     if len(values) < 2:
         return f"{values[0]:.3f}"
-    half_width = T_95[len(values)] * stdev(values) / math.sqrt(len(values))
-    return f"{mean(values):.3f} ± {half_width:.3f} ({min(values):.3f} to {max(values):.3f})"
+    found = over_seeds(values)
+    return f"{found.value:.3f} ± {found.high - found.value:.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
 def main() -> None:

@@ -6,6 +6,11 @@ import asyncio
 import importlib
 import importlib.util
 import inspect
+import json
+import threading
+import urllib.error
+import urllib.request
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,6 +46,7 @@ def load_file(name: str) -> ModuleType:
 def test_every_example_is_tested() -> None:
     assert sorted(path.stem for path in (ROOT / "examples").glob("*.py")) == [
         "openrlhf_reward",
+        "openrlhf_server",
         "trl_grpo",
         "verl_reward",
     ]
@@ -56,6 +62,25 @@ def test_openrlhf(judge_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reward_func = load_file("openrlhf_reward").reward_func
     got = reward_func(["why ?music</s>"], ["why ?"], ["the bread is old ."])
     assert got["rewards"].tolist() == pytest.approx([expected_log_odds(judge_folder)], abs=1e-5)
+
+
+def test_openrlhf_over_http(judge_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sample a request, as OpenRLHF asks; a request that is no good gets an error status."""
+    monkeypatch.setenv("GRAM_MODEL", str(judge_folder))
+    handler = load_file("openrlhf_server").Handler
+    with ThreadingHTTPServer(("localhost", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+        def ask(**request: Any) -> Any:
+            address = f"http://localhost:{server.server_port}/get_reward"
+            with urllib.request.urlopen(address, json.dumps(request).encode()) as response:
+                return json.load(response)
+
+        got = ask(query=["why ?music</s>"], prompts=["why ?"], labels=["the bread is old ."])
+        assert got["rewards"] == pytest.approx([expected_log_odds(judge_folder)], abs=1e-5)
+        with pytest.raises(urllib.error.HTTPError, match="400"):
+            ask(query=["why ?music</s>"])
+        server.shutdown()
 
 
 def test_verl(judge_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,8 +99,21 @@ def test_openrlhf_reward_func() -> None:
     got = asyncio.run(fetch())
     assert isinstance(got["rewards"], torch.Tensor) and got["rewards"].tolist() == [2.0]
     assert got["scores"].tolist() == pytest.approx([0.880797], abs=1e-6)
-    assert got["extra_logs"]["gram_mean"].tolist() == [2.0]
-    with pytest.raises(ScoringError):
+    assert got["extra_logs"]["gram_failed"].tolist() == [0.0]
+
+
+def test_openrlhf_has_no_word_for_none() -> None:
+    """A failed answer is as good as its reference and is counted; the names of the logs stay the same."""
+    reward = ReferenceReward(NumberJudge(), failure_limit=1)
+    function = OpenRlhfReward(reward)
+    scored, failed = (function([query], ["q"], ["1"]) for query in ("q3", "qbad"))
+    assert (failed["rewards"].tolist(), failed["scores"].tolist()) == ([0.0], [0.5])
+    assert failed["extra_logs"]["gram_failed"].tolist() == [1.0]
+    assert list(failed["extra_logs"]) == list(scored["extra_logs"])
+    assert OpenRlhfReward(GroupReward(NumberJudge()), neutral=-1.0)(["qbad", "q2"], ["q", "q"], ["", ""])[
+        "rewards"
+    ].tolist() == [-1.0, -1.0]
+    with pytest.raises(ScoringError, match="over the limit"):
         function(["qbad"], ["q"], ["1"])
 
 

@@ -2,7 +2,7 @@
 
 OpenRLHF hands over whole texts, prompt and answer in one, with special tokens, one sample per call and from
 several threads; what the dataset has as label comes along and serves as the reference answer. Knows these
-two calls; imports nothing of OpenRLHF and serves nothing itself.
+two calls; imports nothing of OpenRLHF and serves nothing itself (``examples/openrlhf_server.py`` does).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from gram.errors import DataError, ScoringError
-from gram.rl.base import Outcome, Reward
+from gram.errors import DataError
+from gram.rl.base import Reward
 from gram.types import PromptLike
 
 Read: TypeAlias = Callable[[str, Any], tuple[PromptLike, str | None]]
@@ -29,16 +29,30 @@ def plain(prompt: str, label: Any) -> tuple[PromptLike, str | None]:
 class OpenRlhfReward:
     """A ``reward_func`` and a ``/get_reward`` for OpenRLHF.
 
+    OpenRLHF has no word for "no reward": a call that raises is logged, and the run ends a little later, where
+    the rewards of a batch are put together. So an answer that could not be scored gets ``neutral`` (and a
+    score of 0.5 where the reward has probabilities), and ``gram_failed`` is 1 in the logs; the failure limit
+    of the reward stops the run.
+
     Args:
         reward: what to compute. There are no groups: a judge needs a reference.
         read: prompt text and label to prompt and reference. With a chat template applied the prompt is full
             of markers that a judge should not see; say here how to get back what the user asked (from the
             label, for example).
         end_tokens: cut off the end of answers, as often as they stand there.
+        neutral: of a failed answer; 0 is "as good as the reference" in log-odds.
     """
 
-    def __init__(self, reward: Reward, *, read: Read = plain, end_tokens: Sequence[str] = END_TOKENS) -> None:
+    def __init__(
+        self,
+        reward: Reward,
+        *,
+        read: Read = plain,
+        end_tokens: Sequence[str] = END_TOKENS,
+        neutral: float = 0.0,
+    ) -> None:
         self.reward = reward
+        self._neutral = neutral
         self._read = read
         self._ends = tuple(end_tokens)
         self._one_at_a_time = threading.Lock()
@@ -49,15 +63,15 @@ class OpenRlhfReward:
         """``rewards`` and ``scores`` as tensors, ``extra_logs``.
 
         Raises:
-            ScoringError: an answer got no reward; OpenRLHF logs it and goes on without.
+            ScoringError: the failures are over the limit.
         """
         import torch
 
-        outcome = self._outcome(queries, prompts, labels)
+        found = self._found(queries, prompts, labels)
         return {
-            "rewards": torch.tensor(outcome.rewards),
-            "scores": torch.tensor(outcome.scores or outcome.rewards),
-            "extra_logs": {name: torch.tensor([value]) for name, value in _logs(outcome).items()},
+            "rewards": torch.tensor(found["rewards"]),
+            "scores": torch.tensor(found["scores"]),
+            "extra_logs": {name: torch.tensor(values) for name, values in found["extra_logs"].items()},
         }
 
     def get_reward(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,28 +79,31 @@ class OpenRlhfReward:
 
         Raises:
             DataError: a field is missing, or the lists differ in length.
-            ScoringError: an answer got no reward: answer with an error status, and OpenRLHF asks again.
+            ScoringError: the failures are over the limit.
         """
         for field in ("query", "prompts", "labels"):
             if not isinstance(request.get(field), list):
                 raise DataError("expected a list", field=field)
-        outcome = self._outcome(request["query"], request["prompts"], request["labels"])
-        return {
-            "rewards": outcome.rewards,
-            "scores": outcome.scores or outcome.rewards,
-            "extra_logs": {name: [value] * len(outcome.rewards) for name, value in _logs(outcome).items()},
-        }
+        return self._found(request["query"], request["prompts"], request["labels"])
 
-    def _outcome(self, queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any]) -> Outcome:
+    def _found(self, queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any]) -> dict[str, Any]:
+        """Numbers per answer; the logs have the same names in every call, which OpenRLHF needs."""
         if not len(queries) == len(prompts) == len(labels):
             raise DataError(f"{len(queries)} queries, {len(prompts)} prompts and {len(labels)} labels")
         responses = [answer_in(*texts, self._ends) for texts in zip(queries, prompts, strict=True)]
         read = [self._read(*row) for row in zip(prompts, labels, strict=True)]
         with self._one_at_a_time:
             outcome = self.reward([prompt for prompt, _ in read], responses, [known for _, known in read])
-        if None in outcome.rewards:
-            raise ScoringError(f"no reward for answer {outcome.rewards.index(None)} of this call")
-        return outcome
+        rewards = [self._neutral if reward is None else reward for reward in outcome.rewards]
+        scores = [0.5 if score is None else score for score in outcome.scores] if outcome.scores else rewards
+        return {
+            "rewards": rewards,
+            "scores": scores,
+            "extra_logs": {
+                "gram_failed": [float(reward is None) for reward in outcome.rewards],
+                "gram_position_gap": [outcome.metrics.get("position_gap", 0.0)] * len(rewards),
+            },
+        }
 
 
 def answer_in(query: str, prompt: str, end_tokens: Sequence[str] = END_TOKENS) -> str:
@@ -107,7 +124,3 @@ def answer_in(query: str, prompt: str, end_tokens: Sequence[str] = END_TOKENS) -
     while end := next((token for token in end_tokens if token and answer.endswith(token)), ""):
         answer = answer.removesuffix(end).rstrip()
     return answer
-
-
-def _logs(outcome: Outcome) -> dict[str, float]:
-    return {f"gram_{name}": value for name, value in outcome.metrics.items() if name != "spread"}
