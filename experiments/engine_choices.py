@@ -81,12 +81,13 @@ class Setting:
         self.rounds, self.seed, self.smoke = rounds, seed, smoke
         self.machine = Machine("cpu")
         self.shapes: Mapping[ShapeName, Shape] = QUICK if smoke else SHAPES
+        self.demo_batch = 6 if smoke else DEMO_BATCH
         plan = run.Plan(seed=seed, data=None)
         self.contests, self.data, self.renderer, _ = run.prepared(plan)
 
     @cached_property
     def workloads(self) -> dict[str, Workload]:
-        sizes = Sizes(4, {3: 1}, {3: 1}) if self.smoke else Sizes(best_of={8: 1}, groups={8: 2})
+        sizes = Sizes(2, {3: 1}, {3: 1}) if self.smoke else Sizes(best_of={8: 1}, groups={8: 2})
         return {found.name: found for found in workloads.scoring(self.contests, sizes, self.seed)}
 
     @cached_property
@@ -103,7 +104,7 @@ class Setting:
 
     def stages(self, engine: Engine) -> dict[str, tuple[Objective[Any], list[Sample]]]:
         """The benchmark's training steps: objective and one batch."""
-        pairs = workloads.independent_pairs(self.contests, PAIRS, self.seed)
+        pairs = workloads.independent_pairs(self.contests, 1 if self.smoke else PAIRS, self.seed)
         judge = Judge(self.renderer, label_smoothing=LABEL_SMOOTHING, engine=engine)
         language = Language(self.renderer, engine=engine)
         unlabeled = [ResponsePair(pair.prompt, pair.a, pair.b) for pair in pairs]
@@ -114,8 +115,9 @@ class Setting:
 
     @cached_property
     def lab(self) -> Lab:
-        unlabeled = DEMO_BATCH if self.smoke else FULL.unlabeled  # the tokenizer learns from these
-        return Lab(World(self.seed), replace(FULL, unlabeled=unlabeled, labels=DEMO_BATCHES * DEMO_BATCH), 0)
+        needed = DEMO_BATCHES * self.demo_batch
+        unlabeled = needed if self.smoke else FULL.unlabeled  # the tokenizer learns from these
+        return Lab(World(self.seed), replace(FULL, unlabeled=unlabeled, labels=needed), self.seed)
 
     def in_turn(
         self, paths: Mapping[str, Callable[[], Any]], base: str
@@ -304,7 +306,7 @@ def demo(setting: Setting) -> dict[str, Any]:
             kind = setting.lab.blank.model if name != "scalar" else _scorer(setting).model
             tasks = _demo_tasks(setting, Plain() if engine == "plain" else choose_engine(kind))
             paths[engine] = _demo_step(setting, *tasks[name])
-        found[name] = setting.in_turn(paths, "tree")[0] | {"pairs": DEMO_BATCH}
+        found[name] = setting.in_turn(paths, "tree")[0] | {"pairs": setting.demo_batch}
     return found
 
 
@@ -315,7 +317,7 @@ def _scorer(setting: Setting) -> Any:
 def _demo_tasks(setting: Setting, engine: Engine) -> dict[str, tuple[Any, Objective[Any], Sequence[Any]]]:
     """Model, objective and examples of each training of the demonstration."""
     lab = setting.lab
-    pairs = lab.world.unlabeled_pairs(DEMO_BATCHES * DEMO_BATCH)
+    pairs = lab.world.unlabeled_pairs(lab.recipe.labels)
     body = lab.blank.model
     judge = Judge(lab.renderer, label_smoothing=LABEL_SMOOTHING, engine=engine)
     return {
@@ -330,15 +332,16 @@ def _demo_step(
 ) -> Callable[[], float]:
     """Forward and backward of each batch; what runs once only is done. Returns seconds per batch."""
     samples = objective.encode(examples)
-    starts = range(0, len(samples), DEMO_BATCH)[: 1 if setting.smoke else DEMO_BATCHES]
+    size = setting.demo_batch
+    batches = [samples[start : start + size] for start in range(0, len(samples), size)]
 
     def steps() -> float:
         model.train()
         began = setting.machine.clock()
-        for start in starts:
-            _backward(model, objective, samples[start : start + DEMO_BATCH])
+        for batch in batches:
+            _backward(model, objective, batch)
             model.zero_grad()
-        return (setting.machine.clock() - began) / len(starts)
+        return (setting.machine.clock() - began) / len(batches)
 
     steps()
     return steps
