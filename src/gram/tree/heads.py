@@ -147,11 +147,14 @@ class _CrossEntropySum(torch.autograd.Function):
         for start in range(0, len(hidden), rows):
             some, labels = hidden[start : start + rows], targets[start : start + rows, None]
             logits = linear(some, weight, bias).float()
-            normaliser = logits.logsumexp(dim=-1, keepdim=True)
-            loss += (normaliser - logits.gather(1, labels)).sum()
+            # In place: a second array of this size costs more than the arithmetic on it.
+            logits -= logits.amax(dim=-1, keepdim=True)
+            own = logits.gather(1, labels)
+            total = logits.exp_().sum(dim=-1, keepdim=True)
+            loss += (total.log() - own).sum()
             if not any(wanted):
                 continue
-            gradient = logits.sub_(normaliser).exp_()  # softmax minus one-hot
+            gradient = logits.div_(total)  # softmax minus one-hot
             gradient.scatter_add_(1, labels, gradient.new_full(labels.shape, -1.0))
             if to_bias is not None:
                 to_bias += gradient.sum(dim=0)
