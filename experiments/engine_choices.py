@@ -476,9 +476,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument("--smoke", action="store_true", help="tiny models, to see that it runs")
+    parser.add_argument("--table", action="store_true", help="run nothing: print the profile on file")
     options = parser.parse_args(arguments)
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
+    if options.table:
+        print(profile_table(json.loads(options.output.read_text())["profile"]["rows"]))
+        return
     if options.smoke and options.output == OUTPUT:
         parser.error("--smoke measures nothing: name another --output")
     quiet_libraries()

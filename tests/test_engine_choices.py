@@ -42,7 +42,7 @@ def test_groups_of_operations(script: ModuleType) -> None:
 
 
 def test_all_parts_that_need_no_compiler(
-    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Made-up texts. Losses agree; fewer long runs than short ones are shared; shares add up to all."""
     (tmp_path / "empty").mkdir()
@@ -71,6 +71,9 @@ def test_all_parts_that_need_no_compiler(
         assert row["percent"]["products"]["median"] > 0
     script.main(["--smoke", "--rounds", "1", "--parts", "compile", "--output", str(kept), "--seed", "1"])
     again = json.loads(kept.read_text(encoding="utf-8"))
+    capsys.readouterr()
+    script.main(["--table", "--output", str(kept)])
+    assert capsys.readouterr().out.count("| small, ") == 3
     assert again["compile"]["seed"] == 1 and again["demo"] == found["demo"]
 
 
