@@ -8,6 +8,7 @@ Parts, each of which can be run alone:
   shared    the shortest run of tokens that is shared (16, 8, 4, 2): scoring W1, W2 and W3, and training steps
             on the short rows of the demonstration
   demo      training on the demonstration's rows: the plain engine and the tree
+  tied      a step of stage 2 with tied embeddings: the gradient of the label rows sparse, and whole
   profile   where the time of scoring and of training steps goes
 
 One thread; process CPU seconds; the paths of a part take turns, and a ratio is given as median, lowest and
@@ -59,7 +60,7 @@ from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
 from gram.rendering import Encoded
 from gram.scoring.backend import TransformersBackend
-from gram.tree import trie
+from gram.tree import packed, trie
 from gram.tree.attention import NAME, tree_attention
 from gram.tree.engine import Engine
 from gram.tree.heads import cross_entropy_sum
@@ -352,6 +353,33 @@ def _backward(model: Any, objective: Objective[Any], samples: Sequence[Sample]) 
     (objective.loss_sum(model, batch).loss / objective.count(batch)).backward()
 
 
+def label_rows(setting: Setting) -> dict[str, Any]:
+    """Per shape: seconds and peak memory of a step of stage 2, both ways to a tied weight's gradient."""
+    found = {}
+    for name in setting.shapes:
+        model = setting.model(name).train()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
+        step = _step(model, *setting.stages(choose_engine(model, training=True))["stage 2"], optimizer)
+        step()  # the optimizer makes its state
+        row, timings = setting.in_turn({"sparse": step, "whole": _untied(step)}, "sparse")
+        found[name] = row | {"memory_mb": {way: timing.memory for way, timing in timings.items()}}
+    return found
+
+
+def _untied(path: Callable[[], Any]) -> Callable[[], Any]:
+    """``path`` as if no weights were tied."""
+
+    def changed() -> Any:
+        before = packed.tied
+        packed.tied = lambda _: False
+        try:
+            return path()
+        finally:
+            packed.tied = before
+
+    return changed
+
+
 # --- Where the time goes ---
 
 UPDATE = "clipping and optimizer"
@@ -457,7 +485,14 @@ def profile_table(rows: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-PARTS = {"losses": losses, "compile": compiled, "shared": shared, "demo": demo, "profile": profiled}
+PARTS = {
+    "losses": losses,
+    "compile": compiled,
+    "shared": shared,
+    "demo": demo,
+    "tied": label_rows,
+    "profile": profiled,
+}
 
 
 def cpu_name() -> str:

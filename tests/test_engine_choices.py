@@ -65,6 +65,7 @@ def test_all_parts_that_need_no_compiler(
         assert packed["16"]["tokens"] >= packed["4"]["tokens"] >= packed["2"]["tokens"]
         assert packed["16"]["nodes"] <= packed["4"]["nodes"] <= packed["2"]["nodes"]
     assert set(rows["demo"]) == {"stage 1", "judge", "scalar"}
+    assert set(rows["tied"]) == {"small", "wide"}
     assert len(rows["profile"]) == 6
     for row in rows["profile"].values():
         assert sum(share["median"] for share in row["percent"].values()) == pytest.approx(100, abs=0.1)
