@@ -195,6 +195,7 @@ def test_gradients_of_every_parameter(architecture: str, question: str) -> None:
     ours, theirs = both(architecture, head_of(question))
     step(question, ours, theirs, family(VOCAB))
     assert gradients(ours).keys() == {name for name, _ in ours.named_parameters()}
+    assert not any(gradient.is_sparse for gradient in gradients(ours).values())
 
 
 @each_question

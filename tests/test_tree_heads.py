@@ -8,9 +8,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gram.modeling.trainable import LoraSettings, add_lora
+from gram.modeling.trainable import LoraSettings, add_lora, freeze
 from gram.tree import heads
-from gram.tree.heads import core, cross_entropy_sum, few_logits, log_normaliser, output_layer, token_logprobs
+from gram.tree.heads import (
+    core,
+    cross_entropy_sum,
+    few_logits,
+    log_normaliser,
+    output_layer,
+    tied,
+    token_logprobs,
+)
 from small_models import fresh
 
 WIDTH, VOCAB = 12, 50
@@ -199,6 +207,23 @@ def test_few_logits_and_their_normaliser(rows: int, bias: bool) -> None:
         torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-5)
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_gradient_of_few_logits_may_be_a_few_rows(bias: bool) -> None:
+    """Only rows 40, 3 and 49 of the 50 are kept; summed with a dense gradient, it is dense and the same."""
+    layer, hidden, _ = drawn(7, bias)
+    one, two = (
+        few_logits(layer, hidden, [40, 3, 49], sparse=sparse).square().sum() for sparse in (True, False)
+    )
+    assert torch.equal(one, two)
+    [few], [whole] = (torch.autograd.grad(loss, [layer.weight]) for loss in (one, two))
+    assert few.is_sparse and sorted(few.coalesce().indices()[0].tolist()) == [3, 40, 49]
+    torch.testing.assert_close(few.to_dense(), whole)
+    again = few_logits(layer, hidden, [40, 3, 49], sparse=True).square().sum() + layer.weight.sum()
+    again.backward()
+    assert layer.weight.grad is not None and not layer.weight.grad.is_sparse
+    torch.testing.assert_close(layer.weight.grad, whole + 1)
+
+
 def test_few_logits_leave_autocast() -> None:
     layer, hidden, _ = drawn(7)
     wanted = few_logits(layer, hidden, [4, 5])
@@ -229,6 +254,15 @@ def test_the_model_inside_its_wrappers() -> None:
     wrapped.module = adapted
     assert core(wrapped) is core(adapted) is bare
     assert output_layer(wrapped) is bare.lm_head
+
+
+def test_tied_weights() -> None:
+    """A tied head is found inside wrappers, and not once it is untied; a score head never is."""
+    bare = fresh("llama", VOCAB)
+    assert tied(bare) and not tied(fresh("qwen2", VOCAB)) and not tied(fresh("llama", VOCAB, head="score"))
+    assert tied(add_lora(fresh("llama", VOCAB), LoraSettings(rank=2), score_head=False))
+    freeze(bare, 0)
+    assert not tied(bare)
 
 
 def test_the_trained_copy_of_a_score_head() -> None:

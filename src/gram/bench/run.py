@@ -43,7 +43,7 @@ class Plan:
 
 def score(plan: Plan) -> dict[str, Any]:
     """Facts of the run and one row per workload, shape and precision."""
-    contests, source, renderer, machine = _prepared(plan)
+    contests, source, renderer, machine = prepared(plan)
     sizes = _QUICK_SIZES if plan.quick else Sizes()
     todo = workloads.scoring(contests, sizes, plan.seed)
     rows = []
@@ -67,7 +67,7 @@ def score(plan: Plan) -> dict[str, Any]:
 
 def train(plan: Plan) -> dict[str, Any]:
     """Facts of the run and one row per stage, shape and precision."""
-    contests, source, renderer, machine = _prepared(plan)
+    contests, source, renderer, machine = prepared(plan)
     pairs = workloads.independent_pairs(contests, plan.pairs * plan.steps, plan.seed)
     batches = [pairs[start : start + plan.pairs] for start in range(0, len(pairs), plan.pairs)]
     rows = []
@@ -82,7 +82,8 @@ def train(plan: Plan) -> dict[str, Any]:
     return _facts(plan, source, machine) | {"rows": rows}
 
 
-def _prepared(plan: Plan) -> tuple[list[Contest], str, Renderer, Machine]:
+def prepared(plan: Plan) -> tuple[list[Contest], str, Renderer, Machine]:
+    """Prompts with answers and where they come from, the judge prompts' renderer, and the machine."""
     machine = Machine(plan.device)
     contests, source = workloads.pool(plan.data, plan.seed)
     texts: list[str] = []

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import linear
+from torch.nn.functional import embedding, linear
 from torch.utils.checkpoint import checkpoint
 
 LANGUAGE_HEAD = "language_head"
@@ -69,12 +69,29 @@ def language_layer(model: nn.Module) -> nn.Module | TiedHead:
     return TiedHead(inner.get_input_embeddings().weight)
 
 
-def few_logits(layer: Any, hidden: Tensor, tokens: Sequence[int] | slice) -> Tensor:
-    """(k, t) fp32 logits of ``tokens`` only, computed in fp32 whatever the model's precision."""
+def tied(model: nn.Module) -> bool:
+    """Whether the output layer's weight is the input embedding's: what has one gradient has the other's."""
+    weight = getattr(output_layer(model), "weight", None)
+    return weight is not None and getattr(core(model).get_input_embeddings(), "weight", None) is weight
+
+
+def few_logits(layer: Any, hidden: Tensor, tokens: Sequence[int] | slice, *, sparse: bool = False) -> Tensor:
+    """(k, t) fp32 logits of ``tokens`` only, computed in fp32 whatever the model's precision.
+
+    Args:
+        sparse: the gradient of the weight holds the rows of ``tokens`` only. For a tied weight, to whose
+            dense gradient from the embedding autograd adds it in place: a second one of the whole
+            vocabulary is neither made nor added. Optimizers do not take a sparse gradient that stays so.
+    """
     chosen = tokens if isinstance(tokens, slice) else list(tokens)
+    # A sharded weight (a subclass) knows no sparse gradient.
+    if sparse and not isinstance(chosen, slice) and type(layer.weight) is nn.Parameter:
+        rows = embedding(torch.tensor(chosen, device=hidden.device), layer.weight, sparse=True)
+    else:
+        rows = layer.weight[chosen]
     with torch.autocast(hidden.device.type, enabled=False):
         bias = None if layer.bias is None else layer.bias[chosen].float()
-        return linear(hidden.float(), layer.weight[chosen].float(), bias)
+        return linear(hidden.float(), rows.float(), bias)
 
 
 def log_normaliser(layer: Any, hidden: Tensor, tokens: Sequence[int], logits: Tensor) -> Tensor:
@@ -130,11 +147,14 @@ class _CrossEntropySum(torch.autograd.Function):
         for start in range(0, len(hidden), rows):
             some, labels = hidden[start : start + rows], targets[start : start + rows, None]
             logits = linear(some, weight, bias).float()
-            normaliser = logits.logsumexp(dim=-1, keepdim=True)
-            loss += (normaliser - logits.gather(1, labels)).sum()
+            # In place: a second array of this size costs more than the arithmetic on it.
+            logits -= logits.amax(dim=-1, keepdim=True)
+            own = logits.gather(1, labels)
+            total = logits.exp_().sum(dim=-1, keepdim=True)
+            loss += (total.log() - own).sum()
             if not any(wanted):
                 continue
-            gradient = logits.sub_(normaliser).exp_()  # softmax minus one-hot
+            gradient = logits.div_(total)  # softmax minus one-hot
             gradient.scatter_add_(1, labels, gradient.new_full(labels.shape, -1.0))
             if to_bias is not None:
                 to_bias += gradient.sum(dim=0)

@@ -22,6 +22,7 @@ from gram.tree.heads import (
     language_layer,
     log_normaliser,
     output_layer,
+    tied,
     token_logprobs,
 )
 from gram.tree.plan import Plan
@@ -65,7 +66,8 @@ class Tree(Engine):
         }
 
     def next_logits(self, model: nn.Module, batch: Batch, tokens: Sequence[int]) -> Tensor:
-        return few_logits(output_layer(model), _hidden(model, batch)[batch["last"]], tokens)
+        layer, hidden = output_layer(model), _hidden(model, batch)[batch["last"]]
+        return few_logits(layer, hidden, tokens, sparse=tied(model))
 
     def next_logprobs(self, model: nn.Module, batch: Batch, tokens: Sequence[int]) -> Tensor:
         layer, hidden = output_layer(model), _hidden(model, batch)[batch["last"]]
