@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from experiments.claims import order_bias, scale, study, summary, workshop
 from experiments.claims.study import Study
+from experiments.over_seeds import over_seeds
 
 from gram.data.world import World
 
@@ -72,10 +73,10 @@ def test_a_stopped_study_goes_on(tmp_path: Path) -> None:
 
 def test_intervals_over_seeds_by_hand() -> None:
     """1, 2, 3: mean 2, standard deviation 1, half width 4.30 / sqrt(3)."""
-    found = study.over_seeds([1.0, 2.0, 3.0])
+    found = over_seeds([1.0, 2.0, 3.0])
     assert found.value == 2.0
     assert found.high - 2.0 == pytest.approx(4.30 / math.sqrt(3))
-    assert math.isnan(study.over_seeds([1.0]).low)
+    assert math.isnan(over_seeds([1.0]).low)
 
 
 def test_differences_are_paired_by_seed() -> None:
@@ -95,6 +96,7 @@ def test_differences_are_paired_by_seed() -> None:
         ({"one": [0.1, 0.1, 0.11], "two": [0.2, 0.2, 0.21]}, "held"),
         ({"one": [0.1, 0.1, 0.11], "two": [-0.2, 0.2, 0.0]}, "partly"),
         ({"one": [-0.1, -0.1, -0.1]}, "did not hold"),
+        ({"one": [0.1, 0.1, 0.1], "two": [0.1]}, "not run yet"),
     ],
 )
 def test_verdicts(differences: dict[str, list[float]], wanted: str) -> None:
@@ -124,3 +126,15 @@ def test_the_fitted_curve_finds_a_power_law() -> None:
     x = [100.0, 400.0, 1600.0, 6400.0]
     floor, factor, power = scale.fitted(x, [2 + 50 * value**-0.5 for value in x])
     assert (floor, factor, power) == pytest.approx((2.0, 50.0, 0.5), rel=0.02)
+
+
+def test_pages_are_what_the_results_say() -> None:
+    """README and docs/claims.md hold the tables that the results on file give."""
+    for path, text in summary.pages().items():
+        assert path.read_text(encoding="utf-8") == text, f"run python -m experiments.claims.summary ({path})"
+
+
+def test_results_come_with_their_cost() -> None:
+    for name in summary.CLAIMS:
+        results = study.read(study.RESULTS / f"{name}.jsonl")
+        assert all(result["cpu_seconds"] > 0 for result in results)

@@ -19,18 +19,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments.claims import pictures
-from experiments.claims.study import (
-    Cell,
-    Result,
-    Study,
-    cell_text,
-    main,
-    markdown,
-    over_seeds,
-    paired,
-    values,
-)
+from experiments.claims.study import Cell, Result, Study, cell_text, main, markdown, paired, values
 from experiments.claims.workshop import Trained, Workshop
+from experiments.over_seeds import over_seeds
 
 from gram.modeling.loading import Loaded
 from gram.types import PreferenceModel

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.claims.study import over_seeds
+from experiments.over_seeds import over_seeds
 
 from gram import plots
 

@@ -18,18 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from experiments.claims import pictures
-from experiments.claims.study import (
-    Cell,
-    Result,
-    Study,
-    cell_text,
-    main,
-    markdown,
-    over_seeds,
-    paired,
-    values,
-)
+from experiments.claims.study import Cell, Result, Study, cell_text, main, markdown, paired, select, values
 from experiments.claims.workshop import Workshop
+from experiments.over_seeds import over_seeds
 
 from gram.data.world import World
 from gram.modeling.loading import Loaded
@@ -91,15 +82,15 @@ KEYS = {
 
 def table(results: Sequence[Result]) -> str:
     rows = []
-    for cell in ({"hidden": hidden, "unlabeled": pairs} for hidden in WIDTHS for pairs in PAIRS):
-        if parameters := values(results, "parameters", **cell):
-            cells_ = (cell_text(values(results, key, **cell)) for key in KEYS)
-            rows.append([f"{parameters[0] / 1e6:.2f}M", f"{cell['unlabeled']:,}", *cells_])
+    for hidden, pairs in sorted({(result["hidden"], result["unlabeled"]) for result in results}):
+        found = select(results, hidden=hidden, unlabeled=pairs)
+        numbers = (cell_text([result[key] for result in found]) for key in KEYS)
+        rows.append([f"{found[0]['parameters'] / 1e6:.2f}M", f"{pairs:,}", *numbers])
     parts = [markdown(["parameters", "unlabeled pairs", *KEYS.values()], rows)]
     for hidden in WIDTHS:
-        found = [values(results, "loss", hidden=hidden, unlabeled=pairs) for pairs in PAIRS]
-        if all(found):
-            floor, scale, power = fitted(PAIRS, [over_seeds(one).value for one in found])
+        losses = [values(results, "loss", hidden=hidden, unlabeled=pairs) for pairs in PAIRS]
+        if all(losses):
+            floor, scale, power = fitted(PAIRS, [over_seeds(one).value for one in losses])
             parts.append(f"Width {hidden}: loss = {floor:.3f} + {scale:.3g} * pairs^-{power:.2f}")
     return "\n\n".join(parts)
 

@@ -13,15 +13,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
+from experiments.over_seeds import over_seeds
+
 from gram.cli.quiet import quiet_libraries
-from gram.evaluation import Estimate
 
 RESULTS = Path("experiments/results/claims")
 FOLDER = Path("runs/claims")
-T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 
 Cell = dict[str, Any]
 Result = dict[str, Any]
@@ -88,13 +87,6 @@ def _once(study: Study, cell: Cell, output: Path, models: Path, smoke: bool) -> 
 def read(path: Path) -> list[Result]:
     """The results on file."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def over_seeds(values: Sequence[float]) -> Estimate:
-    """Mean over seeds with its 95% interval (Student's t); one seed has none."""
-    n = len(values)
-    half = T_95[n] * stdev(values) / math.sqrt(n) if n > 1 else math.nan
-    return Estimate(mean(values), mean(values) - half, mean(values) + half, n)
 
 
 def cell_text(values: Sequence[float], digits: int = 3, sign: bool = False) -> str:

@@ -13,7 +13,8 @@ import math
 import re
 from pathlib import Path
 
-from experiments.claims.study import RESULTS, Result, Study, markdown, over_seeds, read
+from experiments.claims.study import RESULTS, Result, Study, markdown, read
+from experiments.over_seeds import over_seeds
 
 from gram.data.journal import atomic_write
 
@@ -29,6 +30,7 @@ CLAIMS = {
 }
 PAGE, README = Path("docs/claims.md"), Path("README.md")
 PICTURES = Path("docs/images/claims")
+NOT_RUN = "not run yet"
 
 
 def study(name: str) -> Study:
@@ -37,7 +39,9 @@ def study(name: str) -> Study:
 
 
 def verdict(statements: dict[str, list[float]]) -> str:
-    """held, partly or did not hold."""
+    """held, partly, did not hold; or, with fewer than two seeds of anything, not run yet."""
+    if min(map(len, statements.values())) < 2:
+        return NOT_RUN
     held = [over_seeds(differences).low > 0 for differences in statements.values()]
     return "held" if all(held) else "partly" if any(held) else "did not hold"
 
@@ -55,6 +59,9 @@ def short_table() -> str:
         results = read(RESULTS / f"{name}.jsonl")
         statements = study(name).statements(results)
         first = next(iter(statements))
+        if verdict(statements) == NOT_RUN:
+            rows.append([claim, NOT_RUN, "", ""])
+            continue
         seeds = len(statements[first])
         rows.append([claim, verdict(statements), f"{first}: {difference(statements[first])}", str(seeds)])
     return markdown(["claim", "here", "the difference it rests on, 95% interval", "seeds"], rows)
@@ -65,6 +72,8 @@ def section(name: str) -> str:
     results: list[Result] = read(RESULTS / f"{name}.jsonl")
     found = study(name)
     statements = found.statements(results)
+    if verdict(statements) == NOT_RUN:
+        return f"Not run in full yet: `python -m experiments.claims.{name}`"
     rows = [
         [text, difference(values), "yes" if over_seeds(values).low > 0 else "no"]
         for text, values in statements.items()
@@ -107,7 +116,9 @@ def main() -> None:
         with atomic_write(path) as file:
             file.write(text)
     for name in CLAIMS:
-        study(name).picture(read(RESULTS / f"{name}.jsonl"), PICTURES / f"{name}.png")
+        results = read(RESULTS / f"{name}.jsonl")
+        if verdict(study(name).statements(results)) != NOT_RUN:
+            study(name).picture(results, PICTURES / f"{name}.png")
     print(short_table())
 
 
