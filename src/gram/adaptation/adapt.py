@@ -39,8 +39,8 @@ RATES: dict[Method, tuple[float, ...]] = {
 LEAST_ROWS = 10
 LEAST_QUESTIONS = 5
 _CERTAIN = 1000.0  # log-odds beyond it say nothing more
-_PASSES = 8
-_STEPS = (32, 160)  # least and most steps tried by default
+_PASSES = 12
+_STEPS = (32, 200)  # least and most steps tried by default
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class AdaptSettings:
         return self.learning_rates or RATES[self.method]
 
     def steps_for(self, rows: int) -> int:
-        """Most steps tried: eight passes over the rows, but no fewer than 32 and no more than 160."""
+        """Most steps tried: twelve passes over the rows, but no fewer than 32 and no more than 200."""
         least, most = _STEPS
         return self.max_steps or min(most, max(least, math.ceil(_PASSES * rows / self.batch_size)))
 

@@ -20,6 +20,7 @@ from gram.evaluation.metrics import (
     Estimate,
     PairedDifference,
     accuracy,
+    log_loss,
     log_losses,
     mcnemar,
     paired_bootstrap,
@@ -106,28 +107,42 @@ def choose(log_odds: FloatArray, labels: FloatArray) -> Choice:
     n = len(labels)
     drawn_in = (n * labels + 1) / (n + 2)
     temperatures = [best_temperature(said, drawn_in) for said in log_odds]
-    losses = np.array(
-        [np.mean(log_losses(tempered(s, t), labels)) for s, t in zip(log_odds, temperatures, strict=True)]
-    )
+    told = [tempered(said, t) for said, t in zip(log_odds, temperatures, strict=True)]
+    losses = np.array([log_loss(p_a, labels) for p_a in told], dtype=np.float64)
     best = int(np.argmin(losses))
     return Choice(best, temperatures[best], losses)
+
+
+def reported(held: Held) -> tuple[FloatArray, FloatArray]:
+    """What is said of the rows of each fold by what the other folds choose.
+
+    Returns:
+        Two (n, 2) arrays of log-odds: of the old model at its best temperature, and of the best candidate at
+        its own. No label of a row has a part in what is said of it.
+    """
+    fitted, after = np.empty_like(held.log_odds[OLD]), np.empty_like(held.log_odds[OLD])
+    for k in np.unique(held.fold):
+        mine, others = held.fold == k, held.fold != k
+        said, labels = held.log_odds[:, others], held.labels[others]
+        best, old = choose(said, labels), choose(said[:1], labels)
+        after[mine] = held.log_odds[best.candidate, mine] / best.temperature
+        fitted[mine] = held.log_odds[OLD, mine] / old.temperature
+    return fitted, after
 
 
 def decide(held: Held) -> Decision:
     """Whether the best candidate has won over the old model.
 
-    It has if all of this holds: some training beats none on all folds; the log loss on held-back rows falls
-    by more than 1.645 standard errors (one-sided 95%), against the old model *with its best temperature*,
-    so that a mere change of confidence is no win; and the accuracy on held-back rows does not fall.
+    It has if all of this holds of the rows held back:
+
+    - some training beats none;
+    - the log loss falls by more than 1.645 standard errors (one-sided 95%), against the old model *at its
+      best temperature*: a mere change of confidence is no win;
+    - it ends below log 2, the loss of always saying 0.5;
+    - the accuracy does not fall.
     """
-    n = len(held.labels)
     before = held.log_odds[OLD]
-    fitted, after = np.empty((n, 2)), np.empty((n, 2))
-    for k in np.unique(held.fold):
-        mine, others = held.fold == k, held.fold != k
-        choice = choose(held.log_odds[:, others], held.labels[others])
-        after[mine] = held.log_odds[choice.candidate, mine] / choice.temperature
-        fitted[mine] = before[mine] / choose(before[None, others], held.labels[others]).temperature
+    fitted, after = reported(held)
     choice = choose(held.log_odds, held.labels)
     gains = _losses(fitted, held) - _losses(after, held)
     gain, error = float(np.mean(gains)), clustered_error(gains, held.question)
@@ -140,15 +155,14 @@ def decide(held: Held) -> Decision:
         mcnemar(right_after, right_before),
         len(right_after),
     )
-    adopted, reason = _verdict(choice, gain, error, accuracy_gain.difference)
+    scores = _score(before, held), _score(fitted, held), _score(after, held)
+    reason = _objection(choice, gain, error, scores[2].log_loss, accuracy_gain.difference)
     return Decision(
-        adopted,
-        reason,
+        reason is None,
+        reason or f"{_fall(gain, error)}, and accuracy changes by {accuracy_gain.difference:+.3f}",
         choice,
-        _score(before, held),
-        _score(fitted, held),
-        _score(after, held),
-        Estimate(gain, gain - Z95 * error, gain + Z95 * error, n),
+        *scores,
+        Estimate(gain, gain - Z95 * error, gain + Z95 * error, len(gains)),
         error,
         accuracy_gain,
     )
@@ -167,15 +181,21 @@ def clustered_error(values: FloatArray, cluster: IntArray) -> float:
     return math.sqrt(present / (present - 1) * float(np.sum(sums**2))) / len(values)
 
 
-def _verdict(choice: Choice, gain: float, error: float, accuracy_gain: float) -> tuple[bool, str]:
-    said = f"log loss on held-back rows falls by {gain:.4f} with a standard error of {error:.4f}"
+def _objection(choice: Choice, gain: float, error: float, after: float, accuracy_gain: float) -> str | None:
+    """Why the adapted model is not taken; None: it is."""
     if choice.candidate == OLD:
-        return False, "no amount of training beats the old model on held-back rows"
+        return "no amount of training beats the old model on held-back rows"
     if not gain > Z_WIN * error:
-        return False, f"{said}: not more than {Z_WIN:.3f} standard errors"
+        return f"{_fall(gain, error)}: not more than {Z_WIN:.3f} standard errors"
+    if not after < math.log(2):
+        return f"log loss on held-back rows is {after:.4f}, no better than always saying 0.5"
     if accuracy_gain < 0:
-        return False, f"accuracy on held-back rows falls by {-accuracy_gain:.3f}"
-    return True, f"{said}, and accuracy changes by {accuracy_gain:+.3f}"
+        return f"accuracy on held-back rows falls by {-accuracy_gain:.3f}"
+    return None
+
+
+def _fall(gain: float, error: float) -> str:
+    return f"log loss on held-back rows changes by {-gain:+.4f} with a standard error of {error:.4f}"
 
 
 def _losses(log_odds: FloatArray, held: Held) -> FloatArray:

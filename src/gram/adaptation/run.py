@@ -208,7 +208,8 @@ def _write(
             save_checkpoint(config.output, again.model, again.tokenizer, unchanged, beside)
         return
     name = _OBJECTIVES[kind]
-    objective = dict(manifest.objective) if manifest.objective.get("name") == name else {"name": name}
+    kept = manifest.objective if manifest.objective.get("name") == name else {}
+    objective: dict[str, Any] = {**kept, "name": name}
     if kind != "scalar":
         objective["label_smoothing"] = how.label_smoothing
     adapted = replace(
