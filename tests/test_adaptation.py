@@ -17,7 +17,8 @@ import torch
 import gram
 from conftest import run
 from gram import Pair, Preference
-from gram.adaptation.adapt import AdaptSettings, Candidate, Method, Outcome, adapt, check_rows
+from gram.adaptation.adapt import Candidate, Outcome, adapt, check_rows
+from gram.adaptation.learner import AdaptSettings, Method
 from gram.errors import ConfigError, DataError
 from gram.modeling.loading import Loaded, load_model
 from gram.modeling.manifest import read_manifest

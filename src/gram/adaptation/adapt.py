@@ -7,85 +7,28 @@ objectives and labeled rows; knows no files.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, cast
+from typing import TypeAlias
 
 import numpy as np
-import torch
-from torch import nn
 from transformers import PreTrainedModel
 
-from gram.adaptation.decision import OLD, Decision, Held, IntArray, decide
+from gram.adaptation.decision import Decision, Held, IntArray, decide
+from gram.adaptation.learner import AdaptSettings, Learner
 from gram.data import folds, questions
-from gram.errors import ConfigError, DataError
-from gram.modeling.trainable import LoraSettings, add_lora, freeze, merged, without_adapters
-from gram.objectives.base import Objective, Sample
+from gram.errors import DataError
+from gram.objectives.base import Objective
 from gram.progress import parts_with_progress
 from gram.scoring.judge import JudgeModel
 from gram.scoring.scalar import LikelihoodModel, ScalarHeadModel
-from gram.training.fit import FitSettings, fit
-from gram.types import Preference
+from gram.types import FloatArray, Pair, Preference
 
-Method: TypeAlias = Literal["lora", "all", "frozen"]
 Model: TypeAlias = JudgeModel | LikelihoodModel | ScalarHeadModel
 
-RATES: dict[Method, tuple[float, ...]] = {
-    "lora": (3e-4, 1e-3),
-    "all": (3e-5, 1e-4),
-    "frozen": (1e-3, 1e-2),
-}
 LEAST_ROWS = 10
 LEAST_QUESTIONS = 5
 _CERTAIN = 1000.0  # log-odds beyond it say nothing more
-_PASSES = 12
-_STEPS = (32, 200)  # least and most steps tried by default
-
-
-@dataclass(frozen=True)
-class AdaptSettings:
-    """How to adapt; the defaults are meant to be left alone.
-
-    Attributes:
-        method: low-rank adapters, all weights, or the output head of a frozen model.
-        learning_rates: tried in turn; empty: those of the method.
-        max_steps: most optimizer steps tried; by default by the number of rows.
-        batch_size: rows per step.
-        folds: of the cross-validation.
-        lora_rank, lora_alpha: of the adapters.
-        seed: of adapters and of the order of training.
-    """
-
-    method: Method = "lora"
-    learning_rates: tuple[float, ...] = ()
-    max_steps: int | None = None
-    batch_size: int = 16
-    folds: int = 5
-    lora_rank: int = 16
-    lora_alpha: int = 32
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.method not in RATES:
-            raise ConfigError(f"method must be one of {', '.join(RATES)}, got '{self.method}'")
-        if not all(0 < rate < math.inf for rate in self.learning_rates):
-            raise ConfigError(f"learning rates must be positive, got {self.learning_rates}")
-        if self.folds < 2:
-            raise ConfigError(f"folds must be at least 2, got {self.folds}")
-        for name in ("max_steps", "batch_size", "lora_rank", "lora_alpha"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1, got {value}")
-
-    @property
-    def rates(self) -> tuple[float, ...]:
-        return self.learning_rates or RATES[self.method]
-
-    def steps_for(self, rows: int) -> int:
-        """Most steps tried: twelve passes over the rows, but no fewer than 32 and no more than 200."""
-        least, most = _STEPS
-        return self.max_steps or min(most, max(least, math.ceil(_PASSES * rows / self.batch_size)))
 
 
 @dataclass(frozen=True)
@@ -122,7 +65,7 @@ class Outcome:
 
     @property
     def chosen(self) -> Candidate:
-        """What the rows held back say is best; used only where ``adopted``."""
+        """The best by the rows held back; no model was trained so on all rows unless ``adopted``."""
         return self.candidates[self.decision.choice.candidate]
 
 
@@ -158,41 +101,27 @@ def adapt(
     samples = objective.encode(rows)
     if lost := sum(sample.collapsed for sample in samples):
         raise DataError(f"{lost} of {len(rows)} pairs have equal answers after truncation")
-    pairs = [row.pair for row in rows]
-    old = (before or asked).compare(pairs).log_odds
+    steps = _checkpoints(settings.steps_for(len(rows)))
+    candidates = (Candidate(0.0, 0), *(Candidate(r, s) for r in settings.rates for s in steps))
+    labels = np.array([row.p_a for row in rows])
+    fold, question = folds(rows, settings.folds), questions(rows)
+    old = (before or asked).compare([row.pair for row in rows]).log_odds
     temperature, asked.temperature = asked.temperature, 1.0
-    learner = _Learner(model, objective, samples, settings)
+    learner = Learner(model, objective, samples, settings)
     adopted, train_loss = False, None
     try:
-        fold, question = folds(rows, settings.folds), questions(rows)
-        steps = _checkpoints(settings.steps_for(len(rows)))
-        candidates = [Candidate(0.0, 0), *(Candidate(r, s) for r in settings.rates for s in steps)]
-        said = np.empty((len(candidates), len(rows), 2))
-        said[OLD] = old
-        runs = [(rate, k) for rate in settings.rates for k in np.unique(fold)]
-        bar = parts_with_progress([range(steps[-1])] * len(runs), title="held back", show=progress)
-        for (rate, k), _ in zip(runs, bar, strict=True):
-            mine = np.flatnonzero(fold == k)
-
-            def ask(step: int, rate: float = rate, mine: IntArray = mine) -> None:
-                if step in steps:
-                    number = candidates.index(Candidate(rate, step))
-                    said[number, mine] = asked.compare([pairs[place] for place in mine]).log_odds
-
-            learner.learn(np.flatnonzero(fold != k), rate, steps[-1], ask)
-        labels = np.array([row.p_a for row in rows])
+        said = np.stack([old, *_held_back(learner, asked, rows, fold, candidates[1:], progress)])
         decision = decide(Held(np.clip(said, -_CERTAIN, _CERTAIN), labels, fold, question))
         if decision.adopted:
             chosen = candidates[decision.choice.candidate]
-            everything = np.arange(len(rows))
-            train_loss = learner.learn(everything, chosen.learning_rate, chosen.steps, None)
+            train_loss = learner.learn(np.arange(len(rows)), chosen.learning_rate, chosen.steps)
             adopted, temperature = True, decision.choice.temperature
     finally:
         learner.settle(adopted)
         asked.temperature = temperature
     return Outcome(
         decision,
-        tuple(candidates),
+        candidates,
         len(rows),
         int(np.sum(labels == 0.5)),
         sum(sample.cut > 0 for sample in samples),
@@ -200,6 +129,35 @@ def adapt(
         len(np.unique(fold)),
         train_loss,
     )
+
+
+def _held_back(
+    learner: Learner,
+    asked: Model,
+    rows: Sequence[Preference],
+    fold: IntArray,
+    candidates: Sequence[Candidate],
+    progress: bool,
+) -> FloatArray:
+    """(c, n, 2) log-odds of every candidate, each row asked while its fold is held back."""
+    said = np.empty((len(candidates), len(rows), 2))
+    steps = {rate: [c.steps for c in candidates if c.learning_rate == rate] for rate in _rates(candidates)}
+    runs = [(rate, k) for rate in steps for k in np.unique(fold)]
+    bar = parts_with_progress([range(steps[rate][-1]) for rate, _ in runs], title="held back", show=progress)
+    for (rate, k), _ in zip(runs, bar, strict=True):
+        mine = np.flatnonzero(fold == k)
+        pairs = [rows[place].pair for place in mine.tolist()]
+
+        def ask(step: int, rate: float = rate, mine: IntArray = mine, pairs: list[Pair] = pairs) -> None:
+            if step in steps[rate]:
+                said[candidates.index(Candidate(rate, step)), mine] = asked.compare(pairs).log_odds
+
+        learner.learn(np.flatnonzero(fold != k), rate, steps[rate][-1], ask)
+    return said
+
+
+def _rates(candidates: Sequence[Candidate]) -> list[float]:
+    return list(dict.fromkeys(candidate.learning_rate for candidate in candidates))
 
 
 def check_rows(rows: Sequence[Preference]) -> None:
@@ -221,60 +179,6 @@ def check_rows(rows: Sequence[Preference]) -> None:
             f"{LEAST_QUESTIONS} are needed, so that some can be held back. Where one prompt states a "
             "constant task, name the underlying question of each row in the field 'group'"
         )
-
-
-class _Learner:
-    """Trains one model again and again from the same weights."""
-
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        objective: Objective[Preference],
-        samples: Sequence[Sample],
-        settings: AdaptSettings,
-    ) -> None:
-        self._model: nn.Module = model
-        self._objective = objective
-        self._samples = samples
-        self._settings = settings
-        self._device: Literal["cpu", "cuda"] = "cuda" if model.device.type == "cuda" else "cpu"
-        torch.manual_seed(settings.seed)  # of the adapters
-        if settings.method == "lora":
-            lora = LoraSettings(settings.lora_rank, settings.lora_alpha)
-            self._model = add_lora(model, lora, score_head=objective.head == "score")
-        elif settings.method == "frozen":
-            freeze(model)
-        trained = [weight for weight in self._model.parameters() if weight.requires_grad]
-        self._start = [(weight, weight.detach().clone()) for weight in trained]
-
-    def learn(self, rows: IntArray, rate: float, steps: int, observe: Callable[[int], None] | None) -> float:
-        """Train on ``rows`` from the start; returns the mean loss."""
-        self._restart()
-        how = FitSettings(
-            steps=steps,
-            batch_size=min(self._settings.batch_size, len(rows)),
-            learning_rate=rate,
-            schedule="constant_with_warmup",
-            warmup=0.0,
-            seed=self._settings.seed,
-            device=self._device,
-            log_steps=steps,
-        )
-        samples = [self._samples[place] for place in rows]
-        model = cast(PreTrainedModel, self._model)
-        return fit(model, self._objective, samples, how, title=None, observe=observe).train_loss
-
-    def settle(self, adopted: bool) -> None:
-        """Leave a plain model behind: as trained last, or as it was."""
-        if not adopted:
-            self._restart()
-        plain = merged(self._model) if adopted else without_adapters(self._model)
-        plain.requires_grad_(True)
-
-    def _restart(self) -> None:
-        with torch.no_grad():
-            for weight, value in self._start:
-                weight.copy_(value)
 
 
 def _checkpoints(most: int) -> list[int]:

@@ -14,8 +14,9 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from gram.adaptation.adapt import AdaptSettings, Outcome, adapt, check_rows
+from gram.adaptation.adapt import Outcome, adapt, check_rows
 from gram.adaptation.config import AdaptConfig
+from gram.adaptation.learner import AdaptSettings
 from gram.data import Loaded as LoadedRows
 from gram.data import read_preferences
 from gram.data.journal import finite
