@@ -34,6 +34,7 @@ from gram.training.run import described
 from gram.types import Preference
 
 REPORT = "adapt.json"
+_STORED = {"label_smoothing", "reference", "margin", "centring"}  # of an objective; the same for few labels
 _OBJECTIVES: dict[Kind, ObjectiveName] = {
     "judge": "preference",
     "likelihood": "likelihood",
@@ -131,10 +132,9 @@ def _kind(config: AdaptConfig, manifest: Manifest | None) -> Kind:
 
 def _training(config: AdaptConfig, kind: Kind, manifest: Manifest | None) -> TrainConfig:
     """The configuration of the objective: as the model was trained, but for what is asked otherwise."""
-    known = {item.name for item in fields(TrainConfig)}
     stored: dict[str, Any] = {}
     if manifest is not None and manifest.kind == kind:
-        stored = {name: value for name, value in manifest.objective.items() if name in known}
+        stored = {name: value for name, value in manifest.objective.items() if name in _STORED}
         if kind == "likelihood":
             stored |= {"beta": manifest.beta, "length_power": manifest.length_power}
             stored["likelihood_form"] = manifest.objective.get("form", "ranking")
