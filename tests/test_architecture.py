@@ -25,7 +25,7 @@ SHIPPED_CONFIGS = 3
 
 NOUNS = {"types", "errors"}
 PARTS = {"data", "rendering", "tree", "objectives", "modeling", "training", "scoring", "ranking"}
-PARTS |= {"evaluation", "report", "serving", "bulk", "rl", "plots", "bench"}
+PARTS |= {"evaluation", "adaptation", "report", "serving", "bulk", "rl", "plots", "bench"}
 
 # Who may import whom, by the first name under ``gram``; the root package itself is "gram". Every part may
 # also import the NOUNS. Parts that do not exist yet have their room reserved.
@@ -43,6 +43,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "scoring": NOUNS | {"rendering", "tree", "modeling"},
     "ranking": NOUNS,
     "evaluation": NOUNS | {"data", "progress"},
+    "adaptation": NOUNS
+    | {"data", "rendering", "objectives", "modeling", "training", "scoring", "evaluation", "progress"},
     "serving": NOUNS | {"ranking"},
     "bulk": NOUNS | {"data"},
     "rl": NOUNS | {"ranking"},
@@ -56,7 +58,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 
 HEAVY = {"torch", "transformers", "datasets", "matplotlib", "peft", "accelerate", "trl"}
-MAY_LOAD_HEAVY_AT_ONCE = {"rendering", "tree", "objectives", "modeling", "training", "scoring", "bench"}
+MAY_LOAD_HEAVY_AT_ONCE = {"rendering", "tree", "objectives", "modeling", "training", "scoring", "adaptation"}
+MAY_LOAD_HEAVY_AT_ONCE |= {"bench"}
 
 PUBLIC = ["Answer", "Chat", "Contest", "GramError", "Message", "Pair", "Preference", "PreferenceModel"]
 PUBLIC += ["ResponsePair", "ScalarModel", "Text", "Verdicts", "best_of_n", "ensemble", "load", "rank"]

@@ -21,6 +21,7 @@ from gram.errors import ConfigError, GramError
 COMMANDS = {
     "demo": "the whole idea in a small world: learn without labels, align with few, rank",
     "train": "train a model: stage 1 on unlabeled answers, stage 2 on preferences",
+    "adapt": "adapt a trained model to a new task with a few labels, unless the old one is better",
     "score": "score pairs, candidates or single answers from a file",
     "eval": "measure a model on benchmarks and preference data, beside the floors",
     "report": "put runs of eval side by side",

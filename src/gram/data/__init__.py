@@ -5,6 +5,7 @@ Knows nothing of tokens, templates or models. The forms of rows are listed in ``
 
 from __future__ import annotations
 
+from gram.data.folds import folds, questions
 from gram.data.leakage import Leak, find_leaks, shared_prompts
 from gram.data.pairing import pairs_of
 from gram.data.reading import (
@@ -40,8 +41,10 @@ __all__ = [
     "Scorable",
     "SourceInfo",
     "find_leaks",
+    "folds",
     "pairs_of",
     "parse",
+    "questions",
     "read_as",
     "read_contests",
     "read_language",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from gram.data.folds import folds
 from gram.types import FloatArray, Preference, sigmoid
 
 DIMENSIONS = 2**17  # hashed words and word pairs; one feature more for the length
@@ -53,7 +53,7 @@ def bag_of_words(preferences: Sequence[Preference], train: Sequence[Preference] 
         weights = _fit(_differences(train), np.array([row.p_a for row in train]))
         return sigmoid(rows.times(weights))
     labels = np.array([row.p_a for row in preferences])
-    fold = _folds(preferences)
+    fold = folds(preferences, FOLDS)
     p_a = np.full(len(preferences), 0.5)
     if len(np.unique(fold)) < 2:
         return p_a
@@ -161,17 +161,3 @@ def _solve(x: _Sparse, curvature: FloatArray, b: FloatArray) -> FloatArray:
         previous, product = product, float(residual @ (inverse * residual))
         direction = inverse * residual + product / previous * direction
     return solution
-
-
-def _folds(preferences: Sequence[Preference]) -> npt.NDArray[np.int64]:
-    """(n,) fold of every row: groups, the largest first, each to the fold that is smallest so far."""
-    groups = [preference.group or repr(preference.pair.prompt) for preference in preferences]
-    sizes = sorted(
-        Counter(groups).items(), key=lambda item: (-item[1], zlib.crc32(item[0].encode()), item[0])
-    )
-    filled = [0] * FOLDS
-    fold_of: dict[str, int] = {}
-    for group, size in sizes:
-        fold_of[group] = filled.index(min(filled))
-        filled[fold_of[group]] += size
-    return np.array([fold_of[group] for group in groups], dtype=int)

@@ -95,9 +95,14 @@ def brier(p_a: FloatArray, labels: FloatArray) -> float:
 
 
 def log_loss(p_a: FloatArray, labels: FloatArray) -> float:
-    """Mean cross-entropy in nats: log 2 for always saying 0.5. Probabilities are kept 1e-12 off 0 and 1."""
+    """Mean cross-entropy in nats: log 2 for always saying 0.5."""
+    return float(np.mean(log_losses(p_a, labels)))
+
+
+def log_losses(p_a: FloatArray, labels: FloatArray) -> FloatArray:
+    """(n,) cross-entropies in nats. Probabilities are kept 1e-12 off 0 and 1."""
     p = np.clip(p_a, 1e-12, 1 - 1e-12)
-    return float(-np.mean(labels * np.log(p) + (1 - labels) * np.log1p(-p)))
+    return -(labels * np.log(p) + (1 - labels) * np.log1p(-p))
 
 
 @dataclass(frozen=True, slots=True)

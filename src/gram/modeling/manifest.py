@@ -26,6 +26,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "beta": (int, float),
     "length_power": (int, float),
     "calibration": dict,
+    "adaptation": dict,
 }
 
 
@@ -48,6 +49,7 @@ class Manifest:
         versions: of the libraries that wrote it.
         evaluation: results stored with the weights.
         calibration: the fitted temperature, and how it was fitted.
+        adaptation: what ``gram adapt`` decided last, and the numbers before and after.
     """
 
     kind: Kind
@@ -65,6 +67,7 @@ class Manifest:
     versions: dict[str, str] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
+    adaptation: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
     def write(self, folder: Path) -> None:

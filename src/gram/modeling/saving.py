@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import platform
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,24 +19,50 @@ if TYPE_CHECKING:
 
 
 def save_checkpoint(
-    folder: Path, model: nn.Module, tokenizer: PreTrainedTokenizerBase, manifest: Manifest
+    folder: Path,
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    manifest: Manifest,
+    beside: Mapping[str, str] | None = None,
 ) -> None:
     """Write the model, tokenizer and manifest into ``folder``; adapters are merged into ``model`` itself.
 
     Everything is written beside ``folder`` first and moved in at the end, ``gram.json`` last: a folder with
     ``gram.json`` is a finished checkpoint. The ``gram.json`` of an older checkpoint there goes first.
+
+    Args:
+        beside: more text files, by name.
     """
+    with _draft(folder, manifest, beside or {}) as draft:
+        merged(model).save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+
+
+def copy_checkpoint(source: Path, folder: Path, manifest: Manifest, beside: Mapping[str, str]) -> None:
+    """Write a copy of the checkpoint in ``source``, as ``save_checkpoint`` would, with another manifest."""
+    with _draft(folder, manifest, beside) as draft:
+        for path in source.iterdir():
+            if path.is_file():
+                shutil.copyfile(path, draft / path.name)
+
+
+@contextmanager
+def _draft(folder: Path, manifest: Manifest, beside: Mapping[str, str]) -> Iterator[Path]:
+    """A folder to fill, whose files then become those of ``folder``."""
     draft = folder.with_name(folder.name + ".draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    merged(model).save_pretrained(draft)
-    tokenizer.save_pretrained(draft)
-    manifest.write(draft)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / FILE).unlink(missing_ok=True)
-    for path in sorted(draft.iterdir(), key=lambda path: path.name == FILE):
-        path.replace(folder / path.name)
-    draft.rmdir()
+    try:
+        yield draft
+        for name, text in beside.items():
+            (draft / name).write_text(text, encoding="utf-8")
+        manifest.write(draft)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FILE).unlink(missing_ok=True)
+        for path in sorted(draft.iterdir(), key=lambda path: path.name == FILE):
+            path.replace(folder / path.name)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def library_versions() -> dict[str, str]:

@@ -66,6 +66,12 @@ def merged(model: nn.Module) -> PreTrainedModel:
     return merge() if callable(merge) else model  # type: ignore[return-value]
 
 
+def without_adapters(model: nn.Module) -> PreTrainedModel:
+    """The model as it was before ``add_lora``, to the last bit."""
+    unload = getattr(model, "unload", None)
+    return unload() if callable(unload) else model  # type: ignore[return-value]
+
+
 def _untied_head(model: PreTrainedModel) -> nn.Module:
     score = getattr(model, "score", None)
     if isinstance(score, nn.Module):

@@ -72,9 +72,56 @@ def load(
     place = choose_device(device)
     precision = dtype or (torch.float32 if place == "cpu" else "auto")
     loaded = load_model(path, "score" if chosen == "scalar" else "lm", device=place, dtype=precision)
-    judge_template = _template(path, template, manifest)
+    return wrap(
+        loaded,
+        kind,
+        template,
+        source=path,
+        max_length=max_length,
+        token_budget=token_budget,
+        engine=engine,
+        neutralise=neutralise,
+        both_orders=both_orders,
+        context=context,
+        length_power=length_power,
+        baseline=baseline,
+        reference=reference,
+        dtype=precision,
+    )
+
+
+def wrap(
+    loaded: Loaded,
+    kind: Kind | None = None,
+    template: str | Path | None = None,
+    *,
+    source: str | Path = "the model",
+    max_length: int | None = None,
+    token_budget: int | None = None,
+    engine: EngineName = "tree",
+    neutralise: bool | None = None,
+    both_orders: bool = True,
+    context: Context | None = None,
+    length_power: float | None = None,
+    baseline: Baseline = "none",
+    reference: str | Path | None = None,
+    dtype: str | torch.dtype = torch.float32,
+) -> JudgeModel | LikelihoodModel | ScalarHeadModel:
+    """A model in memory, made ready to be asked as ``load`` does it; the options are those of ``load``.
+
+    Args:
+        source: named in errors.
+        dtype: of the weights of a reference model.
+
+    Raises:
+        CheckpointError, TemplateError, ConfigError: as ``load``.
+    """
+    manifest = loaded.manifest
+    chosen: Kind = kind or (manifest.kind if manifest else "judge")
+    place = loaded.model.device.type
+    judge_template = _template(source, template, manifest)
     trained_against = manifest.objective.get("reference") if manifest and chosen == "likelihood" else None
-    other = _reference(reference or trained_against, loaded, place, precision, given=reference is not None)
+    other = _reference(reference or trained_against, loaded, place, dtype, given=reference is not None)
     readable = min(model.context for model in (loaded, other) if model is not None)
     longest = min(LONGEST if max_length is None else max_length, readable)
     if neutralise is None:
@@ -84,7 +131,7 @@ def load(
     model: JudgeModel | LikelihoodModel | ScalarHeadModel
     match chosen:
         case "judge":
-            _check_labels(path, renderer, manifest)
+            _check_labels(source, renderer, manifest)
             model = JudgeModel(LocalBackend(renderer, runner), judge_template, both_orders=both_orders)
         case "scalar":
             model = ScalarHeadModel(renderer, runner)

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArgu
 
 from gram.errors import ConfigError
 from gram.objectives.base import Objective, Sample
-from gram.training.progress import CompleteLog, Guard, ProgressBar, check_finite, mean_loss
+from gram.training.progress import CompleteLog, Guard, Observer, ProgressBar, check_finite, mean_loss
 from gram.training.stream import Stream
 from gram.tree.engine import Batch
 
@@ -75,7 +75,8 @@ def fit(
     *,
     eval_samples: Sequence[Sample] = (),
     checkpoints: Path | None = None,
-    title: str = "train",
+    title: str | None = "train",
+    observe: Callable[[int], None] | None = None,
 ) -> FitResult:
     """Train ``model`` in place.
 
@@ -83,7 +84,9 @@ def fit(
         samples: of ``objective.encode``.
         eval_samples: to evaluate on; with ``checkpoints``, the weights with the lowest loss on them are kept.
         checkpoints: folder to save to and resume from; None: nothing is saved.
-        title: shown in the progress bar.
+        title: shown in the progress bar; None: nothing is shown.
+        observe: called after every optimizer step with its number, the model in evaluation mode. It may
+            read the model; what it leaves changed is trained on.
 
     Raises:
         ConfigError: no samples, or a batch that cannot be dealt to the processes.
@@ -105,9 +108,11 @@ def fit(
             eval_samples=eval_samples,
         )
         trainer.remove_callback(PrinterCallback)
-        bar = ProgressBar(title)
-        stack.callback(bar.close)
-        for callback in (bar, CompleteLog(), Guard()):
+        if title is not None:
+            bar = ProgressBar(title)
+            stack.callback(bar.close)
+            trainer.add_callback(bar)
+        for callback in (CompleteLog(), Guard(), *([Observer(model, observe)] if observe else [])):
             trainer.add_callback(callback)
         resume = last_checkpoint(folder) if checkpoints is not None else None
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,19 +32,12 @@ def claim_output(config: TrainConfig) -> None:
             that is not ours, or, with ``overwrite``, something that this run reads.
     """
     output, settings = config.output, config.output / SETTINGS
-    finished = (output / FILE).exists()
-    if not output.name or (output.exists() and not output.is_dir()):
-        raise ConfigError(f"output {output}: must name a folder")
-    if output.exists() and any(output.iterdir()) and not finished and not settings.exists():
-        raise ConfigError(
-            f"output {output}: is not empty, and no run of gram began it; choose another folder"
-        )
+    reads = [config.model, config.reference, config.template]
+    reads += [*config.data, *config.eval_data, *config.tokenizer_data]
+    check_output(output, reads, overwrite=config.overwrite)
     text = json.dumps({**asdict(config), "overwrite": False}, indent=2, default=str) + "\n"
     if config.overwrite:
-        _check_nothing_needed_inside(config)
         shutil.rmtree(output, ignore_errors=True)
-    elif finished:
-        raise ConfigError(f"output {output}: holds a finished model; use --overwrite, or another folder")
     elif settings.exists() and settings.read_text(encoding="utf-8") != text:
         if last_checkpoint(output / CHECKPOINTS):
             raise ConfigError(
@@ -57,12 +51,27 @@ def claim_output(config: TrainConfig) -> None:
     draft.replace(settings)
 
 
-def _check_nothing_needed_inside(config: TrainConfig) -> None:
-    folder = config.output.resolve()
-    sources = [parse_source(name)[0] for name in (*config.data, *config.eval_data, *config.tokenizer_data)]
-    for name in (config.model, config.reference, config.template, *sources):
-        path = Path(name or "").resolve()
-        if name and path.exists() and folder in (path, *path.parents):
-            raise ConfigError(
-                f"output {config.output}: holds {name}, which this run reads; choose another folder"
-            )
+def check_output(output: Path, reads: Sequence[str | None], *, overwrite: bool) -> None:
+    """Refuse an output folder that does not belong to a run of ours, before any work is done.
+
+    Args:
+        reads: models, templates and data that the run reads; they must not be inside what is replaced.
+
+    Raises:
+        ConfigError: not a folder, something that is not ours, a finished model without ``overwrite``, or,
+            with it, something that is read.
+    """
+    finished = (output / FILE).exists()
+    if not output.name or (output.exists() and not output.is_dir()):
+        raise ConfigError(f"output {output}: must name a folder")
+    if output.exists() and any(output.iterdir()) and not finished and not (output / SETTINGS).exists():
+        raise ConfigError(
+            f"output {output}: is not empty, and no run of gram began it; choose another folder"
+        )
+    if finished and not overwrite:
+        raise ConfigError(f"output {output}: holds a finished model; use --overwrite, or another folder")
+    folder = output.resolve()
+    for name in reads:
+        path = Path(parse_source(name)[0] if name else "").resolve()
+        if overwrite and name and path.exists() and folder in (path, *path.parents):
+            raise ConfigError(f"output {output}: holds {name}, which this run reads; choose another folder")

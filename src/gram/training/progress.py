@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from gram.errors import TrainingError
@@ -91,6 +92,22 @@ class CompleteLog(TrainerCallback):
     ) -> None:
         if control.should_save or control.should_training_stop:
             control.should_log = True
+
+
+class Observer(TrainerCallback):
+    """Calls ``observe`` with the number of every finished step, while the model is in evaluation mode."""
+
+    def __init__(self, model: nn.Module, observe: Callable[[int], None]) -> None:
+        self._model = model
+        self._observe = observe
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        training = self._model.training
+        self._model.eval()
+        self._observe(state.global_step)
+        self._model.train(training)
 
 
 def mean_loss(history: Sequence[dict[str, Any]]) -> float:

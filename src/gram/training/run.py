@@ -248,14 +248,15 @@ def _manifest(
             "seed": config.seed,
             "train_loss": result.train_loss,
         },
-        data=[_described(source, "train") for source in rows.sources]
-        + [_described(source, "evaluation") for source in (held_out.sources if held_out else ())],
+        data=[described(source, "train") for source in rows.sources]
+        + [described(source, "evaluation") for source in (held_out.sources if held_out else ())],
         versions=library_versions(),
         evaluation=result.evaluation,
     )
 
 
-def _described(source: SourceInfo, use: str) -> dict[str, Any]:
+def described(source: SourceInfo, use: str) -> dict[str, Any]:
+    """A source as an entry of ``Manifest.data``."""
     return {
         "use": use,
         "name": source.name,

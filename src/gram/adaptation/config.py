@@ -1,0 +1,73 @@
+"""The options of ``gram adapt``: one documented dataclass is its flags, its YAML file and its reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from gram.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class AdaptConfig:
+    """Adapt a trained model to a new task with 10 to 1,000 labeled pairs; keep the old one if that wins.
+
+    Steps and rate are chosen, and the result is judged, on rows held back in turn. OUTPUT becomes a model
+    folder like any other, with adapt.json, the numbers behind the decision.
+    """
+
+    model: str
+    """The model to adapt: a folder or a Hub name."""
+    data: list[str]
+    """Labeled pairs of the new task: files (.jsonl, .jsonl.gz, .json, .parquet), folders or Hub names."""
+    output: Path
+    """Folder for the result: the adapted model, or the old one unchanged."""
+    split: str | None = None
+    """Use only this split of the data."""
+    limit: int | None = None
+    """Take at most this many rows from each source (a seeded sample)."""
+    on_error: Literal["raise", "skip"] = "raise"
+    """What to do with a row that cannot be used: stop, or write it to OUTPUT.rejects.jsonl and go on."""
+
+    kind: Literal["judge", "likelihood", "scalar"] | None = None
+    """What to adapt it as. Default: what it is; a model without labels so far (stage 1) becomes a judge."""
+    template: str | None = None
+    """Judge template: a built-in name or a JSON file. Default: that of the model, else the built-in one."""
+    method: Literal["lora", "all", "frozen"] = "lora"
+    """What trains: low-rank adapters (merged on saving), all weights, or the output head alone."""
+    learning_rates: list[float] = field(default_factory=list)
+    """Rates to choose from. Default: two that suit the method."""
+    max_steps: int | None = None
+    """Most optimizer steps to choose from. Default: by the number of rows."""
+    batch_size: int = 16
+    """Rows per optimizer step."""
+    label_smoothing: float | None = None
+    """eps: the probability given to the worse answer. Default: that of the model, else 0.1."""
+    lora_rank: int = 16
+    """Rank of the adapters."""
+    lora_alpha: int = 32
+    """Scale of the adapters; their output is multiplied by alpha / rank."""
+    folds: int = 5
+    """Parts of the data that are held back in turn; the rows of one prompt or group stay together."""
+    seed: int = 0
+    """Seed of adapters, data order and sampling."""
+    engine: Literal["tree", "plain"] = "tree"
+    """tree: prefixes that rows share are read once; plain: each row by itself."""
+    device: str | None = None
+    """cpu or cuda. Default: cuda where there is one."""
+    overwrite: bool = False
+    """Replace a finished model in OUTPUT."""
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without data or model.
+
+        Raises:
+            ConfigError: naming the option.
+        """
+        if not self.data:
+            raise ConfigError("data: give at least one source")
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"limit must be at least 1, got {self.limit}")
+        if self.label_smoothing is not None and not 0 <= self.label_smoothing < 0.5:
+            raise ConfigError(f"label_smoothing must be in [0, 0.5), got {self.label_smoothing}")

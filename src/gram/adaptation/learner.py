@@ -1,0 +1,138 @@
+"""How to adapt, and the training of one model again and again from the same weights.
+
+Knows objectives and what may train; knows nothing of folds, nor of what the training is for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from gram.errors import ConfigError
+from gram.modeling.trainable import LoraSettings, add_lora, freeze, merged, without_adapters
+from gram.objectives.base import Objective, Sample
+from gram.training.fit import FitSettings, fit
+from gram.types import Preference
+
+Method: TypeAlias = Literal["lora", "all", "frozen"]
+
+RATES: dict[Method, tuple[float, ...]] = {
+    "lora": (3e-4, 1e-3),
+    "all": (1e-4, 3e-4),
+    "frozen": (1e-3, 1e-2),
+}
+_PASSES = 12
+_STEPS = (32, 200)  # least and most steps tried by default
+
+
+@dataclass(frozen=True)
+class AdaptSettings:
+    """How to adapt; the defaults are meant to be left alone.
+
+    Attributes:
+        method: low-rank adapters, all weights, or the output head of a frozen model.
+        learning_rates: tried in turn; empty: those of the method.
+        max_steps: most optimizer steps tried; by default by the number of rows.
+        batch_size: rows per step.
+        folds: of the cross-validation.
+        lora_rank, lora_alpha: of the adapters.
+        seed: of adapters and of the order of training.
+    """
+
+    method: Method = "lora"
+    learning_rates: tuple[float, ...] = ()
+    max_steps: int | None = None
+    batch_size: int = 16
+    folds: int = 5
+    lora_rank: int = 16
+    lora_alpha: int = 32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in RATES:
+            raise ConfigError(f"method must be one of {', '.join(RATES)}, got '{self.method}'")
+        if not all(0 < rate < math.inf for rate in self.learning_rates):
+            raise ConfigError(f"learning rates must be positive, got {self.learning_rates}")
+        if self.folds < 2:
+            raise ConfigError(f"folds must be at least 2, got {self.folds}")
+        for name in ("max_steps", "batch_size", "lora_rank", "lora_alpha"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}")
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        return self.learning_rates or RATES[self.method]
+
+    def steps_for(self, rows: int) -> int:
+        """Most steps tried: twelve passes over the rows, but no fewer than 32 and no more than 200."""
+        least, most = _STEPS
+        return self.max_steps or min(most, max(least, math.ceil(_PASSES * rows / self.batch_size)))
+
+
+class Learner:
+    """Trains one model again and again from the same weights."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        objective: Objective[Preference],
+        samples: Sequence[Sample],
+        settings: AdaptSettings,
+    ) -> None:
+        self._model: nn.Module = model
+        self._objective = objective
+        self._samples = samples
+        self._settings = settings
+        self._device: Literal["cpu", "cuda"] = "cuda" if model.device.type == "cuda" else "cpu"
+        torch.manual_seed(settings.seed)  # of the adapters
+        if settings.method == "lora":
+            lora = LoraSettings(settings.lora_rank, settings.lora_alpha)
+            self._model = add_lora(model, lora, score_head=objective.head == "score")
+        elif settings.method == "frozen":
+            freeze(model)
+        trained = [weight for weight in self._model.parameters() if weight.requires_grad]
+        self._start = [(weight, weight.detach().clone()) for weight in trained]
+
+    def learn(
+        self,
+        rows: npt.NDArray[np.int64],
+        rate: float,
+        steps: int,
+        observe: Callable[[int], None] | None = None,
+    ) -> float:
+        """Train on ``rows`` from the start; returns the mean loss."""
+        self._restart()
+        how = FitSettings(
+            steps=steps,
+            batch_size=min(self._settings.batch_size, len(rows)),
+            learning_rate=rate,
+            schedule="constant_with_warmup",
+            warmup=0.0,
+            seed=self._settings.seed,
+            device=self._device,
+            log_steps=steps,
+        )
+        samples = [self._samples[place] for place in rows]
+        model = cast(PreTrainedModel, self._model)
+        return fit(model, self._objective, samples, how, title=None, observe=observe).train_loss
+
+    def settle(self, adopted: bool) -> None:
+        """Leave a plain model behind: as trained last, or as it was."""
+        if not adopted:
+            self._restart()
+        plain = merged(self._model) if adopted else without_adapters(self._model)
+        plain.requires_grad_(True)
+
+    def _restart(self) -> None:
+        with torch.no_grad():
+            for weight, value in self._start:
+                weight.copy_(value)

@@ -1,0 +1,253 @@
+"""``gram adapt`` from beginning to end: a checkpoint and a file of labels in, a checkpoint out.
+
+Chooses the parts of an adaptation from its configuration. Knows no command line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+from gram.adaptation.adapt import Outcome, adapt, check_rows
+from gram.adaptation.config import AdaptConfig
+from gram.adaptation.learner import AdaptSettings
+from gram.data import Loaded as LoadedRows
+from gram.data import read_preferences
+from gram.data.journal import finite
+from gram.errors import ConfigError, DataError
+from gram.modeling.loading import Loaded, choose_device, load_model
+from gram.modeling.manifest import Kind, Manifest, read_manifest
+from gram.modeling.saving import copy_checkpoint, library_versions, save_checkpoint
+from gram.objectives.base import Objective
+from gram.rendering import Renderer
+from gram.scoring.loading import wrap
+from gram.training.config import ObjectiveName, TrainConfig
+from gram.training.objective import make_objective
+from gram.training.output import check_output
+from gram.training.run import described
+from gram.types import Preference
+
+REPORT = "adapt.json"
+_STORED = {"label_smoothing", "reference", "margin", "centring"}  # of an objective; the same for few labels
+_OBJECTIVES: dict[Kind, ObjectiveName] = {
+    "judge": "preference",
+    "likelihood": "likelihood",
+    "scalar": "scalar",
+}
+
+
+def adapt_checkpoint(config: AdaptConfig) -> dict[str, Any]:
+    """Run ``config``; a complete checkpoint is in ``config.output``: the adapted model, or the old one.
+
+    Returns:
+        A JSON-able summary: ``adopted`` and why, what was chosen, and the numbers before and after.
+
+    Raises:
+        GramError: of the kind whose fault it is; then nothing is written.
+    """
+    began = time.monotonic()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("gram adapt runs in one process; start it without torchrun")
+    settings = _settings(config)
+    reads = [config.model, config.template, *config.data]
+    check_output(config.output, reads, overwrite=config.overwrite)
+    rows = _read(config)
+    manifest = read_manifest(Path(config.model)) if Path(config.model).is_dir() else None
+    kind = _kind(config, manifest)
+    device = choose_device(config.device)
+    loaded = load_model(config.model, "score" if kind == "scalar" else "lm", device=device)
+    how = _training(config, kind, manifest)
+    objective, renderer = make_objective(
+        how, loaded, loaded.manifest.context if loaded.manifest else "chat", device
+    )
+    usable = _usable(objective, rows.records, config.on_error)
+    asked = wrap(loaded, kind, config.template, source=config.model, engine=config.engine)
+    same = manifest is None or manifest.kind == kind
+    before = None if same else wrap(loaded, source=config.model, engine=config.engine)
+    outcome = adapt(loaded.model, objective, asked, usable, settings, before=before)
+    facts = _facts(config, rows, outcome)
+    _write(config, kind, loaded, renderer, how, outcome, facts, asked.temperature)
+    return {
+        "output": str(config.output),
+        **facts,
+        "kind": kind if outcome.adopted or manifest is None else manifest.kind,
+        "rejected": rows.rejected,
+        "collapsed": len(rows.records) - len(usable),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def _settings(config: AdaptConfig) -> AdaptSettings:
+    shared = {item.name for item in fields(AdaptSettings)} - {"learning_rates"}
+    values = {name: getattr(config, name) for name in shared}
+    return AdaptSettings(learning_rates=tuple(config.learning_rates), **values)
+
+
+def _read(config: AdaptConfig) -> LoadedRows[Preference]:
+    rows = read_preferences(
+        config.data,
+        split=config.split,
+        on_error=config.on_error,
+        rejects=config.output.with_name(f"{config.output.name}.rejects.jsonl"),
+        max_per_source=config.limit,
+        seed=config.seed,
+    )
+    try:
+        check_rows(rows.records)
+    except DataError as error:
+        raise DataError(error.reason, file=", ".join(source.name for source in rows.sources)) from None
+    return rows
+
+
+def _usable(objective: Objective[Preference], rows: Sequence[Preference], on_error: str) -> list[Preference]:
+    """The rows whose answers differ after truncation too, where the others may be left out."""
+    if on_error == "raise":
+        return list(rows)
+    samples = objective.encode(rows)
+    return [row for row, sample in zip(rows, samples, strict=True) if not sample.collapsed]
+
+
+def _kind(config: AdaptConfig, manifest: Manifest | None) -> Kind:
+    """What to adapt the model as.
+
+    Raises:
+        ConfigError: a scalar model has no language-model head left, and others have no scalar head.
+    """
+    if manifest is None:
+        default: Kind = "judge"
+    else:
+        default = "judge" if manifest.objective.get("name") == "language" else manifest.kind
+    kind: Kind = config.kind or default
+    if (kind == "scalar") != (manifest is not None and manifest.kind == "scalar"):
+        what = f"a {manifest.kind} model" if manifest else "a raw language model"
+        raise ConfigError(f"{config.model}: is {what} and cannot be adapted as kind '{kind}'")
+    return kind
+
+
+def _training(config: AdaptConfig, kind: Kind, manifest: Manifest | None) -> TrainConfig:
+    """The configuration of the objective: as the model was trained, but for what is asked otherwise."""
+    stored: dict[str, Any] = {}
+    if manifest is not None and manifest.kind == kind:
+        stored = {name: value for name, value in manifest.objective.items() if name in _STORED}
+        if kind == "likelihood":
+            stored |= {"beta": manifest.beta, "length_power": manifest.length_power}
+            stored["likelihood_form"] = manifest.objective.get("form", "ranking")
+    if config.label_smoothing is not None:
+        stored["label_smoothing"] = config.label_smoothing
+    return TrainConfig(
+        model=config.model,
+        data=config.data,
+        output=config.output,
+        objective=_OBJECTIVES[kind],
+        template=config.template,
+        engine=config.engine,
+        **stored,
+    )
+
+
+def _facts(config: AdaptConfig, rows: LoadedRows[Preference], outcome: Outcome) -> dict[str, Any]:
+    """What the checkpoint says about its adaptation, and what the command returns."""
+    decision = outcome.decision
+    return {
+        "adopted": outcome.adopted,
+        "reason": decision.reason,
+        "from": config.model,
+        "method": config.method,
+        "learning_rate": outcome.chosen.learning_rate,
+        "steps": outcome.chosen.steps,
+        "temperature": decision.choice.temperature,
+        "rows": outcome.rows,
+        "ties": outcome.ties,
+        "truncated": outcome.truncated,
+        "questions": outcome.questions,
+        "folds": outcome.folds,
+        "before": asdict(decision.before),
+        "before_fitted": asdict(decision.before_fitted),
+        "after": asdict(decision.after),
+        "log_loss_gain": asdict(decision.gain),
+        "accuracy_gain": asdict(decision.accuracy_gain),
+        "seed": config.seed,
+        "data": [described(source, "adapt") for source in rows.sources],
+    }
+
+
+def _write(
+    config: AdaptConfig,
+    kind: Kind,
+    loaded: Loaded,
+    renderer: Renderer,
+    how: TrainConfig,
+    outcome: Outcome,
+    facts: dict[str, Any],
+    temperature: float,
+) -> None:
+    """Put the adapted model, or a copy of the old one, into the output folder."""
+    losses = outcome.decision.choice.losses.tolist()
+    tried = [
+        {**asdict(candidate), "log_loss": loss}
+        for candidate, loss in zip(outcome.candidates, losses, strict=True)
+    ]
+    settings = {**asdict(config), "output": str(config.output)}
+    report = {**facts, "candidates": tried, "settings": settings, "versions": library_versions()}
+    beside = {REPORT: json.dumps(finite(report), indent=2, ensure_ascii=False) + "\n"}
+    manifest = loaded.manifest or _raw_manifest(kind, renderer)
+    facts = finite(facts)
+    if config.overwrite:
+        shutil.rmtree(config.output, ignore_errors=True)
+    if not outcome.adopted:
+        unchanged = replace(manifest, adaptation=facts)
+        if Path(config.model).is_dir():
+            copy_checkpoint(Path(config.model), config.output, unchanged, beside)
+        else:  # of a Hub name, as its author saved it
+            again = load_model(config.model, "score" if manifest.kind == "scalar" else "lm", dtype="auto")
+            save_checkpoint(config.output, again.model, again.tokenizer, unchanged, beside)
+        return
+    name = _OBJECTIVES[kind]
+    kept = manifest.objective if manifest.objective.get("name") == name else {}
+    objective: dict[str, Any] = {**kept, "name": name}
+    if kind != "scalar":
+        objective["label_smoothing"] = how.label_smoothing
+    adapted = replace(
+        manifest,
+        kind=kind,
+        template=renderer.template.to_json(),
+        template_hash=renderer.template.hash,
+        label_ids=list(renderer.label_ids) if kind == "judge" else [],
+        max_length=renderer.max_length,
+        objective=objective,
+        training={
+            "stage": "adapt",
+            "from": config.model,
+            "trained": config.method,
+            "samples": outcome.rows,
+            "truncated": outcome.truncated,
+            "steps": outcome.chosen.steps,
+            "learning_rate": outcome.chosen.learning_rate,
+            "seed": config.seed,
+            "train_loss": outcome.train_loss,
+        },
+        data=[*manifest.data, *facts["data"]],
+        versions=library_versions(),
+        evaluation={},
+        calibration={"temperature": temperature, "n": outcome.rows, "on": "held-back rows of gram adapt"},
+        adaptation=facts,
+    )
+    save_checkpoint(config.output, loaded.model, loaded.tokenizer, adapted, beside)
+
+
+def _raw_manifest(kind: Kind, renderer: Renderer) -> Manifest:
+    """Of a model that had none."""
+    return Manifest(
+        kind=kind,
+        template=renderer.template.to_json(),
+        template_hash=renderer.template.hash,
+        max_length=renderer.max_length,
+        label_ids=list(renderer.label_ids) if kind == "judge" else [],
+        neutralise=renderer.chat.neutralises,
+    )
