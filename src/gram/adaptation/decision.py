@@ -30,7 +30,6 @@ from gram.types import FloatArray
 IntArray = npt.NDArray[np.int64]
 
 OLD = 0  # the candidate that is no training at all
-Z_WIN = 1.6448536269514722  # one-sided 95%
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +135,8 @@ def decide(held: Held) -> Decision:
     It has if all of this holds of the rows held back:
 
     - some training beats none;
-    - the log loss falls by more than 1.645 standard errors (one-sided 95%), against the old model *at its
-      best temperature*: a mere change of confidence is no win;
+    - the log loss falls by more than its standard error, against the old model *at its best temperature*
+      (between 0.01 and 100): a mere change of confidence is no win;
     - it ends below log 2, the loss of always saying 0.5;
     - the accuracy does not fall.
     """
@@ -185,8 +184,8 @@ def _objection(choice: Choice, gain: float, error: float, after: float, accuracy
     """Why the adapted model is not taken; None: it is."""
     if choice.candidate == OLD:
         return "no amount of training beats the old model on held-back rows"
-    if not gain > Z_WIN * error:
-        return f"{_fall(gain, error)}: not more than {Z_WIN:.3f} standard errors"
+    if not gain > error:
+        return f"{_fall(gain, error)}: no clear fall"
     if not after < math.log(2):
         return f"log loss on held-back rows is {after:.4f}, no better than always saying 0.5"
     if accuracy_gain < 0:
