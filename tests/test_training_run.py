@@ -702,6 +702,6 @@ def test_two_processes_train_like_one(
         assert files_of(two).keys() == files_of(one).keys()
         mine, theirs = saved_weights(one), saved_weights(two)
         for key, value in mine.items():
-            # Adam makes a whole step of a gradient that is nothing but rounding: a few entries may differ by it.
+            # Adam makes a whole step of a gradient that is all rounding: a few entries may differ by it.
             difference = (theirs[key] - value).abs()
             assert difference.mean().item() < 1e-6 and difference.max().item() < 5e-4
