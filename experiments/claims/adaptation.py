@@ -14,7 +14,7 @@ Measured: docs/claims.md, with the cost. On real text: experiments/claims/adapta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +35,7 @@ METHODS: dict[str, tuple[str, str, Trained]] = {
     "bt": ("Bradley-Terry on the body", "bt", "all"),
     "bt_scratch": ("Bradley-Terry from scratch", "bt_scratch", "all"),
 }
+NAMES = {method: name for method, (name, _, _) in METHODS.items()}
 RATES: dict[Trained, float] = {"all": 3e-4, "lora": 1e-3, "frozen": 3e-3}
 
 
@@ -75,11 +76,16 @@ def started(shop: Workshop, name: str) -> Loaded:
 
 
 def table(results: Sequence[Result]) -> str:
+    return by_labels(results, NAMES, "labels of the new family")
+
+
+def by_labels(results: Sequence[Result], names: Mapping[str, str], title: str) -> str:
+    """Methods by number of labels, and the headline."""
     rows = []
-    for method, (name, _, _) in METHODS.items():
+    for method, name in names.items():
         found = [values(results, "new", method=method, labels=count) for count in COUNTS]
         rows.append([name, *(cell_text(one) if one else "" for one in found)])
-    head = ["labels of the new family", *(str(count) for count in COUNTS)]
+    head = [title, *(str(count) for count in COUNTS)]
     return "\n\n".join([markdown(head, rows), headline(results)])
 
 
@@ -101,25 +107,27 @@ def headline(results: Sequence[Result]) -> str:
     return f"Labels needed to reach {goal:.3f}, the judge without any: {'; '.join(parts)}."
 
 
-def statements(results: Sequence[Result]) -> dict[str, list[float]]:
-    def lead(labels: int, other: str, others: int) -> list[float]:
-        return paired(
-            results, "new", {"method": "judge", "labels": labels}, {"method": other, "labels": others}
-        )
+def lead(results: Sequence[Result], labels: int, other: str, others: int) -> list[float]:
+    """By how much the judge with ``labels`` leads ``other`` with ``others``, seed by seed."""
+    return paired(results, "new", {"method": "judge", "labels": labels}, {"method": other, "labels": others})
 
+
+def statements(results: Sequence[Result]) -> dict[str, list[float]]:
     return {
-        "judge without a label against Bradley-Terry on the body with 30": lead(0, "bt", 30),
-        "judge without a label against Bradley-Terry from scratch with 1,000": lead(0, "bt_scratch", 1000),
-        "what 100 labels add to the judge": lead(100, "judge", 0),
+        "judge without a label against Bradley-Terry on the body with 30": lead(results, 0, "bt", 30),
+        "judge without a label against Bradley-Terry from scratch with 1,000": lead(
+            results, 0, "bt_scratch", 1000
+        ),
+        "what 100 labels add to the judge": lead(results, 100, "judge", 0),
     }
 
 
-def picture(results: Sequence[Result], path: Path) -> None:
+def picture(results: Sequence[Result], path: Path, xlabel: str = "labels of the new family") -> None:
     series = {
         name: [values(results, "new", method=method, labels=count) for count in COUNTS]
-        for method, (name, _, _) in METHODS.items()
+        for method, name in NAMES.items()
     }
-    pictures.lines(path, [(COUNTS, series, {"xlabel": "labels of the new family"})])
+    pictures.lines(path, [(COUNTS, series, {"xlabel": xlabel})])
 
 
 STUDY = Study("adaptation", (21, 22, 23), cells, run, table, statements, picture)

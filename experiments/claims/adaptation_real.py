@@ -21,9 +21,9 @@ from random import Random
 
 import numpy as np
 import torch
-from experiments.claims import adaptation, pictures
+from experiments.claims import adaptation
 from experiments.claims.adaptation import COUNTS, METHODS, RATES
-from experiments.claims.study import Cell, Result, Study, cell_text, main, markdown, paired, values
+from experiments.claims.study import Cell, Result, Study, main
 from experiments.claims.workshop import load_weights, save_weights, trained_copy
 
 from gram.data import read_preferences
@@ -131,39 +131,25 @@ def _toy() -> Loaded:
     return build_preset("preset:tiny", [load_template("compact").text, *texts], seed=1)
 
 
-NAMES = {method: name for method, (name, _, _) in METHODS.items()} | {name: name for name in FLOORS}
-
-
 def table(results: Sequence[Result]) -> str:
-    rows = []
-    for method, name in NAMES.items():
-        found = [values(results, "new", method=method, labels=count) for count in COUNTS]
-        rows.append([name, *(cell_text(one) if one else "" for one in found)])
-    head = ["labels of conala", *(str(count) for count in COUNTS)]
-    return "\n\n".join([markdown(head, rows), adaptation.headline(results)])
+    floors = {name: name for name in FLOORS}
+    return adaptation.by_labels(results, adaptation.NAMES | floors, "labels of conala")
 
 
 def statements(results: Sequence[Result]) -> dict[str, list[float]]:
-    def lead(labels: int, other: str, others: int) -> list[float]:
-        return paired(
-            results, "new", {"method": "judge", "labels": labels}, {"method": other, "labels": others}
-        )
-
-    return {
-        "judge with 100 labels against Bradley-Terry from scratch with 100": lead(100, "bt_scratch", 100),
-        "judge with 100 labels against Bradley-Terry on the body with 100": lead(100, "bt", 100),
-        "judge with 100 labels against a bag of words with 100": lead(100, "bag of words", 100),
-        "what 100 labels add to the judge": lead(100, "judge", 0),
+    against = {
+        "Bradley-Terry from scratch": "bt_scratch",
+        "Bradley-Terry on the body": "bt",
+        "a bag of words": "bag of words",
     }
+    return {
+        f"judge with 100 labels against {name} with 100": adaptation.lead(results, 100, method, 100)
+        for name, method in against.items()
+    } | {"what 100 labels add to the judge": adaptation.lead(results, 100, "judge", 0)}
 
 
 def picture(results: Sequence[Result], path: Path) -> None:
-    series = {
-        name: [values(results, "new", method=method, labels=count) for count in COUNTS]
-        for method, name in NAMES.items()
-        if method in METHODS
-    }
-    pictures.lines(path, [(COUNTS, series, {"xlabel": "labels of conala"})])
+    adaptation.picture(results, path, "labels of conala")
 
 
 STUDY = Study("adaptation_real", (1, 2, 3), cells, run, table, statements, picture)
