@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench harmless openrlhf clean
+.PHONY: help setup demo test check bench harmless foundation openrlhf clean
 
 PREF := ../shared/data/pref
 HARMLESS_TESTS := $(foreach name,hh_harmless sensemaking blimp conala,$(PREF)/$(name).jsonl.gz::test) \
@@ -60,6 +60,28 @@ runs/harmless/pretrained/gram.json: | runs/harmless/text/gram.json
 
 runs/harmless/judge/gram.json: | runs/harmless/pretrained/gram.json
 	@$(BIN)/gram train --config configs/harmless/3-finetune.yaml
+
+# Each step goes on where it was stopped; MODEL and DEVICE make a bigger one: MODEL=preset:base DEVICE=cuda.
+foundation: runs/gram-small/shipped/gram.json  ## train gram-small from nothing, and write the folder that is shipped (1.5 hours)
+
+FOUNDATION := $(BIN)/gram train --config configs/gram-small
+DEVICE ?=
+ON_DEVICE := $(if $(DEVICE),--device $(DEVICE))
+
+runs/gram-small/text/gram.json: | $(READY)
+	@$(FOUNDATION)/1-text.yaml $(ON_DEVICE) $(if $(MODEL),--model $(MODEL))
+
+runs/gram-small/pretrained/gram.json: | runs/gram-small/text/gram.json
+	@$(FOUNDATION)/2-pretrain.yaml $(ON_DEVICE)
+
+runs/gram-small/judge/gram.json: | runs/gram-small/pretrained/gram.json
+	@$(BIN)/python -m experiments.real_text.mix
+	@$(FOUNDATION)/3-finetune.yaml $(ON_DEVICE)
+
+runs/gram-small/shipped/gram.json: | runs/gram-small/judge/gram.json
+	@$(BIN)/gram eval --model runs/gram-small/judge --calibrate runs/gram-small/data/calibration.jsonl \
+		--output runs/gram-small/calibration
+	@$(BIN)/python -m experiments.real_text.ship
 
 clean:  ## remove caches and build products; .venv and runs/ stay
 	@rm -rf build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -40,6 +40,7 @@ class Preset:
 PRESETS = {
     "tiny": Preset(hidden=128, layers=3, heads=4, mlp=384, vocab_size=1024, context=1024),
     "mini": Preset(hidden=192, layers=4, heads=4, mlp=512, vocab_size=4096, context=2048),
+    "light": Preset(hidden=256, layers=4, heads=4, mlp=688, vocab_size=6144, context=2048),
     "small": Preset(hidden=384, layers=6, heads=6, mlp=1024, vocab_size=8192, context=2048),
     "base": Preset(hidden=768, layers=12, heads=12, mlp=2048, vocab_size=16384, context=4096),
 }

@@ -1,0 +1,86 @@
+"""The labels of stage 2: a sample of every permissive source's train rows, and rows held back for calibration.
+
+Command: python -m experiments.real_text.mix (a second; `make foundation` runs it). Writes labeled.jsonl and
+calibration.jsonl, the rows as they are in ../shared/data. No group has rows in both. Knows no model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+from hashlib import blake2b
+from pathlib import Path
+from random import Random
+from typing import Any
+
+PREF = Path("../shared/data/pref")
+FOLDER = Path("runs/gram-small/data")
+LABELED = (
+    "arena_bench",
+    "blimp",
+    "debugbench",
+    "dpo_demo",
+    "ecare",
+    "gsm8k_models",
+    "hh_harmless",
+    "oasst_trees",
+    "qa_feedback",
+    "sensemaking",
+    "zeroeval",
+)
+"""Sources with train rows whose labels are used; conala, rose_summ and ukp_convarg stay without."""
+CAP, CALIBRATION_CAP = 500, 40
+"""Most rows of one source."""
+_HELD_BACK = 16
+"""One group in so many is for calibration."""
+
+Row = dict[str, Any]
+
+
+def rows_of(source: str, split: str) -> list[Row]:
+    """The rows of one split of a source in ../shared/data/pref."""
+    with gzip.open(PREF / f"{source}.jsonl.gz", "rt", encoding="utf-8") as file:
+        return [row for row in map(json.loads, file) if row["split"] == split]
+
+
+def is_held_back(group: str) -> bool:
+    """Whether the rows of a group are for calibration: a sixteenth of all groups, whatever the sample."""
+    return int.from_bytes(blake2b(group.encode(), digest_size=4).digest()) % _HELD_BACK == 0
+
+
+def sample(rows: list[Row], most: int, seed: int) -> list[Row]:
+    """At most so many rows, in a random order."""
+    return Random(seed).sample(rows, min(most, len(rows)))
+
+
+def mix(seed: int = 0) -> tuple[list[Row], list[Row]]:
+    """Labels for stage 2 and rows for calibration."""
+    labeled: list[Row] = []
+    calibration: list[Row] = []
+    for source in LABELED:
+        rows = rows_of(source, "train")
+        labeled += sample([row for row in rows if not is_held_back(row["group"])], CAP, seed)
+        calibration += sample([row for row in rows if is_held_back(row["group"])], CALIBRATION_CAP, seed)
+    return labeled, calibration
+
+
+def write(rows: list[Row], path: Path) -> None:
+    """One row a line, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    unfinished.replace(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
+    labeled, calibration = mix()
+    write(labeled, FOLDER / "labeled.jsonl")
+    write(calibration, FOLDER / "calibration.jsonl")
+    print(f"{len(labeled)} labeled rows and {len(calibration)} for calibration in {FOLDER}")
+
+
+if __name__ == "__main__":
+    main()
