@@ -80,7 +80,7 @@ runs/gram-small/judge/gram.json: | runs/gram-small/pretrained/gram.json
 
 runs/gram-small/shipped/gram.json: | runs/gram-small/judge/gram.json
 	@$(BIN)/gram eval --model runs/gram-small/judge --calibrate runs/gram-small/data/calibration.jsonl \
-		--output runs/gram-small/calibration
+		--max-length 512 --output runs/gram-small/calibration
 	@$(BIN)/python -m experiments.real_text.ship
 
 clean:  ## remove caches and build products; .venv and runs/ stay

@@ -1,4 +1,4 @@
-"""The labels of stage 2: a sample of every permissive source's train rows, and rows held back for calibration.
+"""The labels of stage 2: a sample of every permissive source's train rows, and some held back for calibration.
 
 Command: python -m experiments.real_text.mix (a second; `make foundation` runs it). Writes labeled.jsonl and
 calibration.jsonl, the rows as they are in ../shared/data. No group has rows in both. Knows no model.
@@ -69,12 +69,16 @@ def write(rows: list[Row], path: Path) -> None:
     """One row a line, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    unfinished.write_text(
+        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
+    )
     unfinished.replace(path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.parse_args()
     labeled, calibration = mix()
     write(labeled, FOLDER / "labeled.jsonl")
