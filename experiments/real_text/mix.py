@@ -1,4 +1,4 @@
-"""The labels of stage 2: a sample of every permissive source's train rows; some are held back to calibrate on.
+"""The labels of stage 2: a sample of each permissive source's train rows, some held back to calibrate on.
 
 Command: python -m experiments.real_text.mix (a second; `make foundation` runs it). Writes labeled.jsonl and
 calibration.jsonl, the rows as they are in ../shared/data. No group has rows in both. Knows no model.

@@ -1,0 +1,121 @@
+"""The arms of experiments/real_text.md: what each starts from, how its stage 2 differs, and how it is asked.
+
+Command: python -m experiments.real_text.arms [NAME ...] (after `make foundation`; 10 to 40 minutes of one
+core each). A finished arm is kept, an unfinished one is continued. Knows nothing of test rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+import gram
+from gram.cli.quiet import quiet_libraries
+from gram.modeling.loading import load_model
+from gram.modeling.manifest import FILE, Kind
+from gram.modeling.saving import save_checkpoint
+from gram.training.config import load_config
+from gram.training.run import train
+from gram.types import PreferenceModel
+
+MODELS = Path("runs/gram-small")
+CONFIGS = Path("configs/gram-small")
+LENGTH = 512
+"""Most tokens of a prompt, in training and when asked."""
+BETA = 10.0
+"""Slope of the likelihood: its score is a mean per token, and a tenth of a nat is much of it."""
+
+Body = Literal["pretrained", "text", "pretrained_without_text", "random"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A model of the comparison.
+
+    Attributes:
+        title: in tables.
+        body: where its stage 2 starts; an arm without ``stage_2`` is the body itself.
+        stage_2: options of ``gram train`` that differ from 3-finetune.yaml; None: no label is read.
+        kind: how it is asked.
+    """
+
+    title: str
+    body: Body
+    stage_2: Mapping[str, Any] | None = field(default_factory=dict)
+    kind: Kind = "judge"
+
+
+_LIKELIHOOD = {"objective": "likelihood", "beta": BETA, "length_power": 1.0}
+_BRADLEY_TERRY = {"objective": "scalar", "label_smoothing": 0.0}
+
+ARMS = {
+    "judge": Arm("GRAM, judge", "pretrained"),
+    "likelihood": Arm("GRAM, likelihood", "pretrained", _LIKELIHOOD, "likelihood"),
+    "no_smoothing": Arm("judge, no smoothing", "pretrained", {"label_smoothing": 0.0}),
+    "no_stage_1": Arm("judge, no stage 1", "text"),
+    "no_language": Arm("judge, no language modelling", "pretrained_without_text"),
+    "bradley_terry": Arm("Bradley-Terry on the body", "pretrained", _BRADLEY_TERRY, "scalar"),
+    "bradley_terry_scratch": Arm("Bradley-Terry from scratch", "random", _BRADLEY_TERRY, "scalar"),
+    "zero_shot": Arm("likelihood, no labels", "pretrained", None, "likelihood"),
+}
+
+
+def folder(name: str, models: Path = MODELS) -> Path:
+    """Where the model of an arm lies."""
+    arm = ARMS[name]
+    return models / (name if arm.stage_2 is not None else arm.body)
+
+
+def make(name: str, models: Path = MODELS) -> Path:
+    """The folder of an arm's model, which is trained unless it is there."""
+    path, arm = folder(name, models), ARMS[name]
+    if not (path / FILE).is_file():
+        body = make_body(arm.body, models)
+        config = load_config(CONFIGS / "3-finetune.yaml")
+        train(replace(config, model=str(body), output=path, **(arm.stage_2 or {})))
+    return path
+
+
+def make_body(name: Body, models: Path = MODELS) -> Path:
+    """The folder of a body; those that `make foundation` makes have to be there."""
+    path = models / name
+    if name in ("text", "pretrained") or (path / FILE).is_file():
+        return path
+    if name == "random":
+        text = load_model(models / "text", "lm")
+        assert text.manifest is not None
+        torch.manual_seed(0)
+        save_checkpoint(path, type(text.model)(text.model.config), text.tokenizer, text.manifest)
+    else:
+        config = load_config(CONFIGS / "2-pretrain.yaml")
+        train(replace(config, model=str(make_body("random", models)), output=path))
+    return path
+
+
+def load(name: str, models: Path = MODELS) -> PreferenceModel:
+    """An arm, ready to be asked."""
+    arm = ARMS[name]
+    power = 1.0 if arm.stage_2 is None else None
+    return gram.load(folder(name, models), arm.kind, max_length=LENGTH, device="cpu", length_power=power)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ARMS)}; default: all")
+    names = parser.parse_args(arguments).names or list(ARMS)
+    if unknown := set(names) - set(ARMS):
+        parser.error(f"no arm {min(unknown)}; there are {', '.join(ARMS)}")
+    quiet_libraries()
+    for name in names:
+        print(make(name))
+
+
+if __name__ == "__main__":
+    main()
