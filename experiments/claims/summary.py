@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import importlib
 import math
-import re
 from pathlib import Path
 
 from experiments.claims.study import RESULTS, Result, Study, markdown, read
 from experiments.over_seeds import over_seeds
+from experiments.pages import filled
 
 from gram.data.journal import atomic_write
 
@@ -88,15 +88,6 @@ def section(name: str) -> str:
         f"![{CLAIMS[name]}](images/claims/{name}.png)",
     ]
     return "\n\n".join(parts)
-
-
-def filled(text: str, name: str, content: str) -> str:
-    """``text`` with what stands between the marks of ``name`` replaced."""
-    marks = f"<!-- {name} -->", f"<!-- end {name} -->"
-    pattern = re.compile(re.escape(marks[0]) + ".*?" + re.escape(marks[1]), re.DOTALL)
-    if not pattern.search(text):
-        raise ValueError(f"no marks {marks[0]} ... {marks[1]}")
-    return pattern.sub(lambda _: f"{marks[0]}\n\n{content}\n\n{marks[1]}", text)
 
 
 def pages() -> dict[Path, str]:

@@ -11,7 +11,6 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
-from pathlib import Path
 from typing import Any
 
 from gram.adaptation.adapt import Outcome, adapt, check_rows
@@ -24,6 +23,7 @@ from gram.errors import ConfigError, DataError
 from gram.modeling.loading import Loaded, choose_device, load_model
 from gram.modeling.manifest import Kind, Manifest, read_manifest
 from gram.modeling.saving import copy_checkpoint, library_versions, save_checkpoint
+from gram.modeling.shipped import model_folder
 from gram.objectives.base import Objective
 from gram.rendering import Renderer
 from gram.scoring.loading import wrap
@@ -58,7 +58,8 @@ def adapt_checkpoint(config: AdaptConfig) -> dict[str, Any]:
     reads = [config.model, config.template, *config.data]
     check_output(config.output, reads, overwrite=config.overwrite)
     rows = _read(config)
-    manifest = read_manifest(Path(config.model)) if Path(config.model).is_dir() else None
+    folder = model_folder(config.model)
+    manifest = read_manifest(folder) if folder else None
     kind = _kind(config, manifest)
     device = choose_device(config.device)
     loaded = load_model(config.model, "score" if kind == "scalar" else "lm", device=device)
@@ -202,8 +203,9 @@ def _write(
         shutil.rmtree(config.output, ignore_errors=True)
     if not outcome.adopted:
         unchanged = replace(manifest, adaptation=facts)
-        if Path(config.model).is_dir():
-            copy_checkpoint(Path(config.model), config.output, unchanged, beside)
+        folder = model_folder(config.model)
+        if folder:
+            copy_checkpoint(folder, config.output, unchanged, beside)
         else:  # of a Hub name, as its author saved it
             again = load_model(config.model, "score" if manifest.kind == "scalar" else "lm", dtype="auto")
             save_checkpoint(config.output, again.model, again.tokenizer, unchanged, beside)

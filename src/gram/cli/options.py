@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gram.errors import ConfigError
+from gram.modeling.shipped import model_folder
 
 if TYPE_CHECKING:
     from gram.scoring.ensemble import JudgeEnsemble
@@ -19,7 +20,7 @@ class ModelOptions:
     """Which model, and how it is asked."""
 
     model: str
-    """Model folder or Hub name."""
+    """Model folder, gram-small (comes with the package), or Hub name."""
     kind: Literal["judge", "likelihood", "scalar"] | None = None
     """How to ask it. Default: as it was trained; a raw language model is a judge."""
     template: str | None = None
@@ -89,7 +90,7 @@ class ModelOptions:
         asked = {name: getattr(self, name) for name in ModelOptions.__dataclass_fields__}
         del asked["token_budget"], asked["engine"], asked["device"]
         named = (self.model, self.reference, self.template, *self.ensemble_with, self.centre_on)
-        read = [Path(name) for name in named if name]
+        read = [model_folder(name) or Path(name) for name in named if name]
         return asked | {"files": [_stamp(path) for path in read]}
 
 

@@ -15,6 +15,7 @@ from gram.errors import CheckpointError, ConfigError
 from gram.modeling.language_head import keep_language_head
 from gram.modeling.manifest import FILE, Manifest, read_manifest
 from gram.modeling.presets import build_model, find_preset, is_preset, train_tokenizer
+from gram.modeling.shipped import model_folder, shipped_models
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -66,7 +67,7 @@ def load_model(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | str = torch.float32,
 ) -> Loaded:
-    """Load a folder or a Hub name.
+    """Load a folder, a model that comes with the package, or a Hub name.
 
     Args:
         head: ``lm`` for a causal language model, ``score`` for a sequence classifier with one output.
@@ -77,10 +78,10 @@ def load_model(
     """
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-    name = str(reference)
-    folder = Path(name)
-    manifest = read_manifest(folder) if folder.is_dir() else None
-    _check_exists(name, folder)
+    folder = model_folder(reference)
+    name = str(folder or reference)
+    manifest = read_manifest(folder) if folder else None
+    _check_exists(name)
     auto: Any = AutoModelForCausalLM if head == "lm" else AutoModelForSequenceClassification
     options = {} if head == "lm" else {"num_labels": 1}
     try:
@@ -89,7 +90,7 @@ def load_model(
             model, info = auto.from_pretrained(name, dtype=dtype, output_loading_info=True, **options)
     except Exception as error:  # the loaders raise OSError, ValueError, SafetensorError, RuntimeError, ...
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        what = "cannot be loaded as a model" if folder.is_dir() else "no such folder, nor a model on the Hub"
+        what = "cannot be loaded as a model" if folder else "no such folder, nor a model on the Hub"
         raise CheckpointError(f"{name}: {what}: {reason}") from error
     _check_weights(name, info, head, new_head)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
@@ -194,7 +195,8 @@ def model_source(
     return loaded
 
 
-def _check_exists(name: str, folder: Path) -> None:
+def _check_exists(name: str) -> None:
+    folder = Path(name)
     looks_like_path = folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -203,7 +205,7 @@ def _check_exists(name: str, folder: Path) -> None:
     elif folder.exists():
         raise CheckpointError(f"{name}: a model is a folder, this is a file")
     elif looks_like_path:
-        raise CheckpointError(f"{name}: no such folder")
+        raise CheckpointError(f"{name}: no such folder; with gram come: {', '.join(shipped_models())}")
 
 
 def _check_weights(name: str, info: Mapping[str, Any], head: Head, new_head: bool) -> None:

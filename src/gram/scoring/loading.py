@@ -1,4 +1,4 @@
-"""``gram.load``: a folder or a Hub name becomes a model that can be asked."""
+"""``gram.load``: a folder, a name or a Hub name becomes a model that can be asked."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from gram.errors import CheckpointError, ConfigError
 from gram.modeling.loading import Loaded, choose_device, load_model
 from gram.modeling.manifest import FILE, KINDS, Kind, Manifest, read_manifest
+from gram.modeling.shipped import model_folder
 from gram.rendering import Context, JudgeTemplate, Renderer, load_template, stored_template
 from gram.scoring.backend import TransformersBackend
 from gram.scoring.calibrated import put_on
@@ -42,7 +43,7 @@ def load(
     a likelihood scorer with ``kind="likelihood"``.
 
     Args:
-        path: model folder or Hub name.
+        path: model folder, ``gram-small`` (comes with the package), or Hub name.
         kind: ``judge``, ``likelihood`` or ``scalar``; by default what the checkpoint was trained as.
         template: judge template, a built-in name or a JSON file; by default the checkpoint's own.
         device: ``cpu`` or ``cuda``; by default cuda where there is one.
@@ -63,7 +64,8 @@ def load(
     """
     if kind is not None and kind not in KINDS:
         raise ConfigError(f"kind must be one of {', '.join(KINDS)}, got '{kind}'")
-    manifest = read_manifest(Path(path)) if Path(path).is_dir() else None
+    folder = model_folder(path)
+    manifest = read_manifest(folder) if folder else None
     chosen: Kind = kind or (manifest.kind if manifest else "judge")
     if chosen != "likelihood" and (context, length_power, baseline, reference) != (None, None, "none", None):
         raise ConfigError(

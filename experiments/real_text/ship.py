@@ -1,0 +1,74 @@
+"""Writes the folder that is shipped: the judge in bfloat16, with its temperature and its card.
+
+Command: python -m experiments.real_text.ship (`make foundation` runs it last). Copy the folder that it names
+over src/gram/shipped/gram-small to ship it; the golden values in tests/test_gram_small.py change with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from experiments.real_text.arms import LENGTH, MODELS
+from experiments.real_text.mix import FOLDER
+
+import gram
+from gram.cli.quiet import quiet_libraries
+from gram.data import read_preferences
+from gram.modeling.loading import load_model
+from gram.modeling.saving import save_checkpoint
+from gram.types import FloatArray, sigmoid
+
+SHIPPED = Path("src/gram/shipped/gram-small")
+CARD = "MODEL_CARD.md"
+LARGEST = 20_000_000
+"""Most bytes of the weights."""
+
+
+def ship(judge: Path, output: Path) -> dict[str, float]:
+    """Write ``output``; returns what bfloat16 changed on the calibration rows.
+
+    Raises:
+        ValueError: the weights are too large to ship.
+    """
+    before = _p_a(judge)
+    loaded = load_model(judge, "lm")
+    assert loaded.manifest is not None
+    loaded.tokenizer.model_max_length = LENGTH  # what it was trained to read
+    card = (SHIPPED / CARD).read_text(encoding="utf-8")
+    half = loaded.model.bfloat16()
+    save_checkpoint(output, half, loaded.tokenizer, loaded.manifest, {CARD: card})
+    size = (output / "model.safetensors").stat().st_size
+    if size > LARGEST:
+        raise ValueError(f"{output}: the weights have {size:,} bytes, more than {LARGEST:,}")
+    after = _p_a(output)
+    found = {
+        "megabytes": round(size / 1e6, 2),
+        "bfloat16_largest_change_of_p_a": round(float(np.abs(before - after).max()), 5),
+        "bfloat16_accuracy_change": round(float(np.mean(after > 0.5) - np.mean(before > 0.5)), 5),
+    }
+    replace(loaded.manifest, evaluation=found).write(output)
+    return found
+
+
+def _p_a(folder: Path) -> FloatArray:
+    rows = read_preferences([str(FOLDER / "calibration.jsonl")]).records
+    model = gram.load(folder, max_length=LENGTH, device="cpu")
+    return np.mean(sigmoid(model.compare([row.pair for row in rows]).log_odds), axis=1)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.parse_args(arguments)
+    quiet_libraries()
+    output = MODELS / "shipped"
+    print(output, ship(MODELS / "judge", output))
+
+
+if __name__ == "__main__":
+    main()

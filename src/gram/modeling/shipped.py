@@ -1,0 +1,25 @@
+"""Models that come with the package, found by their names. Knows folders only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gram.modeling.manifest import FILE
+
+_FOLDER = Path(__file__).parents[1] / "shipped"
+
+
+def shipped_models() -> tuple[str, ...]:
+    """The names of the models that come with the package."""
+    return tuple(sorted(path.parent.name for path in _FOLDER.glob(f"*/{FILE}")))
+
+
+def model_folder(reference: str | Path) -> Path | None:
+    """The local folder a model reference stands for; None if it has to be a Hub name.
+
+    A folder of that name comes before a model that comes with the package.
+    """
+    path = Path(reference)
+    if path.is_dir():
+        return path
+    return _FOLDER / str(reference) if str(reference) in shipped_models() else None
