@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 from random import Random
@@ -75,11 +76,11 @@ def write(rows: list[Row], path: Path) -> None:
     unfinished.replace(path)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.parse_args()
+    parser.parse_args(arguments)
     labeled, calibration = mix()
     write(labeled, FOLDER / "labeled.jsonl")
     write(calibration, FOLDER / "calibration.jsonl")
