@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from experiments.by_group import by_group
 from experiments.claims.study import markdown
 from experiments.pages import filled
+from experiments.real_text import adaptation
 from experiments.real_text.arms import ARMS
 from experiments.real_text.measure import ASKED, FLOORS, read
 from experiments.real_text.rows import CALIBRATION, SETS
@@ -29,25 +31,24 @@ from gram.evaluation.metrics import credit, log_loss, reliability
 from gram.types import FloatArray, Verdicts
 
 RESULTS = Path("experiments/results/real_text.json")
+POOLS = {
+    "hard chat, graded 1 to 10 (arena_bench)": Path("experiments/results/gram_small_bon_arena_bench.json"),
+    "maths and code, right or wrong (zeroeval)": Path("experiments/results/gram_small_bon_zeroeval.json"),
+}
 PAGE, README = Path("docs/gram-small.md"), Path("README.md")
 PICTURE = Path("docs/images/gram_small.png")
 TITLES = {name: arm.title for name, arm in ARMS.items()} | FLOORS
+CHOOSERS = {
+    "judge": "GRAM, judge",
+    "likelihood": "likelihood, no labels",
+    "bradley_terry_pretrained": "Bradley-Terry on the body",
+    "ensemble": "mean of the three, standardised",
+    "length": "length rule",
+}
 JUDGES = ("judge", "no_smoothing", "no_stage_1", "no_language")
 OUT = "out of distribution"
-_RESAMPLES = 4_000
 
 Numbers = dict[str, Any]
-
-
-def by_group(values: FloatArray, groups: npt.NDArray[Any], seed: int = 0) -> Estimate:
-    """The mean of (n,) values with a 95% interval: a bootstrap that draws whole groups."""
-    names, index = np.unique(groups, return_inverse=True)
-    sums, counts = np.bincount(index, weights=values), np.bincount(index).astype(float)
-    drawn = np.random.default_rng(seed).multinomial(
-        len(names), np.full(len(names), 1 / len(names)), _RESAMPLES
-    )
-    low, high = np.quantile(drawn @ sums / (drawn @ counts), [0.025, 0.975])
-    return Estimate(float(values.mean()), float(low), float(high), len(values))
 
 
 class Answers:
@@ -166,12 +167,34 @@ def calibration_table(found: Numbers) -> str:
     return markdown([*head, "position gap"], rows)
 
 
+def best_of_n_table(pools: Mapping[str, Path]) -> str:
+    """Gold of the answer that each chooser takes out of all, from experiments/ranking_study.py."""
+    found = {title: json.loads(path.read_text(encoding="utf-8")) for title, path in pools.items()}
+    rows: dict[str, list[str]] = {}
+    for result in found.values():
+        n = max(row["n"] for row in result["best_of_n"])
+        said = {CHOOSERS[row["chooser"]]: row["gold"] for row in result["best_of_n"] if row["n"] == n}
+        said |= {
+            row["schedule"]: row["gold"]
+            for row in result["schedules"]
+            if row["n"] == n and row["schedule"] in ("the best there is", "any of them (mean)")
+        }
+        for name, gold in said.items():
+            rows.setdefault(name, []).append(_cell(gold))
+    head = [
+        f"{title}: {result['prompts']} prompts, n = {max(row['n'] for row in result['best_of_n'])}"
+        for title, result in found.items()
+    ]
+    return markdown(["gold of the chosen answer", *head], [[name, *cells] for name, cells in rows.items()])
+
+
 def pages(found: Numbers) -> dict[Path, str]:
     """README and page as the numbers make them."""
     page = PAGE.read_text(encoding="utf-8")
     parts = {"accuracy": short_table(found), "leads": lead_table(found)}
     parts |= {"calibration": calibration_table(found)}
     parts |= {f"sources {kind}": source_table(found, kind) for kind in SETS}
+    parts |= {"adaptation": adaptation.table(adaptation.results()), "best of n": best_of_n_table(POOLS)}
     for name, content in parts.items():
         page = filled(page, name, content)
     readme = README.read_text(encoding="utf-8")
