@@ -31,7 +31,7 @@ LABELED = (
     "zeroeval",
 )
 """Sources with train rows whose labels are used; conala, rose_summ and ukp_convarg stay without."""
-CAP, CALIBRATION_CAP = 500, 40
+CAP, CALIBRATION_CAP = 300, 40
 """Most rows of one source."""
 _HELD_BACK = 16
 """One group in so many is for calibration."""
