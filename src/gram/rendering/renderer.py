@@ -6,7 +6,7 @@ gives other tokens at the seams. Knows a tokenizer, a judge template and a lengt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Context: TypeAlias = Literal["chat", "judge"]
 
-_CHUNK = 1024
+_CHUNK = 256
 
 
 class Renderer:
@@ -151,7 +151,7 @@ class Renderer:
             cut: dict[str, int] = {}
             if len(begin) + len(ids) > self.max_length:
                 pieces, cut = fit(
-                    pieces, self.max_length, lambda text: self._tokens([text])[0][1], ahead=len(begin)
+                    pieces, self.max_length, lambda text: next(self._tokens([text]))[1], ahead=len(begin)
                 )
                 [(ids, offsets)] = self._tokens(["".join(piece.text for piece in pieces)])
                 self.truncated += 1
@@ -159,9 +159,11 @@ class Renderer:
             self.tokens += len(encoded[-1].ids)
         return encoded
 
-    def _tokens(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
-        """Ids and character offsets per text; in chunks, since a batch is encoded in parallel."""
-        found: list[tuple[list[int], list[tuple[int, int]]]] = []
+    def _tokens(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
+        """Ids and character offsets per text; in chunks, since a batch is encoded in parallel.
+
+        The offsets take three times the memory of the ids; nobody needs those of more than one chunk.
+        """
         for start in range(0, len(texts), _CHUNK):
             batch = self.tokenizer(
                 list(texts[start : start + _CHUNK]),
@@ -170,8 +172,7 @@ class Renderer:
                 return_attention_mask=False,
                 verbose=False,
             )
-            found.extend(zip(batch["input_ids"], batch["offset_mapping"], strict=True))  # type: ignore[arg-type]
-        return found
+            yield from zip(batch["input_ids"], batch["offset_mapping"], strict=True)  # type: ignore[misc]
 
 
 def _located(
