@@ -258,6 +258,7 @@ def main() -> None:
     parser.add_argument("--likelihood", type=Path, default=HARMLESS / "pretrained")
     parser.add_argument("--bradley-terry", type=Path, default=HARMLESS / "bradley_terry")
     parser.add_argument("--pool", type=Path)
+    parser.add_argument("--max-length", type=int, help="real: most tokens of a prompt")
     parser.add_argument("--output", type=Path, default=None)
     options = parser.parse_args()
     quiet_libraries()
@@ -273,10 +274,11 @@ def main() -> None:
         result: dict[str, Any] = {"title": f"the world, {len(runs)} seeds", **parts, "runs": runs}
     else:
         name = options.pool.name.split(".")[0]
+        how: dict[str, Any] = {"device": "cpu", "max_length": options.max_length}
         models = {
-            "judge": gram.load(options.judge, device="cpu"),
-            "likelihood": gram.load(options.likelihood, kind="likelihood", length_power=1.0, device="cpu"),
-            "bradley_terry_pretrained": gram.load(options.bradley_terry, device="cpu"),
+            "judge": gram.load(options.judge, **how),
+            "likelihood": gram.load(options.likelihood, kind="likelihood", length_power=1.0, **how),
+            "bradley_terry_pretrained": gram.load(options.bradley_terry, **how),
         }
         found = study(real_pools(options.pool, options.prompts, largest), models, options.sizes)
         result = {"title": f"{name}, {found['prompts']} prompts"} | found
