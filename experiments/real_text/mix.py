@@ -1,7 +1,8 @@
-"""The labels of stage 2: a sample of each permissive source's train rows, some held back to calibrate on.
+"""The data of stage 2: a sample of each permissive source's train rows, some held back to calibrate on.
 
-Command: python -m experiments.real_text.mix (a second; `make foundation` runs it). Writes labeled.jsonl and
-calibration.jsonl, the rows as they are in ../shared/data. No group has rows in both. Knows no model.
+Command: python -m experiments.real_text.mix (seconds; `make foundation` runs it). Writes labeled.jsonl and
+calibration.jsonl, the rows as they are in ../shared/data, and spoiled.jsonl, comparisons that need no rater.
+No group has rows in two of them. Knows no model.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from hashlib import blake2b
 from pathlib import Path
 from random import Random
 from typing import Any
+
+from experiments.real_text.spoiled import spoiled
 
 PREF = Path("../shared/data/pref")
 FOLDER = Path("runs/gram-small/data")
@@ -33,6 +36,8 @@ LABELED = (
 """Sources with train rows whose labels are used; conala, rose_summ and ukp_convarg stay without."""
 CAP, CALIBRATION_CAP = 300, 40
 """Most rows of one source."""
+SPOILED = 3200
+"""Comparisons without a label, about as many as labels."""
 _HELD_BACK = 16
 """One group in so many is for calibration."""
 
@@ -82,9 +87,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.parse_args(arguments)
     labeled, calibration = mix()
+    free = spoiled(SPOILED)
     write(labeled, FOLDER / "labeled.jsonl")
+    write(free, FOLDER / "spoiled.jsonl")
     write(calibration, FOLDER / "calibration.jsonl")
-    print(f"{len(labeled)} labeled rows and {len(calibration)} for calibration in {FOLDER}")
+    print(f"{FOLDER}: {len(labeled)} labels, {len(free)} spoiled answers, {len(calibration)} to calibrate on")
 
 
 if __name__ == "__main__":
