@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from experiments.by_group import by_group
-from experiments.real_text import arms, measure, mix, report, rows, ship
+from experiments.real_text import arms, measure, mix, report, rows, ship, spoiled
 
 from conftest import make_preferences
 from gram.training.config import load_config
@@ -43,12 +43,27 @@ def write_source(name: str, folder: Path, split: str, count: int) -> None:
         file.write("".join(json.dumps(row) + "\n" for row in found))
 
 
+def write_unlabeled(name: str, folder: Path) -> None:
+    """Ten train prompts of two answers, and one test prompt."""
+    made = make_preferences(11, seed=spoiled.SOURCES.index(name))
+    with gzip.open(folder / f"{name}.jsonl.gz", "wt", encoding="utf-8") as file:
+        for k, row in enumerate(made):
+            texts = [f"{row.pair.a} said in {name} one {k}", f"{row.pair.b} said in {name} two {k}"]
+            split = "train" if k < 10 else "test"
+            line = {"prompt": f"{name} question {k}", "responses": texts, "split": split}
+            file.write(json.dumps(line) + "\n")
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with toy sources, in which the study's relative paths mean the toy."""
     place = tmp_path_factory.mktemp("study") / "main"
     pref = place.parent / "shared" / "data" / "pref"
     pref.mkdir(parents=True)
+    unlabeled = pref.with_name("unlabeled")
+    unlabeled.mkdir()
+    for source in spoiled.SOURCES:
+        write_unlabeled(source, unlabeled)
     place.mkdir()
     for kind in rows.SETS.values():
         for source in kind.sources:
@@ -71,6 +86,32 @@ def test_the_mix_is_balanced_repeatable_and_shares_no_group_with_its_calibration
     assert {row["split"] for row in labeled + calibration} == {"train"}
     assert not {row["group"] for row in labeled} & {row["group"] for row in calibration}
     assert calibration
+
+
+def test_spoiled_answers_are_what_they_say(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven sources of ten train prompts: 70 at most, less those that spoiling leaves as they are."""
+    monkeypatch.chdir(place)
+    found = spoiled.spoiled(200)
+    assert found == spoiled.spoiled(200) and spoiled.spoiled(20) == found[:20]
+    assert 50 <= len(found) <= 70
+    assert {row["subset"] for row in found} == set(spoiled.SPOILS)
+    answers = {row["chosen"] for row in found}
+    for row in found:
+        better, worse = row["chosen"].split(), row["rejected"].split()
+        assert row["prompt"].split()[-1] != "10", "the test prompt"
+        match row["subset"]:
+            case "shuffled":
+                assert sorted(worse) == sorted(better) and worse != better
+            case "repeated":
+                assert len(worse) == len(better) and len(set(worse)) <= 4
+            case "cut":
+                assert worse == better[: len(worse)] and 0 < len(worse) <= len(better) / 2
+            case "other":
+                assert row["rejected"].split("said in ")[1].split()[0] == row["prompt"].split()[0]
+                assert row["rejected"].split()[-1] != row["prompt"].split()[-1]
+            case "echo":
+                assert row["rejected"] == row["prompt"]
+    assert len(answers) == len(found)
 
 
 def test_a_group_is_held_back_by_its_name_alone() -> None:

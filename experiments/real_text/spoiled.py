@@ -82,17 +82,9 @@ def spoiled(count: int, seed: int = 0) -> list[Row]:
         kind = draw.choice(list(SPOILS))
         worse = SPOILS[kind](answer, prompt, draw.choice(pool)[1], draw)
         if worse.strip() and worse != answer:
-            key = f"spoiled-{len(rows):05d}"
-            rows.append(
-                {
-                    "id": key,
-                    "prompt": prompt,
-                    "chosen": answer,
-                    "rejected": worse,
-                    "subset": kind,
-                    "group": key,
-                }
-            )
+            name = f"spoiled-{len(rows):05d}"
+            texts = {"prompt": prompt, "chosen": answer, "rejected": worse}
+            rows.append({"id": name, "group": name, "subset": kind} | texts)
     return rows
 
 
