@@ -74,9 +74,12 @@ runs/gram-small/text/gram.json: | $(READY)
 runs/gram-small/pretrained/gram.json: | runs/gram-small/text/gram.json
 	@$(FOUNDATION)/2-pretrain.yaml $(ON_DEVICE)
 
-runs/gram-small/judge/gram.json: | runs/gram-small/pretrained/gram.json
+runs/gram-small/compared/gram.json: | runs/gram-small/pretrained/gram.json
 	@$(BIN)/python -m experiments.real_text.mix
-	@$(FOUNDATION)/3-finetune.yaml $(ON_DEVICE)
+	@$(FOUNDATION)/3-compare.yaml $(ON_DEVICE)
+
+runs/gram-small/judge/gram.json: | runs/gram-small/compared/gram.json
+	@$(FOUNDATION)/4-finetune.yaml $(ON_DEVICE)
 
 runs/gram-small/shipped/gram.json: | runs/gram-small/judge/gram.json
 	@$(BIN)/gram eval --model runs/gram-small/judge --calibrate runs/gram-small/data/calibration.jsonl \

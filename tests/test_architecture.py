@@ -21,7 +21,7 @@ import gram
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src"
-SHIPPED_CONFIGS = 14
+SHIPPED_CONFIGS = 15
 
 NOUNS = {"types", "errors"}
 PARTS = {"data", "rendering", "tree", "objectives", "modeling", "training", "scoring", "ranking"}

@@ -40,7 +40,8 @@ class Arm:
     Attributes:
         title: in tables.
         body: where its stage 2 starts; an arm without ``stage_2`` is the body itself.
-        stage_2: options of ``gram train`` that differ from 3-finetune.yaml; None: no label is read.
+        stage_2: options of ``gram train`` that differ from 3-compare.yaml and 4-finetune.yaml; None: neither
+            is run.
         kind: how it is asked.
     """
 
@@ -75,9 +76,13 @@ def make(name: str, models: Path = MODELS) -> Path:
     """The folder of an arm's model, which is trained unless it is there."""
     path, arm = folder(name, models), ARMS[name]
     if not (path / FILE).is_file():
-        body = make_body(arm.body, models)
-        config = load_config(CONFIGS / "3-finetune.yaml")
-        train(replace(config, model=str(body), output=path, **(arm.stage_2 or {})))
+        compared, options = models / f"{name}_compared", arm.stage_2 or {}
+        if not (compared / FILE).is_file():
+            body = make_body(arm.body, models)
+            config = load_config(CONFIGS / "3-compare.yaml")
+            train(replace(config, model=str(body), output=compared, **options))
+        config = load_config(CONFIGS / "4-finetune.yaml")
+        train(replace(config, model=str(compared), output=path, **options))
     return path
 
 

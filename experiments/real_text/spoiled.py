@@ -1,8 +1,8 @@
 """Comparisons that need no rater: an answer against a spoiled one.
 
-Half of stage 2 of gram-small. Human labels alone did not teach a model of this size to compare at all
-(experiments/LOG.md); that an answer to another question, words in random order or one phrase over and over
-are worse needs no label, and teaches where the two answers stand. Every arm gets them. Knows no model.
+Human labels alone do not teach a model of the size of gram-small to compare (experiments/LOG.md). That an
+answer to another question, words in random order or one phrase over and over are worse needs no label, and
+teaches where the two answers stand. Every arm gets them. Knows no model.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SOURCES = (
     "self_instruct_eval",
     "zeroeval",
 )
-LONGEST = 800
+LONGEST = 500
 """Most characters of an answer: short rows teach the same for less time."""
 _LEAST_WORDS = 6
 
