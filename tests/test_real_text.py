@@ -21,6 +21,7 @@ from gram.training.config import load_config
 from gram.training.run import train
 
 ROOT = Path(__file__).parents[1]
+UNLABELED = [name.removeprefix("unlabeled/") for name in spoiled.SOURCES if name.startswith("unlabeled/")]
 SOURCES = [source for kind in rows.SETS.values() for source in kind.sources]
 
 
@@ -45,7 +46,7 @@ def write_source(name: str, folder: Path, split: str, count: int) -> None:
 
 def write_unlabeled(name: str, folder: Path) -> None:
     """Ten train prompts of two answers, and one test prompt."""
-    made = make_preferences(11, seed=spoiled.SOURCES.index(name))
+    made = make_preferences(11, seed=UNLABELED.index(name))
     with gzip.open(folder / f"{name}.jsonl.gz", "wt", encoding="utf-8") as file:
         for k, row in enumerate(made):
             texts = [f"{row.pair.a} said in {name} one {k}", f"{row.pair.b} said in {name} two {k}"]
@@ -62,7 +63,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pref.mkdir(parents=True)
     unlabeled = pref.with_name("unlabeled")
     unlabeled.mkdir()
-    for source in spoiled.SOURCES:
+    for source in UNLABELED:
         write_unlabeled(source, unlabeled)
     place.mkdir()
     for kind in rows.SETS.values():
@@ -122,7 +123,7 @@ def test_a_group_is_held_back_by_its_name_alone() -> None:
 def test_no_source_is_trained_and_tested_out_of_distribution_and_none_is_non_commercial() -> None:
     data = [
         source
-        for path in sorted((ROOT / "configs" / "gram-small").iterdir())
+        for path in sorted((ROOT / "configs" / "gram-small").glob("*.yaml"))
         for source in [*load_config(path).data, *load_config(path).tokenizer_data]
     ]
     assert not any("/nc/" in source for source in data)
@@ -180,7 +181,7 @@ def test_every_arm_is_made_asked_and_shown(
     folder = place / "configs" / "gram-small"
     folder.mkdir(parents=True)
     tiny = {"max_steps": 2, "batch_size": 4, "bf16": False, "max_length": 192, "tokenizer_data": []}
-    for path in sorted((ROOT / "configs" / "gram-small").iterdir()):
+    for path in sorted((ROOT / "configs" / "gram-small").glob("*.yaml")):
         options = yaml.safe_load(path.read_text()) | tiny | {"data": ["runs/gram-small/data/labeled.jsonl"]}
         options["model"] = options["model"].replace("light", "tiny")
         (folder / path.name).write_text(yaml.safe_dump(options))
@@ -204,8 +205,7 @@ def test_every_arm_is_made_asked_and_shown(
     assert report.calibration_table(found).count("\n") == 1 + len(arms.ARMS)
     report.picture(found, place / "picture.png")
 
-    (place / ship.SHIPPED).mkdir(parents=True)
-    (place / ship.SHIPPED / ship.CARD).write_text("card")
+    (folder / ship.CARD).write_text("card")
     shipped = ship.ship(arms.folder("judge"), place / "shipped")
     assert shipped["bfloat16_largest_change_of_p_a"] < 0.02
     assert (place / "shipped" / ship.CARD).read_text() == "card"

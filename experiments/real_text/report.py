@@ -1,8 +1,8 @@
 """What the answers on file say: numbers, tables and the picture of the real-text study.
 
 Command: python -m experiments.real_text.report (seconds). Reads runs/gram-small/asked, writes
-experiments/results/real_text.json, and from it the marked parts of docs/gram-small.md and README.md and the
-picture. With --pages only the pages are made again. Asks no model.
+experiments/results/real_text.json, and from it the marked parts of docs/gram-small.md and its picture. With
+--page only these are made again. Asks no model.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ POOLS = {
     "hard chat, graded 1 to 10 (arena_bench)": Path("experiments/results/gram_small_bon_arena_bench.json"),
     "maths and code, right or wrong (zeroeval)": Path("experiments/results/gram_small_bon_zeroeval.json"),
 }
-PAGE, README = Path("docs/gram-small.md"), Path("README.md")
+PAGE = Path("docs/gram-small.md")
 PICTURE = Path("docs/images/gram_small.png")
 TITLES = {name: arm.title for name, arm in ARMS.items()} | FLOORS
 CHOOSERS = {
@@ -188,17 +188,16 @@ def best_of_n_table(pools: Mapping[str, Path]) -> str:
     return markdown(["gold of the chosen answer", *head], [[name, *cells] for name, cells in rows.items()])
 
 
-def pages(found: Numbers) -> dict[Path, str]:
-    """README and page as the numbers make them."""
-    page = PAGE.read_text(encoding="utf-8")
+def page(found: Numbers) -> str:
+    """The page as the numbers make it."""
+    text = PAGE.read_text(encoding="utf-8")
     parts = {"accuracy": short_table(found), "leads": lead_table(found)}
     parts |= {"calibration": calibration_table(found)}
     parts |= {f"sources {kind}": source_table(found, kind) for kind in SETS}
     parts |= {"adaptation": adaptation.table(adaptation.results()), "best of n": best_of_n_table(POOLS)}
     for name, content in parts.items():
-        page = filled(page, name, content)
-    readme = README.read_text(encoding="utf-8")
-    return {PAGE: page, README: filled(readme, "gram-small", short_table(found))}
+        text = filled(text, name, content)
+    return text
 
 
 def picture(found: Numbers, path: Path) -> None:
@@ -217,16 +216,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pages", action="store_true", help="from the numbers on file")
-    if parser.parse_args(arguments).pages:
+    parser.add_argument("--page", action="store_true", help="from the numbers on file")
+    if parser.parse_args(arguments).page:
         found = json.loads(RESULTS.read_text(encoding="utf-8"))
     else:
         found = numbers()
         with atomic_write(RESULTS) as file:
             file.write(json.dumps(found, indent=1) + "\n")
-    for path, text in pages(found).items():
-        with atomic_write(path) as file:
-            file.write(text)
+    text = page(found)
+    with atomic_write(PAGE) as file:
+        file.write(text)
     picture(found, PICTURE)
     print(short_table(found))
 

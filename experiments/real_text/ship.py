@@ -1,7 +1,7 @@
 """Writes the folder that is shipped: the judge in bfloat16, with its temperature and its card.
 
-Command: python -m experiments.real_text.ship (`make foundation` runs it last). Copy the folder that it names
-over src/gram/shipped/gram-small to ship it; the golden values in tests/test_gram_small.py change with it.
+Command: python -m experiments.real_text.ship (`make foundation` runs it last). To ship the folder that it
+writes, copy it to src/gram/shipped/gram-small.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from experiments.real_text.arms import LENGTH, MODELS
+from experiments.real_text.arms import CONFIGS, LENGTH, MODELS
 from experiments.real_text.mix import FOLDER
 
 import gram
@@ -22,7 +22,6 @@ from gram.modeling.loading import load_model
 from gram.modeling.saving import save_checkpoint
 from gram.types import FloatArray, sigmoid
 
-SHIPPED = Path("src/gram/shipped/gram-small")
 CARD = "MODEL_CARD.md"
 LARGEST = 20_000_000
 """Most bytes of the weights."""
@@ -38,7 +37,7 @@ def ship(judge: Path, output: Path) -> dict[str, float]:
     loaded = load_model(judge, "lm")
     assert loaded.manifest is not None
     loaded.tokenizer.model_max_length = LENGTH  # what it was trained to read
-    card = (SHIPPED / CARD).read_text(encoding="utf-8")
+    card = (CONFIGS / CARD).read_text(encoding="utf-8")
     half = loaded.model.bfloat16()
     save_checkpoint(output, half, loaded.tokenizer, loaded.manifest, {CARD: card})
     size = (output / "model.safetensors").stat().st_size
