@@ -21,7 +21,6 @@ from gram.training.config import load_config
 from gram.training.run import train
 
 ROOT = Path(__file__).parents[1]
-UNLABELED = [name.removeprefix("unlabeled/") for name in spoiled.SOURCES if name.startswith("unlabeled/")]
 SOURCES = [source for kind in rows.SETS.values() for source in kind.sources]
 
 
@@ -46,7 +45,7 @@ def write_source(name: str, folder: Path, split: str, count: int) -> None:
 
 def write_unlabeled(name: str, folder: Path) -> None:
     """Ten train prompts of two answers, and one test prompt."""
-    made = make_preferences(11, seed=UNLABELED.index(name))
+    made = make_preferences(11, seed=spoiled.SOURCES.index(name))
     with gzip.open(folder / f"{name}.jsonl.gz", "wt", encoding="utf-8") as file:
         for k, row in enumerate(made):
             texts = [f"{row.pair.a} said in {name} one {k}", f"{row.pair.b} said in {name} two {k}"]
@@ -63,7 +62,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pref.mkdir(parents=True)
     unlabeled = pref.with_name("unlabeled")
     unlabeled.mkdir()
-    for source in UNLABELED:
+    for source in spoiled.SOURCES:
         write_unlabeled(source, unlabeled)
     place.mkdir()
     for kind in rows.SETS.values():

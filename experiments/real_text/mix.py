@@ -36,7 +36,7 @@ LABELED = (
 """Sources with train rows whose labels are used; conala, rose_summ and ukp_convarg stay without."""
 CAP, CALIBRATION_CAP = 500, 40
 """Most rows of one source."""
-SPOILED, KEPT = 12_000, 1500
+SPOILED, KEPT = 6000, 1500
 """Comparisons without a label, and how many of them stage 2 sees again."""
 _HELD_BACK = 16
 """One group in so many is for calibration."""

@@ -14,27 +14,16 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-DATA = Path("../shared/data")
+UNLABELED = Path("../shared/data/unlabeled")
 SOURCES = (
-    "unlabeled/arena_hard_v01",
-    "unlabeled/llm_compliance",
-    "unlabeled/natinst_gpt3",
-    "unlabeled/oasst_eval",
-    "unlabeled/qlora_generations",
-    "unlabeled/self_instruct_eval",
-    "unlabeled/zeroeval",
-    "pref/arena_bench",
-    "pref/conala",
-    "pref/dpo_demo",
-    "pref/ecare",
-    "pref/gsm8k_models",
-    "pref/hh_harmless",
-    "pref/oasst_trees",
-    "pref/zeroeval",
+    "arena_hard_v01",
+    "llm_compliance",
+    "natinst_gpt3",
+    "oasst_eval",
+    "qlora_generations",
+    "self_instruct_eval",
+    "zeroeval",
 )
-"""Train rows; of a labeled pair either answer, whichever the label says. Sources with few prompts are left
-out, as another question's answer may do there, and those with long ones, of which little would be left.
-"""
 LONGEST = 500
 """Most characters of an answer: short rows teach the same for less time."""
 _LEAST_WORDS = 6
@@ -75,8 +64,6 @@ SPOILS: dict[str, Callable[[str, str, str, Random], str]] = {
     "echo": _echo,
 }
 """What is done to an answer; ``other`` is an answer to another question of the same source."""
-_OFTEN = ("other", "other", "other", *SPOILS)
-"""Half of them: to see that an answer belongs to another question is the hardest of these."""
 
 
 def spoiled(count: int, seed: int = 0) -> list[Row]:
@@ -92,7 +79,7 @@ def spoiled(count: int, seed: int = 0) -> list[Row]:
             pool.clear()
             continue
         prompt, answer = pool.pop()
-        kind = draw.choice(_OFTEN)
+        kind = draw.choice(list(SPOILS))
         foreign, other = draw.choice(pool)
         worse = SPOILS[kind](answer, prompt, other, draw)
         if worse.strip() and worse != answer and foreign != prompt:
@@ -105,10 +92,10 @@ def spoiled(count: int, seed: int = 0) -> list[Row]:
 def _pool(source: str, draw: Random) -> list[tuple[str, str]]:
     """Prompts with one answer each, in random order."""
     found = []
-    with gzip.open(DATA / f"{source}.jsonl.gz", "rt", encoding="utf-8") as file:
+    with gzip.open(UNLABELED / f"{source}.jsonl.gz", "rt", encoding="utf-8") as file:
         for row in map(json.loads, file):
-            answers = row["responses"] if "responses" in row else [row["chosen"], row["rejected"]]
-            texts = [text for text in answers if len(text) <= LONGEST and len(text.split()) >= _LEAST_WORDS]
+            fits = (text for text in row["responses"] if len(text) <= LONGEST)
+            texts = [text for text in fits if len(text.split()) >= _LEAST_WORDS]
             prompt = row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][-1]["content"]
             if row["split"] == "train" and texts:
                 found.append((prompt[:LONGEST], draw.choice(texts)))
