@@ -15,7 +15,7 @@ HARMLESS_TESTS := $(foreach name,hh_harmless sensemaking blimp conala,$(PREF)/$(
 	$(foreach name,hhh pandalm,$(PREF)/$(name).jsonl.gz::eval)
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(READY)  ## make .venv with everything pinned in constraints.txt (done by the others on demand)
 
@@ -62,7 +62,7 @@ runs/harmless/judge/gram.json: | runs/harmless/pretrained/gram.json
 	@$(BIN)/gram train --config configs/harmless/3-finetune.yaml
 
 # Each step goes on where it was stopped; MODEL and DEVICE make a bigger one: MODEL=preset:base DEVICE=cuda.
-foundation: runs/gram-small/shipped/gram.json  ## train gram-small from nothing, and write the folder that is shipped (1.5 hours)
+foundation: runs/gram-small/shipped/gram.json  ## train gram-small from nothing, and write the folder to ship (2 hours of one core)
 
 FOUNDATION := $(BIN)/gram train --config configs/gram-small
 DEVICE ?=

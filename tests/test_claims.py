@@ -5,6 +5,7 @@ The smoke settings have a few steps of everything: they show that the scripts ru
 
 from __future__ import annotations
 
+import importlib
 import math
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,21 @@ def test_pages_are_what_the_results_say() -> None:
     """README and docs/claims.md hold the tables that the results on file give."""
     for path, text in summary.pages().items():
         assert path.read_text(encoding="utf-8") == text, f"run python -m experiments.claims.summary ({path})"
+
+
+@pytest.mark.parametrize("name", summary.CLAIMS)
+def test_a_script_says_what_was_measured(name: str) -> None:
+    """Its docstring has the verdict, the first statement with its interval, and the cost, as the page has."""
+    module = importlib.import_module(f"experiments.claims.{name}")
+    said = " ".join((module.__doc__ or "").split())
+    results = study.read(study.RESULTS / f"{name}.jsonl")
+    statements = module.STUDY.statements(results)
+    first = next(iter(statements))
+    minutes = math.ceil(sum(result["cpu_seconds"] for result in results) / 60)
+    assert (
+        f"Measured: {summary.verdict(statements)}; {first}: {summary.difference(statements[first])}." in said
+    )
+    assert f"Cost: {minutes} minutes of one core." in said
 
 
 def test_results_come_with_their_cost() -> None:

@@ -9,7 +9,8 @@ labels, stand beside: bag of words, length rule (0 labels).
 Expectation: far from the world: at this size judges of real text are near chance before they see labels of
 the task, so nothing is free; the stage-1 body should still need fewer labels than random weights.
 Command: python -m experiments.claims.adaptation_real (after `make harmless`; needs ../shared/data)
-Measured: docs/claims.md, with the cost.
+Measured: partly; judge with 100 labels against Bradley-Terry from scratch with 100: -0.013 [-0.132,
++0.106]. Cost: 42 minutes of one core. All of it: docs/claims.md.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ Expectation: with clean labels little changes but the margin; with noisy ones sm
 and some accuracy. The margin on the training pairs comes to rest at the optimum of each eps and, for eps =
 0, grows on.
 Command: python -m experiments.claims.label_smoothing
-Measured: docs/claims.md, with the cost.
+Measured: partly; never labeled, 20% wrong labels: accuracy, eps 0.1 against 0: -0.033 [-0.092, +0.027].
+Cost: 14 minutes of one core. All of it: docs/claims.md.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ order or in both. Three seeds, 500 test pairs per half.
 Expectation: with 80% first and no copies the judge prefers the first place; asking twice repairs its
 accuracy.
 Command: python -m experiments.claims.order_bias
-Measured: docs/claims.md, with the cost.
+Measured: did not hold; 80% first, no copies: both orders against one, never labeled: +0.125 [-0.010,
++0.259]. Cost: 4 minutes of one core. All of it: docs/claims.md.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ per half.
 Expectation: zero-shot only the likelihood says anything, and the mean per token differs little as lengths
 hardly vary; fine-tuned they are on a par. On real text: docs/claims.md says what a small model gives.
 Command: python -m experiments.claims.two_scores
-Measured: docs/claims.md, with the cost.
+Measured: partly; never labeled, zero-shot: likelihood against judge: +0.491 [+0.391, +0.590]. Cost: 3
+minutes of one core. All of it: docs/claims.md.
 """
 
 from __future__ import annotations
