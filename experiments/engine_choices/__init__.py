@@ -20,6 +20,6 @@ weights; shapes, workloads and texts are those of ``gram bench``. ``--smoke`` sh
 and measures nothing.
 
 Command: OMP_NUM_THREADS=1 python -m experiments.engine_choices [--parts losses profile ...] [--rounds 3]
-Each part replaces its entry in experiments/results/engine_choices.json. All parts but packs and blocks: about
-12 minutes of one core.
+Each part replaces its entry in experiments/results/engine_choices.json. All parts: about 16 minutes of one
+core.
 """
