@@ -93,9 +93,7 @@ def make_manifest(kind: Kind, renderer: Renderer) -> Manifest:
 
     return Manifest(
         kind=kind,
-        template=renderer.template.to_json(),
-        template_hash=renderer.template.hash,
-        max_length=renderer.max_length,
+        **renderer.settings,
         label_ids=list(renderer.label_ids) if kind == "judge" else [],
     )
 

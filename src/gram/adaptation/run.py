@@ -197,7 +197,8 @@ def _write(
     settings = {**asdict(config), "output": str(config.output)}
     report = {**facts, "candidates": tried, "settings": settings, "versions": library_versions()}
     beside = {REPORT: json.dumps(finite(report), indent=2, ensure_ascii=False) + "\n"}
-    manifest = loaded.manifest or _raw_manifest(kind, renderer)
+    labels = list(renderer.label_ids) if kind == "judge" else []
+    manifest = loaded.manifest or Manifest(kind=kind, **renderer.settings, label_ids=labels)
     facts = finite(facts)
     if config.overwrite:
         shutil.rmtree(config.output, ignore_errors=True)
@@ -218,10 +219,8 @@ def _write(
     adapted = replace(
         manifest,
         kind=kind,
-        template=renderer.template.to_json(),
-        template_hash=renderer.template.hash,
-        label_ids=list(renderer.label_ids) if kind == "judge" else [],
-        max_length=renderer.max_length,
+        **renderer.settings,
+        label_ids=labels,
         objective=objective,
         training={
             "stage": "adapt",
@@ -241,15 +240,3 @@ def _write(
         adaptation=facts,
     )
     save_checkpoint(config.output, loaded.model, loaded.tokenizer, adapted, beside)
-
-
-def _raw_manifest(kind: Kind, renderer: Renderer) -> Manifest:
-    """Of a model that had none."""
-    return Manifest(
-        kind=kind,
-        template=renderer.template.to_json(),
-        template_hash=renderer.template.hash,
-        max_length=renderer.max_length,
-        label_ids=list(renderer.label_ids) if kind == "judge" else [],
-        neutralise=renderer.chat.neutralises,
-    )

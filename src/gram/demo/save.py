@@ -16,10 +16,8 @@ def save_judge(folder: Path, lab: Lab, story: Story) -> None:
     renderer = lab.renderer
     manifest = Manifest(
         kind="judge",
-        template=renderer.template.to_json(),
-        template_hash=renderer.template.hash,
+        **renderer.settings,
         label_ids=list(renderer.label_ids),
-        max_length=renderer.max_length,
         context="judge",
         objective={"name": "preference", "label_smoothing": LABEL_SMOOTHING},
         training={"stage": "finetune", "from": "gram demo", "seed": lab.seed, "labels": lab.recipe.labels},

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
 import numpy as np
 
@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 Context: TypeAlias = Literal["chat", "judge"]
 
 _CHUNK = 256
+
+
+class Settings(TypedDict):
+    """What has to be kept beside a model so that it is asked as it was trained (fields of ``gram.json``)."""
+
+    template: dict[str, Any]
+    template_hash: str
+    max_length: int
+    neutralise: bool
 
 
 class Renderer:
@@ -60,6 +69,16 @@ class Renderer:
         self.truncated = 0  # prompts shortened so far, for reports
         self.tokens = 0  # in all prompts so far, for reports of cost
         self._label_ids: tuple[int, int] | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """Everything but the tokenizer that decides what a prompt looks like."""
+        return {
+            "template": self.template.to_json(),
+            "template_hash": self.template.hash,
+            "max_length": self.max_length,
+            "neutralise": self.chat.neutralises,
+        }
 
     def judge(self, pairs: Sequence[Pair]) -> list[Encoded]:
         """Judge prompts; the next token is the verdict. Slots: ``prompt``, ``a``, ``b``."""

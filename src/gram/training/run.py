@@ -228,11 +228,8 @@ def _manifest(
             settings |= {"text_regulariser": config.text_regulariser, "text_form": config.text_form}
     return Manifest(
         kind=_KINDS[name],
-        template=renderer.template.to_json(),
-        template_hash=renderer.template.hash,
-        max_length=renderer.max_length,
+        **renderer.settings,
         label_ids=list(renderer.label_ids) if name == "preference" else [],
-        neutralise=renderer.chat.neutralises,
         context=context,
         beta=config.beta if name == "likelihood" else 1.0,
         length_power=config.length_power if name == "likelihood" else 0.0,
