@@ -74,15 +74,15 @@ runs/gram-small/text/gram.json: | $(READY)
 runs/gram-small/pretrained/gram.json: | runs/gram-small/text/gram.json
 	@$(FOUNDATION)/2-pretrain.yaml $(ON_DEVICE)
 
-runs/gram-small/compared/gram.json: | runs/gram-small/pretrained/gram.json
+runs/gram-small/likelihood_compared/gram.json: | runs/gram-small/pretrained/gram.json
 	@$(BIN)/python -m experiments.real_text.mix
 	@$(FOUNDATION)/3-compare.yaml $(ON_DEVICE)
 
-runs/gram-small/judge/gram.json: | runs/gram-small/compared/gram.json
+runs/gram-small/likelihood/gram.json: | runs/gram-small/likelihood_compared/gram.json
 	@$(FOUNDATION)/4-finetune.yaml $(ON_DEVICE)
 
-runs/gram-small/shipped/gram.json: | runs/gram-small/judge/gram.json
-	@$(BIN)/gram eval --model runs/gram-small/judge --calibrate runs/gram-small/data/calibration.jsonl \
+runs/gram-small/shipped/gram.json: | runs/gram-small/likelihood/gram.json
+	@$(BIN)/gram eval --model runs/gram-small/likelihood --calibrate runs/gram-small/data/calibration.jsonl \
 		--max-length 512 --output runs/gram-small/calibration
 	@$(BIN)/python -m experiments.real_text.ship
 

@@ -257,6 +257,7 @@ def main() -> None:
     parser.add_argument("--judge", type=Path, default=HARMLESS / "judge")
     parser.add_argument("--likelihood", type=Path, default=HARMLESS / "pretrained")
     parser.add_argument("--bradley-terry", type=Path, default=HARMLESS / "bradley_terry")
+    parser.add_argument("--zero-shot", type=Path, help="real: one more likelihood, before any label")
     parser.add_argument("--pool", type=Path)
     parser.add_argument("--max-length", type=int, help="real: most tokens of a prompt")
     parser.add_argument("--output", type=Path, default=None)
@@ -280,6 +281,9 @@ def main() -> None:
             "likelihood": gram.load(options.likelihood, kind="likelihood", length_power=1.0, **how),
             "bradley_terry_pretrained": gram.load(options.bradley_terry, **how),
         }
+        if options.zero_shot:
+            how |= {"kind": "likelihood", "length_power": 1.0}
+            models["zero_shot"] = gram.load(options.zero_shot, **how)
         found = study(real_pools(options.pool, options.prompts, largest), models, options.sizes)
         result = {"title": f"{name}, {found['prompts']} prompts"} | found
     output = options.output or Path(f"experiments/results/ranking_{name}.json")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from experiments.by_group import by_group
-from experiments.real_text import arms, measure, mix, report, rows, ship, spoiled
+from experiments.real_text import arms, measure, mix, report, rows, ship, spoiled, tables
 
 from conftest import make_preferences
 from gram.training.config import load_config
@@ -195,16 +195,31 @@ def test_every_arm_is_made_asked_and_shown(
     assert {path: path.stat().st_mtime_ns for path in measure.ASKED.rglob("*.jsonl")} == before
 
     found = json.loads(json.dumps(report.numbers()))
-    assert list(found["arms"]) == list(report.TITLES)
+    assert list(found["arms"]) == list(tables.TITLES)
     assert found["arms"]["judge"]["sets"]["out of distribution"][3] == 6 * 13
-    for name, title in report.TITLES.items():
-        row = next(line for line in report.short_table(found).splitlines() if line.startswith(f"| {title} |"))
+    for name, title in tables.TITLES.items():
+        row = next(line for line in tables.short_table(found).splitlines() if line.startswith(f"| {title} |"))
         assert f"{found['arms'][name]['sets']['in distribution'][0]:.3f}" in row
-        assert name == "judge" or f"| {title} |" in report.lead_table(found)
-    assert report.calibration_table(found).count("\n") == 1 + len(arms.ARMS)
-    report.picture(found, place / "picture.png")
+        for ours in tables.GRAM:
+            assert (f"| {title} |" in tables.lead_table(found, ours)) == (name != ours)
+    assert tables.calibration_table(found).count("\n") == 1 + len(arms.ARMS)
+    tables.picture(found, place / "picture.png")
 
     (folder / ship.CARD).write_text("card")
-    shipped = ship.ship(arms.folder("judge"), place / "shipped")
+    shipped = ship.ship(arms.folder(arms.SHIPPED), place / "shipped")
     assert shipped["bfloat16_largest_change_of_p_a"] < 0.02
     assert (place / "shipped" / ship.CARD).read_text() == "card"
+
+
+def test_everyday_prompts_are_shown_as_they_are_ranked() -> None:
+    """Seven prompts of three answers: five as intended (shown), one with the best first, one upside down."""
+    orders = [[0, 1, 2]] * 5 + [[0, 2, 1], [2, 1, 0]]
+    prompts = [
+        {"prompt": f"Question {k}?", "responses": ["x", "y", "z"], "order": order, "strengths": [0.5, 0, -1]}
+        for k, order in enumerate(orders)
+    ]
+    shown = tables.everyday(prompts)
+    assert "Of 7 prompts, 5 are ranked in the intended order, 6 have the best" in shown
+    assert "and 5 the worst one last" in shown
+    assert shown.endswith("*Question 6?*\n\n- 3 (-1.00): z\n- 2 (+0.00): y\n- 1 (+0.50): x")
+    assert shown.count("*Question") == 7

@@ -1,7 +1,8 @@
 """Few labels of a task that gram-small never had labels for: conala, and one debate of ukp_convarg.
 
-The judge and the Bradley-Terry head on the same body go through `gram adapt`; a bag of words learns from the
-same labels. Those of the debate come from the side "yes", tests from the side "no": no argument is in both.
+The judge, the likelihood and the Bradley-Terry head on the same body go through `gram adapt`; a bag of words
+learns from the same labels. Those of the debate come from the side "yes", tests from the side "no", so that
+no argument is in both.
 Command: python -m experiments.real_text.adaptation (about half an hour of one core). Writes one line per
 result into experiments/results/real_text_adaptation.jsonl and goes on where it stopped; --table only prints.
 """
@@ -36,7 +37,7 @@ COUNTS = (30, 100, 300)
 DEBATE = "670275e7a002"
 """India has the potential to lead the world: a group of the test split, of which no label was ever used."""
 TASKS = {"conala": "conala", "debate": "one debate of ukp_convarg"}
-ADAPTED = ("judge", "bradley_terry")
+ADAPTED = ("judge", "likelihood", "bradley_terry")
 HOW: dict[str, Any] = {"learning_rates": [1e-3], "max_steps": 32}
 """Not the defaults, which try two rates and more steps: chosen for time, before any result was seen."""
 

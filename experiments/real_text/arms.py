@@ -1,6 +1,6 @@
 """The arms of experiments/real_text.md: what each starts from, how its stage 2 differs, and how it is asked.
 
-Command: python -m experiments.real_text.arms [NAME ...] (after `make foundation`; 10 to 40 minutes of one
+Command: python -m experiments.real_text.arms [NAME ...] (after `make foundation`; 15 to 40 minutes of one
 core each). A finished arm is kept, an unfinished one is continued. Knows nothing of test rows.
 """
 
@@ -27,8 +27,6 @@ MODELS = Path("runs/gram-small")
 CONFIGS = Path("configs/gram-small")
 LENGTH = 512
 """Most tokens of a prompt, in training and when asked."""
-BETA = 10.0
-"""Slope of the likelihood: its score is a mean per token, and a tenth of a nat is much of it."""
 
 Body = Literal["pretrained", "text", "pretrained_without_text", "random"]
 
@@ -51,19 +49,22 @@ class Arm:
     kind: Kind = "judge"
 
 
-_LIKELIHOOD = {"objective": "likelihood", "beta": BETA, "length_power": 1.0}
+_JUDGE = {"objective": "preference"}
 _BRADLEY_TERRY = {"objective": "scalar", "label_smoothing": 0.0}
 
 ARMS = {
-    "judge": Arm("GRAM, judge", "pretrained"),
-    "likelihood": Arm("GRAM, likelihood", "pretrained", _LIKELIHOOD, "likelihood"),
-    "no_smoothing": Arm("judge, no smoothing", "pretrained", {"label_smoothing": 0.0}),
-    "no_stage_1": Arm("judge, no stage 1", "text"),
-    "no_language": Arm("judge, no language modelling", "pretrained_without_text"),
+    "judge": Arm("GRAM, judge", "pretrained", _JUDGE),
+    "likelihood": Arm("GRAM, likelihood", "pretrained", {}, "likelihood"),
+    "no_smoothing": Arm("judge, no smoothing", "pretrained", _JUDGE | {"label_smoothing": 0.0}),
+    "no_stage_1": Arm("judge, no stage 1", "text", _JUDGE),
+    "likelihood_no_stage_1": Arm("likelihood, no stage 1", "text", {}, "likelihood"),
+    "no_language": Arm("judge, no language modelling", "pretrained_without_text", _JUDGE),
     "bradley_terry": Arm("Bradley-Terry on the body", "pretrained", _BRADLEY_TERRY, "scalar"),
     "bradley_terry_scratch": Arm("Bradley-Terry from scratch", "random", _BRADLEY_TERRY, "scalar"),
     "zero_shot": Arm("likelihood, no labels", "pretrained", None, "likelihood"),
 }
+SHIPPED = "likelihood"
+"""The arm that becomes gram-small."""
 
 
 def folder(name: str, models: Path = MODELS) -> Path:
@@ -103,10 +104,14 @@ def make_body(name: Body, models: Path = MODELS) -> Path:
 
 
 def load(name: str, models: Path = MODELS) -> PreferenceModel:
-    """An arm, ready to be asked."""
+    """An arm, ready to be asked; its log-odds are as they were trained, without a temperature."""
     arm = ARMS[name]
     power = 1.0 if arm.stage_2 is None else None
-    return gram.load(folder(name, models), arm.kind, max_length=LENGTH, device="cpu", length_power=power)
+    model: Any = gram.load(
+        folder(name, models), arm.kind, max_length=LENGTH, device="cpu", length_power=power
+    )
+    model.temperature = 1.0  # gram-small has one; the report fits every arm its own
+    return model
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

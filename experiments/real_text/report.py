@@ -1,8 +1,8 @@
-"""What the answers on file say: numbers, tables and the picture of the real-text study.
+"""What the answers on file say: the numbers of the real-text study, and the pages that show them.
 
 Command: python -m experiments.real_text.report (seconds). Reads runs/gram-small/asked, writes
-experiments/results/real_text.json, and from it the marked parts of docs/gram-small.md and its picture. With
---page only these are made again. Asks no model.
+experiments/results/real_text.json, and from it the marked parts of docs/gram-small.md, README.md and the
+model card, and the picture. With --page only these are made again. Asks no model.
 """
 
 from __future__ import annotations
@@ -16,14 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from experiments.by_group import by_group
-from experiments.claims.study import markdown
 from experiments.pages import filled
-from experiments.real_text import adaptation
-from experiments.real_text.arms import ARMS
-from experiments.real_text.measure import ASKED, FLOORS, read
+from experiments.real_text import adaptation, tables
+from experiments.real_text.measure import ASKED, read
 from experiments.real_text.rows import CALIBRATION, SETS
+from experiments.real_text.tables import GRAM, TITLES, Numbers
 
-from gram import plots
 from gram.data.journal import atomic_write
 from gram.evaluation import Estimate
 from gram.evaluation.calibration import best_temperature, tempered
@@ -31,24 +29,17 @@ from gram.evaluation.metrics import credit, log_loss, reliability
 from gram.types import FloatArray, Verdicts
 
 RESULTS = Path("experiments/results/real_text.json")
+EVERYDAY = Path("experiments/real_text/everyday.jsonl")
+RANKED = Path("experiments/results/gram_small_everyday.jsonl")
+"""``gram rank --model gram-small --input EVERYDAY --output RANKED``."""
 POOLS = {
     "hard chat, graded 1 to 10 (arena_bench)": Path("experiments/results/gram_small_bon_arena_bench.json"),
     "maths and code, right or wrong (zeroeval)": Path("experiments/results/gram_small_bon_zeroeval.json"),
 }
 PAGE = Path("docs/gram-small.md")
+README = Path("README.md")
+CARDS = (Path("configs/gram-small/MODEL_CARD.md"), Path("src/gram/shipped/gram-small/MODEL_CARD.md"))
 PICTURE = Path("docs/images/gram_small.png")
-TITLES = {name: arm.title for name, arm in ARMS.items()} | FLOORS
-CHOOSERS = {
-    "judge": "GRAM, judge",
-    "likelihood": "likelihood, no labels",
-    "bradley_terry_pretrained": "Bradley-Terry on the body",
-    "ensemble": "mean of the three, standardised",
-    "length": "length rule",
-}
-JUDGES = ("judge", "no_smoothing", "no_stage_1", "no_language")
-OUT = "out of distribution"
-
-Numbers = dict[str, Any]
 
 
 class Answers:
@@ -91,7 +82,7 @@ class Answers:
 def numbers(folder: Path = ASKED) -> Numbers:
     """Everything that the pages show, from the answers on file."""
     asked = {name: Answers(rows) for name in TITLES if (rows := read(name, folder))}
-    found: Numbers = {"arms": {}, "lead_of_judge": {}}
+    found: Numbers = {"arms": {}, "leads": {name: {} for name in GRAM}}
     for name, answers in asked.items():
         sets = {kind: answers.sets == kind for kind in SETS}
         found["arms"][name] = {
@@ -104,9 +95,10 @@ def numbers(folder: Path = ASKED) -> Numbers:
             "calibration": {kind: _round(answers.calibration(where)) for kind, where in sets.items()},
             "temperature": round(answers.temperature, 3),
         }
-        if name != "judge":
-            leads = {kind: _triple(asked["judge"].lead(answers, where)) for kind, where in sets.items()}
-            found["lead_of_judge"][name] = leads
+        for ours in GRAM:
+            if name != ours:
+                leads = {kind: _triple(asked[ours].lead(answers, where)) for kind, where in sets.items()}
+                found["leads"][ours][name] = leads
     return found
 
 
@@ -118,98 +110,32 @@ def _round(values: Mapping[str, float]) -> dict[str, float]:
     return {name: round(value, 4) for name, value in values.items()}
 
 
-def _cell(found: Sequence[float], sign: str = "") -> str:
-    value, low, high = found[:3]
-    return f"{value:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+def pages(found: Numbers) -> dict[Path, str]:
+    """The pages that show these numbers, with their marked parts filled."""
+    short = tables.short_table(found)
+    ranked = {row["id"]: row for row in _lines(RANKED)}
+    whole = {
+        "accuracy": short,
+        **{f"leads {name}": tables.lead_table(found, name) for name in GRAM},
+        "calibration": tables.calibration_table(found),
+        **{f"sources {kind}": tables.source_table(found, kind) for kind in SETS},
+        "adaptation": adaptation.table(adaptation.results()),
+        "best of n": tables.best_of_n_table(POOLS),
+        "everyday": tables.everyday([row | ranked[row["id"]] for row in _lines(EVERYDAY)]),
+    }
+    parts = {PAGE: whole, README: {"gram-small": short}} | {card: {"results": short} for card in CARDS}
+    return {path: _filled(path, contents) for path, contents in parts.items()}
 
 
-def short_table(found: Numbers) -> str:
-    """Accuracy of each arm on the three kinds of rows."""
-    rows = [
-        [TITLES[name], *(_cell(arm["sets"][kind]) for kind in SETS)] for name, arm in found["arms"].items()
-    ]
-    sizes = next(iter(found["arms"].values()))["sets"]
-    return markdown(["", *(f"{kind} ({sizes[kind][3]:,} pairs)" for kind in SETS)], rows)
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def lead_table(found: Numbers) -> str:
-    """Accuracy of the judge less that of every other arm, on the same rows."""
-    rows = [
-        [TITLES[name], *(_cell(leads[kind], "+") for kind in SETS)]
-        for name, leads in found["lead_of_judge"].items()
-    ]
-    return markdown(["GRAM, judge, less", *SETS], rows)
-
-
-def source_table(found: Numbers, kind: str) -> str:
-    """One row per source, one column per arm."""
-    rows = []
-    for source in SETS[kind].sources:
-        cells = [arm["sources"][source] for arm in found["arms"].values()]
-        rows.append([f"{source} ({cells[0][3]})", *map(_cell, cells)])
-    return markdown([kind, *(TITLES[name] for name in found["arms"])], rows)
-
-
-def calibration_table(found: Numbers) -> str:
-    """Calibration and position gap of the arms out of distribution."""
-    rows = []
-    for name, arm in found["arms"].items():
-        if name in FLOORS:
-            continue
-        of = arm["calibration"][OUT]
-        gap = f"{of['position_gap']:+.3f}" if name in JUDGES else "none"
-        rows.append(
-            [TITLES[name], f"{arm['temperature']:.2f}"]
-            + [f"{of[key]:.3f}" for key in ("ece", "ece_tempered", "log_loss", "log_loss_tempered")]
-            + [gap]
-        )
-    head = ["out of distribution", "temperature", "ECE", "... tempered", "log loss", "... tempered"]
-    return markdown([*head, "position gap"], rows)
-
-
-def best_of_n_table(pools: Mapping[str, Path]) -> str:
-    """Gold of the answer that each chooser takes out of all, from experiments/ranking_study.py."""
-    found = {title: json.loads(path.read_text(encoding="utf-8")) for title, path in pools.items()}
-    rows: dict[str, list[str]] = {}
-    for result in found.values():
-        n = max(row["n"] for row in result["best_of_n"])
-        said = {CHOOSERS[row["chooser"]]: row["gold"] for row in result["best_of_n"] if row["n"] == n}
-        said |= {
-            row["schedule"]: row["gold"]
-            for row in result["schedules"]
-            if row["n"] == n and row["schedule"] in ("the best there is", "any of them (mean)")
-        }
-        for name, gold in said.items():
-            rows.setdefault(name, []).append(_cell(gold))
-    head = [
-        f"{title}: {result['prompts']} prompts, n = {max(row['n'] for row in result['best_of_n'])}"
-        for title, result in found.items()
-    ]
-    return markdown(["gold of the chosen answer", *head], [[name, *cells] for name, cells in rows.items()])
-
-
-def page(found: Numbers) -> str:
-    """The page as the numbers make it."""
-    text = PAGE.read_text(encoding="utf-8")
-    parts = {"accuracy": short_table(found), "leads": lead_table(found)}
-    parts |= {"calibration": calibration_table(found)}
-    parts |= {f"sources {kind}": source_table(found, kind) for kind in SETS}
-    parts |= {"adaptation": adaptation.table(adaptation.results()), "best of n": best_of_n_table(POOLS)}
-    for name, content in parts.items():
+def _filled(path: Path, contents: Mapping[str, str]) -> str:
+    text = path.read_text(encoding="utf-8")
+    for name, content in contents.items():
         text = filled(text, name, content)
     return text
-
-
-def picture(found: Numbers, path: Path) -> None:
-    """Accuracy of each arm on the three kinds of rows."""
-    figure, ax = plots.canvas(7.0, 6.4)
-    rows = {
-        TITLES[name]: {kind: Estimate(*arm["sets"][kind]) for kind in SETS}
-        for name, arm in found["arms"].items()
-    }
-    plots.accuracy_bars(ax, rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130, metadata={"Software": None})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -223,11 +149,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = numbers()
         with atomic_write(RESULTS) as file:
             file.write(json.dumps(found, indent=1) + "\n")
-    text = page(found)
-    with atomic_write(PAGE) as file:
-        file.write(text)
-    picture(found, PICTURE)
-    print(short_table(found))
+    for path, text in pages(found).items():
+        with atomic_write(path) as file:
+            file.write(text)
+    tables.picture(found, PICTURE)
+    print(tables.short_table(found))
 
 
 if __name__ == "__main__":

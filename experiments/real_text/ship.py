@@ -1,4 +1,4 @@
-"""Writes the folder that is shipped: the judge in bfloat16, with its temperature and its card.
+"""Writes the folder that is shipped: the likelihood in bfloat16, with its temperature and its card.
 
 Command: python -m experiments.real_text.ship (`make foundation` runs it last). To ship the folder that it
 writes, copy it to src/gram/shipped/gram-small.
@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from experiments.real_text.arms import CONFIGS, LENGTH, MODELS
+from experiments.real_text.arms import CONFIGS, LENGTH, MODELS, SHIPPED, folder
 from experiments.real_text.mix import FOLDER
 
 import gram
@@ -27,14 +27,14 @@ LARGEST = 20_000_000
 """Most bytes of the weights."""
 
 
-def ship(judge: Path, output: Path) -> dict[str, float]:
+def ship(model: Path, output: Path) -> dict[str, float]:
     """Write ``output``; returns what bfloat16 changed on the calibration rows.
 
     Raises:
         ValueError: the weights are too large to ship.
     """
-    before = _p_a(judge)
-    loaded = load_model(judge, "lm")
+    before = _p_a(model)
+    loaded = load_model(model, "lm")
     assert loaded.manifest is not None
     loaded.tokenizer.model_max_length = LENGTH  # what it was trained to read
     card = (CONFIGS / CARD).read_text(encoding="utf-8")
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.parse_args(arguments)
     quiet_libraries()
     output = MODELS / "shipped"
-    print(output, ship(MODELS / "judge", output))
+    print(output, ship(folder(SHIPPED), output))
 
 
 if __name__ == "__main__":
