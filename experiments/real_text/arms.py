@@ -55,9 +55,11 @@ _BRADLEY_TERRY = {"objective": "scalar", "label_smoothing": 0.0}
 ARMS = {
     "judge": Arm("GRAM, judge", "pretrained", _JUDGE),
     "likelihood": Arm("GRAM, likelihood", "pretrained", {}, "likelihood"),
-    "no_smoothing": Arm("judge, no smoothing", "pretrained", _JUDGE | {"label_smoothing": 0.0}),
-    "no_stage_1": Arm("judge, no stage 1", "text", _JUDGE),
+    "likelihood_no_smoothing": Arm(
+        "likelihood, no smoothing", "pretrained", {"label_smoothing": 0.0}, "likelihood"
+    ),
     "likelihood_no_stage_1": Arm("likelihood, no stage 1", "text", {}, "likelihood"),
+    "no_stage_1": Arm("judge, no stage 1", "text", _JUDGE),
     "no_language": Arm("judge, no language modelling", "pretrained_without_text", _JUDGE),
     "bradley_terry": Arm("Bradley-Terry on the body", "pretrained", _BRADLEY_TERRY, "scalar"),
     "bradley_terry_scratch": Arm("Bradley-Terry from scratch", "random", _BRADLEY_TERRY, "scalar"),

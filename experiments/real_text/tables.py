@@ -26,7 +26,7 @@ CHOOSERS = {
     "ensemble": "mean of judge, likelihood and Bradley-Terry, standardised",
     "length": "length rule",
 }
-JUDGES = ("judge", "no_smoothing", "no_stage_1", "no_language")
+JUDGES = ("judge", "no_stage_1", "no_language")
 OUT = "out of distribution"
 
 Numbers = dict[str, Any]
