@@ -18,7 +18,7 @@ class AdaptConfig:
     """
 
     model: str
-    """The model to adapt: a folder or a Hub name."""
+    """The model to adapt: a folder, gram-small (comes with the package), or a Hub name."""
     data: list[str]
     """Labeled pairs of the new task: files (.jsonl, .jsonl.gz, .json, .parquet), folders or Hub names."""
     output: Path

@@ -20,7 +20,7 @@ class ModelOptions:
     """Which model, and how it is asked."""
 
     model: str
-    """Model folder or Hub name."""
+    """Model folder, gram-small (comes with the package), or Hub name."""
     kind: Literal["judge", "likelihood", "scalar"] | None = None
     """How to ask it. Default: as it was trained; a raw language model is a judge."""
     template: str | None = None

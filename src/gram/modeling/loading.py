@@ -205,8 +205,7 @@ def _check_exists(name: str) -> None:
     elif folder.exists():
         raise CheckpointError(f"{name}: a model is a folder, this is a file")
     elif looks_like_path:
-        there_are = f"; with gram come: {', '.join(shipped_models())}" if shipped_models() else ""
-        raise CheckpointError(f"{name}: no such folder{there_are}")
+        raise CheckpointError(f"{name}: no such folder; with gram come: {', '.join(shipped_models())}")
 
 
 def _check_weights(name: str, info: Mapping[str, Any], head: Head, new_head: bool) -> None:

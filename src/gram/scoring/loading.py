@@ -43,7 +43,7 @@ def load(
     a likelihood scorer with ``kind="likelihood"``.
 
     Args:
-        path: model folder, name of a model that comes with the package, or Hub name.
+        path: model folder, ``gram-small`` (comes with the package), or Hub name.
         kind: ``judge``, ``likelihood`` or ``scalar``; by default what the checkpoint was trained as.
         template: judge template, a built-in name or a JSON file; by default the checkpoint's own.
         device: ``cpu`` or ``cuda``; by default cuda where there is one.

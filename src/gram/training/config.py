@@ -20,7 +20,7 @@ class TrainConfig:
     """Train a model: stage 1 on unlabeled answers (pretrain) or stage 2 on preferences (finetune)."""
 
     model: str
-    """Where to start: a model folder, a Hub name, or preset:tiny|mini|light|small|base."""
+    """Where to start: a model folder, gram-small, a Hub name, or preset:tiny|mini|light|small|base."""
     data: list[str]
     """Training data: files (.jsonl, .jsonl.gz, .json, .parquet), dataset folders or Hub names."""
     output: Path
