@@ -129,7 +129,7 @@ def _ranking(row: Mapping[str, Any]) -> str:
 
 def picture(found: Numbers, path: Path) -> None:
     """Accuracy of each arm on the three kinds of rows."""
-    figure, ax = plots.canvas(7.0, 6.4)
+    figure, ax = plots.canvas(8.4, 6.4)
     rows = {
         TITLES[name]: {kind: Estimate(*arm["sets"][kind]) for kind in SETS}
         for name, arm in found["arms"].items()
