@@ -223,3 +223,9 @@ def test_everyday_prompts_are_shown_as_they_are_ranked() -> None:
     assert "and 5 the worst one last" in shown
     assert shown.endswith("*Question 6?*\n\n- 3 (-1.00): z\n- 2 (+0.00): y\n- 1 (+0.50): x")
     assert shown.count("*Question") == 7
+
+
+def test_the_pages_show_the_numbers_on_file() -> None:
+    assert report.pages(json.loads(report.RESULTS.read_text())) == {
+        path: path.read_text() for path in (report.PAGE, report.README, *report.CARDS)
+    }
