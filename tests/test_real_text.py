@@ -44,8 +44,8 @@ def write_source(name: str, folder: Path, split: str, count: int) -> None:
 
 
 def write_unlabeled(name: str, folder: Path) -> None:
-    """Ten train prompts of two answers, and one test prompt."""
-    made = make_preferences(11, seed=spoiled.SOURCES.index(name))
+    """Ten train prompts of two answers, and four test prompts."""
+    made = make_preferences(14, seed=spoiled.SOURCES.index(name))
     with gzip.open(folder / f"{name}.jsonl.gz", "wt", encoding="utf-8") as file:
         for k, row in enumerate(made):
             texts = [f"{row.pair.a} said in {name} one {k}", f"{row.pair.b} said in {name} two {k}"]
@@ -96,9 +96,11 @@ def test_spoiled_answers_are_what_they_say(place: Path, monkeypatch: pytest.Monk
     assert 50 <= len(found) <= 70
     assert {row["subset"] for row in found} == set(spoiled.SPOILS)
     answers = {row["chosen"] for row in found}
+    tests = spoiled.spoiled(200, split="test")
+    assert tests and all(int(row["prompt"].split()[-1]) >= 10 for row in tests)
     for row in found:
         better, worse = row["chosen"].split(), row["rejected"].split()
-        assert row["prompt"].split()[-1] != "10", "the test prompt"
+        assert int(row["prompt"].split()[-1]) < 10, "a test prompt"
         match row["subset"]:
             case "shuffled":
                 assert sorted(worse) == sorted(better) and worse != better
@@ -203,6 +205,7 @@ def test_every_arm_is_made_asked_and_shown(
         for ours in tables.GRAM:
             assert (f"| {title} |" in tables.lead_table(found, ours)) == (name != ours)
     assert tables.calibration_table(found).count("\n") == 1 + len(arms.ARMS)
+    assert tables.held_back_table(found).count("\n") == 1 + len(tables.TITLES)
     tables.picture(found, place / "picture.png")
 
     (folder / ship.CARD).write_text("card")

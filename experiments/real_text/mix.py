@@ -1,8 +1,9 @@
 """The data of stage 2: a sample of each permissive source's train rows, some held back to calibrate on.
 
 Command: python -m experiments.real_text.mix (seconds; `make foundation` runs it). Writes labeled.jsonl and
-calibration.jsonl, the rows as they are in ../shared/data; spoiled.jsonl, comparisons that need no rater, and
-kept.jsonl, the first of them. No group has rows both in labeled and in calibration. Knows no model.
+calibration.jsonl, the rows as they are in ../shared/data; spoiled.jsonl, comparisons that need no rater,
+kept.jsonl, the first of them, and spoiled_test.jsonl, the same of test prompts. No group has rows both in
+labeled and in calibration. Knows no model.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ LABELED = (
 """Sources with train rows whose labels are used; conala, rose_summ and ukp_convarg stay without."""
 CAP, CALIBRATION_CAP = 500, 40
 """Most rows of one source."""
-SPOILED, KEPT = 6000, 1500
-"""Comparisons without a label, and how many of them stage 2 sees again."""
+SPOILED, KEPT, SPOILED_TEST = 6000, 1500, 1000
+"""Comparisons without a label, how many stage 2 sees again, and at most how many of test prompts."""
 _HELD_BACK = 16
 """One group in so many is for calibration."""
 
@@ -91,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write(labeled, FOLDER / "labeled.jsonl")
     write(free, FOLDER / "spoiled.jsonl")
     write(free[:KEPT], FOLDER / "kept.jsonl")
+    write(spoiled(SPOILED_TEST, split="test"), FOLDER / "spoiled_test.jsonl")
     write(calibration, FOLDER / "calibration.jsonl")
     print(f"{FOLDER}: {len(labeled)} labels, {len(free)} spoiled answers, {len(calibration)} to calibrate on")
 

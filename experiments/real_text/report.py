@@ -19,7 +19,8 @@ from experiments.by_group import by_group
 from experiments.pages import filled
 from experiments.real_text import adaptation, tables
 from experiments.real_text.measure import ASKED, read
-from experiments.real_text.rows import CALIBRATION, SETS
+from experiments.real_text.rows import CALIBRATION, SETS, SPOILED
+from experiments.real_text.spoiled import SPOILS
 from experiments.real_text.tables import GRAM, TITLES, Numbers
 
 from gram.data.journal import atomic_write
@@ -82,24 +83,33 @@ class Answers:
 def numbers(folder: Path = ASKED) -> Numbers:
     """Everything that the pages show, from the answers on file."""
     asked = {name: Answers(rows) for name in TITLES if (rows := read(name, folder))}
-    found: Numbers = {"arms": {}, "leads": {name: {} for name in GRAM}}
+    found: Numbers = {"arms": {}, "leads": {name: _leads(asked, name) for name in GRAM}}
     for name, answers in asked.items():
-        sets = {kind: answers.sets == kind for kind in SETS}
         found["arms"][name] = {
-            "sets": {kind: _triple(answers.accuracy(where)) for kind, where in sets.items()},
+            "sets": {kind: _triple(answers.accuracy(answers.sets == kind)) for kind in SETS},
             "sources": {
                 source: _triple(answers.accuracy(answers.sources == source))
                 for rows in SETS.values()
                 for source in rows.sources
             },
-            "calibration": {kind: _round(answers.calibration(where)) for kind, where in sets.items()},
+            "calibration": {kind: _round(answers.calibration(answers.sets == kind)) for kind in SETS},
             "temperature": round(answers.temperature, 3),
+            "held_back": {
+                part: _triple(answers.accuracy((answers.sets == part) | (answers.sources == part)))
+                for part in (CALIBRATION, SPOILED, *(f"{SPOILED}_{kind}" for kind in SPOILS))
+            },
         }
-        for ours in GRAM:
-            if name != ours:
-                leads = {kind: _triple(asked[ours].lead(answers, where)) for kind, where in sets.items()}
-                found["leads"][ours][name] = leads
     return found
+
+
+def _leads(asked: Mapping[str, Answers], name: str) -> dict[str, Any]:
+    """Accuracy of one arm less that of each other."""
+    ours = asked[name]
+    return {
+        other: {kind: _triple(ours.lead(answers, answers.sets == kind)) for kind in SETS}
+        for other, answers in asked.items()
+        if other != name
+    }
 
 
 def _triple(found: Estimate) -> list[float]:
@@ -117,6 +127,7 @@ def pages(found: Numbers) -> dict[Path, str]:
     whole = {
         "accuracy": short,
         **{f"leads {name}": tables.lead_table(found, name) for name in GRAM},
+        "held back": tables.held_back_table(found),
         "calibration": tables.calibration_table(found),
         **{f"sources {kind}": tables.source_table(found, kind) for kind in SETS},
         "adaptation": adaptation.table(adaptation.results()),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from experiments.real_text.mix import FOLDER, LABELED, PREF
+from experiments.real_text.spoiled import SPOILS
 
 from gram.data import find_leaks, read_preferences
 from gram.types import Preference
@@ -43,12 +44,13 @@ SETS = {
     "in distribution": Rows("test", LABELED, 150),
     "tasks without a label": Rows("test", ("conala", "rose_summ", "ukp_convarg"), 250),
 }
-CALIBRATION = "calibration"
+CALIBRATION, SPOILED = "calibration", "spoiled"
+"""Rows that no table of the three sets has: labels held back, and spoiled answers to test prompts."""
 
 
 def labeled() -> list[Preference]:
     """The labels of stage 2."""
-    return list(read_preferences([str(FOLDER / "labeled.jsonl")]).records)
+    return _read("labeled")
 
 
 def test_rows() -> Iterator[tuple[str, str, list[Preference]]]:
@@ -60,5 +62,11 @@ def test_rows() -> Iterator[tuple[str, str, list[Preference]]]:
             found = read_preferences([path], max_per_source=rows.most, seed=0).records
             leaked = {id(leak.held_out) for leak in find_leaks(known, found)}
             yield name, source, [row for row in found if id(row) not in leaked]
-    path = FOLDER / "calibration.jsonl"
-    yield CALIBRATION, CALIBRATION, list(read_preferences([str(path)]).records)
+    yield CALIBRATION, CALIBRATION, _read("calibration")
+    free = _read("spoiled_test")
+    for kind in SPOILS:
+        yield SPOILED, f"{SPOILED}_{kind}", [row for row in free if row.subset == kind]
+
+
+def _read(name: str) -> list[Preference]:
+    return list(read_preferences([str(FOLDER / f"{name}.jsonl")]).records)

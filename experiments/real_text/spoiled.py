@@ -66,10 +66,10 @@ SPOILS: dict[str, Callable[[str, str, str, Random], str]] = {
 """What is done to an answer; ``other`` is an answer to another question of the same source."""
 
 
-def spoiled(count: int, seed: int = 0) -> list[Row]:
-    """``count`` comparisons from the train prompts of the unlabeled sources, the sources in turn."""
+def spoiled(count: int, seed: int = 0, split: str = "train") -> list[Row]:
+    """``count`` comparisons from the prompts of one split of the unlabeled sources, the sources in turn."""
     draw = Random(seed)
-    pools = [_pool(source, draw) for source in SOURCES]
+    pools = [_pool(source, split, draw) for source in SOURCES]
     rows: list[Row] = []
     place = 0
     while len(rows) < count and any(pools):
@@ -89,7 +89,7 @@ def spoiled(count: int, seed: int = 0) -> list[Row]:
     return rows
 
 
-def _pool(source: str, draw: Random) -> list[tuple[str, str]]:
+def _pool(source: str, split: str, draw: Random) -> list[tuple[str, str]]:
     """Prompts with one answer each, in random order."""
     found = []
     with gzip.open(UNLABELED / f"{source}.jsonl.gz", "rt", encoding="utf-8") as file:
@@ -97,6 +97,6 @@ def _pool(source: str, draw: Random) -> list[tuple[str, str]]:
             fits = (text for text in row["responses"] if len(text) <= LONGEST)
             texts = [text for text in fits if len(text.split()) >= _LEAST_WORDS]
             prompt = row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][-1]["content"]
-            if row["split"] == "train" and texts:
+            if row["split"] == split and texts:
                 found.append((prompt[:LONGEST], draw.choice(texts)))
     return draw.sample(found, len(found))

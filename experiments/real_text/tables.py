@@ -10,7 +10,7 @@ from typing import Any
 from experiments.claims.study import markdown
 from experiments.real_text.arms import ARMS
 from experiments.real_text.measure import FLOORS
-from experiments.real_text.rows import SETS
+from experiments.real_text.rows import CALIBRATION, SETS, SPOILED
 
 from gram import plots
 from gram.evaluation import Estimate
@@ -26,7 +26,6 @@ CHOOSERS = {
     "ensemble": "mean of judge, likelihood and Bradley-Terry, standardised",
     "length": "length rule",
 }
-JUDGES = ("judge", "no_stage_1", "no_language")
 OUT = "out of distribution"
 
 Numbers = dict[str, Any]
@@ -64,6 +63,17 @@ def source_table(found: Numbers, kind: str) -> str:
     return markdown([kind, *(TITLES[name] for name in found["arms"])], rows)
 
 
+def held_back_table(found: Numbers) -> str:
+    """Accuracy on labels held back and, by kind, on spoiled answers to test prompts."""
+    rows = [[TITLES[name], *map(_cell, arm["held_back"].values())] for name, arm in found["arms"].items()]
+    sizes = next(iter(found["arms"].values()))["held_back"]
+    names = {CALIBRATION: "labels", SPOILED: "spoiled, all kinds"}
+    head = [names.get(part, part.removeprefix(f"{SPOILED}_")) for part in sizes]
+    return markdown(
+        ["", *(f"{name} ({size[3]})" for name, size in zip(head, sizes.values(), strict=True))], rows
+    )
+
+
 def calibration_table(found: Numbers) -> str:
     """Calibration and position gap of the arms out of distribution."""
     rows = []
@@ -71,7 +81,7 @@ def calibration_table(found: Numbers) -> str:
         if name in FLOORS:
             continue
         of = arm["calibration"][OUT]
-        gap = f"{of['position_gap']:+.3f}" if name in JUDGES else "none"
+        gap = f"{of['position_gap']:+.3f}" if ARMS[name].kind == "judge" else "none"
         rows.append(
             [TITLES[name], f"{arm['temperature']:.2f}"]
             + [f"{of[key]:.3f}" for key in ("ece", "ece_tempered", "log_loss", "log_loss_tempered")]
