@@ -61,7 +61,7 @@ runs/harmless/pretrained/gram.json: | runs/harmless/text/gram.json
 runs/harmless/judge/gram.json: | runs/harmless/pretrained/gram.json
 	@$(BIN)/gram train --config configs/harmless/3-finetune.yaml
 
-# Each step goes on where it was stopped; MODEL and DEVICE make a bigger one: MODEL=preset:base DEVICE=cuda.
+# Each step goes on where it was stopped; MODEL and DEVICE make a bigger one from the start: MODEL=preset:base DEVICE=cuda.
 foundation: runs/gram-small/shipped/gram.json  ## train gram-small from nothing, and write the folder to ship (2 hours of one core)
 
 FOUNDATION := $(BIN)/gram train --config configs/gram-small

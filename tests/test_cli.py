@@ -122,6 +122,15 @@ def test_every_command_has_help(name: str, command: Command) -> None:
     assert f"usage: gram {name}" in outcome.out and "--config FILE.yaml" in outcome.out
 
 
+@pytest.mark.parametrize(("name", "option"), [("report", "runs: [a, b]"), ("bench", "what: train")])
+def test_what_has_no_flag_cannot_stand_in_a_file(
+    name: str, option: str, tmp_path: Path, command: Command
+) -> None:
+    path = tmp_path / "options.yaml"
+    path.write_text(option + "\n")
+    refused(command(name, "--config", path), f"{path}: '{option.partition(':')[0]}' has no flag")
+
+
 def test_an_unknown_command_says_which_there_are(command: Command) -> None:
     outcome = command("trian")
     assert (outcome.code, outcome.out) == (2, "")

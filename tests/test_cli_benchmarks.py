@@ -178,12 +178,14 @@ def test_calibration_is_stored_and_applied(
 ) -> None:
     """After ``--calibrate`` the loaded model's log-odds are those of before over the temperature.
 
-    With a template of its own choice it is another judge, and gets none. Fitting again finds the same.
+    With a template of its own choice it is another judge, and gets none, which is said before it is asked.
+    Fitting again finds the same; from records on file, as a kill before storing leaves them, too.
     """
     folder = shutil.copytree(judge_folder, tmp_path / "judge")
     data = write_rows(tmp_path / "pairs.jsonl", pairs(20, 3))
     asked = [p.pair for p in make_preferences(4, seed=1)]
     before = gram.load(folder).compare(asked).log_odds
+    uncalibrated = (folder / "gram.json").read_text()
     command = ["eval", "--model", folder, "--calibrate", data, "--output"]
     code, result, err = run(capsys, *command, tmp_path / "out")
     assert code == 0, err
@@ -196,9 +198,14 @@ def test_calibration_is_stored_and_applied(
     assert other.temperature == 1.0
     code, again, _ = run(capsys, *command, tmp_path / "again")
     assert again["temperature"] == pytest.approx(result["temperature"])
+    (folder / "gram.json").write_text(uncalibrated)
+    code, kept, _ = run(capsys, *command, tmp_path / "out")
+    assert code == 0 and kept["temperature"] == result["temperature"]
+    assert read_manifest(folder) == manifest
     raw = ["eval", "--model", folder, "--template", "default", "--calibrate", data]
     code, _, err = run(capsys, *raw, "--output", tmp_path / "raw")
     assert code == 1 and "than trained" in err
+    assert not (tmp_path / "raw" / "records.jsonl").exists()
 
 
 def test_runs_side_by_side(

@@ -107,6 +107,9 @@ def test_only_worse_answers_of_cross_items_are_dressed_up() -> None:
     assert changed.responses == ("good", "bad" + FILLER, "worse" + FILLER)
     with pytest.raises(ConfigError, match="no perturbation 'glitter'"):
         perturbed([item], ["glitter"])
+    with pytest.raises(ConfigError, match="there are none here"):
+        perturbed([replace(item, ask="all")], ["filler"])
+    assert perturbed([replace(item, ask="all")], []) == []
 
 
 def test_degradation_is_paired() -> None:

@@ -66,6 +66,8 @@ def test_commands_take_the_name(package: Path, tmp_path: Path, capsys: pytest.Ca
     lines = [{"prompt": "What?", "chosen": f"bread {k}", "rejected": f"river {k}"} for k in range(4)]
     labeled.write_text("".join(json.dumps(line) + "\n" for line in lines))
     calibrate = ["eval", "--model", "small", "--calibrate", str(labeled), "--output", str(tmp_path / "c")]
-    assert main(calibrate) != 0
-    assert (package / "gram.json").read_bytes() == before
     capsys.readouterr()
+    assert main(calibrate) == 1
+    assert f"small: comes with gram and is not changed; copy {package}" in capsys.readouterr().err
+    assert (package / "gram.json").read_bytes() == before
+    assert not (tmp_path / "c" / "records.jsonl").exists()

@@ -8,8 +8,10 @@ the pictures in docs/images/claims/. Nothing is run.
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.claims.study import RESULTS, Result, Study, markdown, read
@@ -102,7 +104,11 @@ def pages() -> dict[Path, str]:
     }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.parse_args(arguments)
     for path, text in pages().items():
         with atomic_write(path) as file:
             file.write(text)

@@ -58,6 +58,7 @@ def run(config: Config) -> dict[str, Any]:
     """Evaluate; returns the overall numbers."""
     from gram.evaluation import Stamp, evaluate, sources
     from gram.evaluation.texts import perturbed
+    from gram.scoring.calibrated import storable
 
     began = time.monotonic()
     place = _shard(config.shard)
@@ -87,10 +88,11 @@ def run(config: Config) -> dict[str, Any]:
     stamp = Stamp(sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()[:16], seed=config.seed)
     records = _kept(config.output / "records.jsonl", items, stamp.run)
     resumed = len(records) if records else 0
+    model: Any = config.load_model() if config.calibrate or not records else None
+    if config.calibrate:
+        storable(Path(config.model), model, vars(config))  # before an hour of asking
+        model.temperature = 1.0
     if not records:
-        model = config.load_model()
-        if config.calibrate:
-            model.temperature = 1.0
         template = getattr(model, "template", None)
         stamp = Stamp(stamp.run, template.hash if template else "", config.seed)
         journal = _journal(config.output, place, header)
@@ -103,8 +105,8 @@ def run(config: Config) -> dict[str, Any]:
             records, missing = _merged(config.output, place[1], items)
             if missing:
                 return {"output": str(config.output), "shard": config.shard, "waiting_for": missing}
-        if config.calibrate:
-            return _calibrated(config, model, records, began)
+    if config.calibrate:
+        return _calibrated(config, model, records, began)
     return _report(config, questions, items, records, resumed, began)
 
 

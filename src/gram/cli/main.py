@@ -12,7 +12,7 @@ from importlib import import_module
 from importlib.metadata import version
 from inspect import getdoc
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from gram.config_file import read_values
 from gram.data.journal import finite
@@ -70,7 +70,11 @@ def parse(kind: type[Any], arguments: list[str], program: str) -> Any:
     import tyro
 
     flags, path = _without_config(arguments)
-    from_file = _as_flags(read_values(kind, path)) if path else []
+    values = read_values(kind, path) if path else {}
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        if name in values and tyro.conf.Positional in getattr(hint, "__metadata__", ()):
+            raise ConfigError(f"{path}: '{name}' has no flag; give it on the command line")
+    from_file = _as_flags(values)
     return tyro.cli(
         kind,
         args=[*from_file, *flags],  # of repeated options the last wins

@@ -66,11 +66,14 @@ def perturbed(items: Sequence[Item], names: Sequence[str]) -> list[Item]:
     is taken in by the surface now loses accuracy.
 
     Raises:
-        ConfigError: there is no such perturbation.
+        ConfigError: there is no such perturbation, or no item of a kind that can be perturbed.
     """
     for name in names:
         if name not in PERTURBATIONS:
             raise ConfigError(f"no perturbation '{name}'; there are: {', '.join(PERTURBATIONS)}")
+    crossed = [item for item in items if item.ask == "cross"]
+    if names and not crossed:
+        raise ConfigError("perturbations need items with better and worse answers; there are none here")
     return [
         replace(
             item,
@@ -81,6 +84,5 @@ def perturbed(items: Sequence[Item], names: Sequence[str]) -> list[Item]:
             ),
         )
         for name in dict.fromkeys(names)
-        for item in items
-        if item.ask == "cross"
+        for item in crossed
     ]

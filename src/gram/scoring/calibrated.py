@@ -12,6 +12,7 @@ from typing import Any
 
 from gram.errors import CheckpointError
 from gram.modeling.manifest import FILE, Manifest, read_manifest
+from gram.modeling.shipped import model_folder
 from gram.scoring.judge import JudgeModel
 
 # Options that make other scores out of the same weights, and their values when they do not.
@@ -35,23 +36,38 @@ def put_on(model: Any, manifest: Manifest | None, options: Mapping[str, Any]) ->
         model.temperature = float(manifest.calibration["temperature"])
 
 
-def store(
-    folder: Path, model: Any, temperature: float, about: Mapping[str, Any], options: Mapping[str, Any]
-) -> None:
-    """Write the temperature into the folder's ``gram.json``, with what is known ``about`` its fit.
+def storable(folder: Path, model: Any, options: Mapping[str, Any]) -> Manifest:
+    """The manifest that a temperature of ``model`` can be put into; to be asked before it is fitted.
 
     Args:
         options: with which ``model`` was loaded.
 
     Raises:
-        CheckpointError: the folder has no ``gram.json``, or ``model`` is asked otherwise than it says, so
-            that the temperature would hold for something that loading the folder does not give.
+        CheckpointError: the folder has no ``gram.json``, belongs to the package, or ``model`` is asked
+            otherwise than it says, so that the temperature would hold for something that loading the folder
+            does not give.
     """
     manifest = read_manifest(folder) if folder.is_dir() else None
+    if manifest is None and (within := model_folder(folder)):
+        raise CheckpointError(
+            f"{folder}: comes with gram and is not changed; copy {within}, and name the copy"
+        )
     if manifest is None:
         raise CheckpointError(f"{folder}: no {FILE} to store a temperature in; name a trained model's folder")
     if not _as_trained(model, manifest, options):
         raise CheckpointError(f"{folder}: is asked as another kind, template or likelihood than trained")
+    return manifest
+
+
+def store(
+    folder: Path, model: Any, temperature: float, about: Mapping[str, Any], options: Mapping[str, Any]
+) -> None:
+    """Write the temperature into the folder's ``gram.json``, with what is known ``about`` its fit.
+
+    Raises:
+        CheckpointError: it cannot be stored there, see ``storable``.
+    """
+    manifest = storable(folder, model, options)
     replace(manifest, calibration={"temperature": temperature, **about}).write(folder)
 
 
