@@ -62,7 +62,7 @@ runs/harmless/judge/gram.json: | runs/harmless/pretrained/gram.json
 	@$(BIN)/gram train --config configs/harmless/3-finetune.yaml
 
 # Each step goes on where it was stopped; MODEL and DEVICE make a bigger one from the start: MODEL=preset:base DEVICE=cuda.
-foundation: runs/gram-small/shipped/gram.json  ## train gram-small from nothing, and write the folder to ship (2 hours of one core)
+foundation: runs/gram-small/shipped/gram.json  ## train gram-small from nothing, and write the folder to ship (85 minutes of one core)
 
 FOUNDATION := $(BIN)/gram train --config configs/gram-small
 DEVICE ?=
