@@ -258,6 +258,31 @@ def test_the_command_adapts_and_says_so(
     assert code == 1 and "which this run reads" in said
 
 
+def test_a_judge_with_another_template_has_to_beat_the_old_template(
+    judge_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``before`` is the accuracy of the model as it was, which is what OUTPUT holds if it stays."""
+    rows = task(30)
+    old = gram.load(judge_folder).compare([row.pair for row in rows])
+    options = ["--template", "default", "--max-steps", 1, "--folds", 2, "--device", "cpu"]
+    code, result, said = run(
+        capsys,
+        "adapt",
+        "--model",
+        judge_folder,
+        "--data",
+        write(tmp_path / "few.jsonl", rows),
+        "--output",
+        tmp_path / "out",
+        *options,
+    )
+    assert code == 0, said
+    right = np.array([row.p_a > 0.5 for row in rows])
+    assert result["before"]["accuracy"]["value"] == pytest.approx(np.mean((old.p_a > 0.5) == right), abs=1e-4)
+    p = np.where(right, old.p_a, 1 - old.p_a)
+    assert result["before"]["log_loss"] == pytest.approx(-np.log(p).mean(), abs=1e-4)
+
+
 @pytest.fixture
 def stage_1_folder(likelihood_folder: Path, tmp_path: Path) -> Path:
     """The likelihood model as stage 1 leaves it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import resource
 import shutil
 import time
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from gram.modeling.loading import (
 )
 from gram.modeling.manifest import FILE, Manifest, read_manifest
 from gram.modeling.presets import PRESETS
-from gram.modeling.saving import library_versions, save_checkpoint
+from gram.modeling.saving import copy_checkpoint, library_versions, save_checkpoint
 from gram.modeling.trainable import LoraSettings, add_lora, freeze, merged
 from gram.rendering import Renderer, load_template
 from gram.scoring.backend import TransformersBackend
@@ -505,10 +506,13 @@ def test_a_save_that_is_cut_off_leaves_no_finished_checkpoint(
         shutil.copytree(old, folder)
         moved = []
 
-        def fails_midway(self: Path, target: Path, moved: list[str] = moved, allowed: int = allowed) -> Path:
-            if len(moved) == allowed:
-                raise OSError("killed")
-            moved.append(self.name)
+        def fails_midway(
+            self: Path, target: Path, moved: list[str] = moved, allowed: int = allowed, folder: Path = folder
+        ) -> Path:
+            if target.parent == folder:
+                if len(moved) == allowed:
+                    raise OSError("killed")
+                moved.append(self.name)
             return real(self, target)
 
         with monkeypatch.context() as patch, pytest.raises(OSError, match="killed"):
@@ -685,3 +689,39 @@ def test_a_score_head_leaves_the_language_model_alone(preset: Loaded) -> None:
     with torch.no_grad():
         weight(ours.embed_tokens).zero_()
     assert weight(theirs.embed_tokens).abs().sum() > 0
+
+
+def test_a_manifest_is_written_whole_or_not_at_all(judge_folder: Path, tmp_path: Path) -> None:
+    """A disk that is full is here a limit of 64 bytes to a file."""
+    folder = shutil.copytree(judge_folder, tmp_path / "judge")
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            manifest.write(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert read_manifest(folder) == manifest
+
+
+def test_a_new_checkpoint_appears_in_one_step(
+    judge_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed just before: nothing of that name; the next attempt succeeds."""
+    manifest = read_manifest(judge_folder)
+    assert manifest is not None
+    moved = Path.replace
+
+    def killed(self: Path, target: Path) -> Path:
+        if self.name == "copy.draft":
+            raise KeyboardInterrupt
+        return moved(self, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "replace", killed)
+        copy_checkpoint(judge_folder, tmp_path / "copy", manifest, {})
+    assert not (tmp_path / "copy").exists()
+    copy_checkpoint(judge_folder, tmp_path / "copy", manifest, {})
+    assert read_manifest(tmp_path / "copy") == manifest

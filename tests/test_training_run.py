@@ -412,6 +412,17 @@ def test_a_finished_model_is_not_written_over(make_config: MakeConfig, tmp_path:
     assert after["model.safetensors"] != before["model.safetensors"]
 
 
+@pytest.mark.parametrize("typo", [{"data": ["typo.jsonl"]}, {"model": "no/such"}], ids=str)
+def test_a_model_to_be_replaced_stays_until_everything_is_read(
+    typo: dict[str, Any], make_config: MakeConfig, tmp_path: Path
+) -> None:
+    train(make_config())
+    before = files_of(tmp_path / "out")
+    with pytest.raises((DataError, CheckpointError)):
+        train(make_config(overwrite=True, **typo))
+    assert files_of(tmp_path / "out") == before
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("name", ["notes.txt", "train.json", "model.safetensors"])
 def test_a_folder_of_somebody_else_is_left_untouched(
@@ -560,7 +571,9 @@ def test_a_killed_run_is_continued_by_the_same_command(
     with pytest.raises(Killed):
         train(config)
     assert not (tmp_path / "out" / "gram.json").exists()
-    assert sorted(path.name for path in (tmp_path / "out" / "checkpoints").iterdir())[-1] == "checkpoint-4"
+    assert (
+        max(path.name for path in (tmp_path / "out" / "checkpoints").glob("checkpoint-*")) == "checkpoint-4"
+    )
     kill_at(0)
     with pytest.raises(ConfigError, match="holds an unfinished run with other settings"):
         train(replace(config, learning_rate=2e-3))
@@ -585,6 +598,22 @@ def test_an_unfinished_run_can_be_dropped(
     train(make_config(seed=3, overwrite=True))
     train(make_config(seed=3, output=tmp_path / "fresh"))
     assert weight_bytes(tmp_path / "out") == weight_bytes(tmp_path / "fresh")
+
+
+def test_a_run_over_data_that_changed_is_not_continued(
+    make_config: MakeConfig, kill_at: Callable[[int], None], tmp_path: Path
+) -> None:
+    data = write_rows(tmp_path / "rows.jsonl", rows_of(make_preferences(24)))
+    kill_at(2)
+    with pytest.raises(Killed):
+        train(make_config(data=[data], save_steps=1))
+    kill_at(0)
+    write_rows(tmp_path / "rows.jsonl", rows_of(make_preferences(24, seed=1)))
+    with pytest.raises(ConfigError, match="holds an unfinished run over other data of the same name"):
+        train(make_config(data=[data], save_steps=1))
+    write_rows(tmp_path / "rows.jsonl", rows_of(make_preferences(24)))
+    train(make_config(data=[data], save_steps=1))
+    assert (tmp_path / "out" / "gram.json").is_file()
 
 
 def test_a_half_written_checkpoint_alone_is_no_start(
@@ -612,7 +641,7 @@ def test_weights_that_are_no_numbers_leave_no_model(
     model.save_pretrained(broken)
     with pytest.raises(TrainingError, match="the loss is nan at step 1"):
         train(make_config(model=str(broken), template=None, vocab_size=None))
-    assert set(files_of(tmp_path / "out")) == {SETTINGS}
+    assert set(files_of(tmp_path / "out")) == {SETTINGS, "checkpoints/data.json"}
     assert not list(tmp_path.glob("*.draft"))
 
 

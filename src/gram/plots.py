@@ -1,6 +1,6 @@
 """Numbers to pictures: pure functions that draw on a matplotlib Axes they are given.
 
-Know estimates and probabilities; know neither models nor records, choose no output format and touch no
+Know estimates and probabilities; know neither models nor records, and touch no
 global state of matplotlib (no pyplot, no rcParams). matplotlib is an extra, imported on first use.
 
     figure, ax = plots.canvas()
@@ -15,6 +15,7 @@ import io
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gram.errors import ConfigError
@@ -187,9 +188,21 @@ def reliability_diagram(ax: Axes, p: FloatArray, labels: FloatArray, *, title: s
 
 def to_data_uri(figure: Figure, *, dpi: int = 160) -> str:
     """The figure as a PNG inside a ``data:`` address: equal figures give equal text."""
+    return "data:image/png;base64," + base64.b64encode(_png(figure, dpi)).decode("ascii")
+
+
+def save(figure: Figure, path: Path, *, dpi: int = 160) -> None:
+    """Write the figure as a PNG, whole or not at all; the folder is made if it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.tmp")
+    unfinished.write_bytes(_png(figure, dpi))
+    unfinished.replace(path)
+
+
+def _png(figure: Figure, dpi: int) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return buffer.getvalue()
 
 
 def _title(ax: Axes, title: str, pad: float = 6) -> None:

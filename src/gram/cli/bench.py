@@ -87,10 +87,10 @@ def run(config: Config) -> dict[str, Any]:
     result = {"benchmark": config.what} | report.rounded(measured)
     if config.plot is not None:
         from gram.bench.plot import speed_bars
+        from gram.plots import save
 
         title = "Scoring" if scores else "Training steps"
-        config.plot.parent.mkdir(parents=True, exist_ok=True)
-        speed_bars(report.bars(result["rows"]), title).savefig(config.plot, dpi=160)
+        save(speed_bars(report.bars(result["rows"]), title), config.plot)
     if config.output is not None:
         config.output.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(config.output) as file:

@@ -37,6 +37,7 @@ def run(config: Config) -> dict[str, Any]:
     from gram.demo.recipe import FULL, QUICK
     from gram.demo.save import save_judge
     from gram.demo.story import tell
+    from gram.plots import save
 
     began = time.monotonic()
     quiet_libraries()
@@ -49,7 +50,7 @@ def run(config: Config) -> dict[str, Any]:
     save_judge(model, lab, story)
     pictures = figures(story)
     for name, figure in pictures.items():
-        figure.savefig(config.output / f"{name}.png", dpi=160)
+        save(figure, config.output / f"{name}.png")
     seconds = time.monotonic() - began
     report = config.output / "report.html"
     with atomic_write(report) as file:

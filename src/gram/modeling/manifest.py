@@ -71,9 +71,14 @@ class Manifest:
     format: int = FORMAT
 
     def write(self, folder: Path) -> None:
-        """Write ``gram.json`` into ``folder``."""
+        """Write ``gram.json`` into ``folder``, whole or not at all."""
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
-        (folder / FILE).write_text(text + "\n", encoding="utf-8")
+        unfinished = folder / f".{FILE}.tmp"
+        try:
+            unfinished.write_text(text + "\n", encoding="utf-8")
+            unfinished.replace(folder / FILE)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
 def read_manifest(folder: Path) -> Manifest | None:

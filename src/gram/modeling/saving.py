@@ -57,7 +57,9 @@ def _draft(folder: Path, manifest: Manifest, beside: Mapping[str, str]) -> Itera
         for name, text in beside.items():
             (draft / name).write_text(text, encoding="utf-8")
         manifest.write(draft)
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.exists():
+            draft.replace(folder)  # in one step
+            return
         (folder / FILE).unlink(missing_ok=True)
         for path in sorted(draft.iterdir(), key=lambda path: path.name == FILE):
             path.replace(folder / path.name)

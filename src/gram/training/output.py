@@ -1,17 +1,20 @@
 """The output folder of a run: claimed at the start, so that nothing of anybody else is written over.
 
-A folder with ``gram.json`` holds a finished model, one with only the settings of a run an unfinished run.
-Knows files; knows nothing of models or data.
+What may be replaced stays until everything that the run needs has been read. A folder with ``gram.json``
+holds a finished model, one with only the settings of a run an unfinished run. Knows files; knows nothing
+of models or data.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from gram.data.journal import atomic_write
 from gram.data.sources import parse_source
 from gram.errors import ConfigError
 from gram.modeling.manifest import FILE
@@ -20,12 +23,15 @@ from gram.training.fit import last_checkpoint
 
 CHECKPOINTS = "checkpoints"
 SETTINGS = "gram-train.json"
+REJECTS, EVAL_REJECTS = "rejects.jsonl", "eval_rejects.jsonl"
+_READ = "data.json"  # in the folder of the checkpoints
 
 
 def claim_output(config: TrainConfig) -> None:
     """Make ``config.output`` the folder of this run, and remember its settings there.
 
-    A folder in which the same run was interrupted is claimed as it is, to be continued.
+    A folder in which the same run was interrupted is claimed as it is, to be continued; one that
+    ``overwrite`` replaces stays as it is until ``begin_output``, but for the rejects.
 
     Raises:
         ConfigError: the folder holds a finished model, an unfinished run with other settings, something
@@ -35,20 +41,52 @@ def claim_output(config: TrainConfig) -> None:
     reads = [config.model, config.reference, config.template]
     reads += [*config.data, *config.eval_data, *config.tokenizer_data]
     check_output(output, reads, overwrite=config.overwrite)
-    text = json.dumps({**asdict(config), "overwrite": False}, indent=2, default=str) + "\n"
-    if config.overwrite:
-        shutil.rmtree(output, ignore_errors=True)
-    elif settings.exists() and settings.read_text(encoding="utf-8") != text:
+    text = _settings(config)
+    if config.overwrite and output.exists() and any(output.iterdir()):
+        for name in (REJECTS, EVAL_REJECTS):
+            (output / name).unlink(missing_ok=True)
+        return
+    if settings.exists() and settings.read_text(encoding="utf-8") != text:
         if last_checkpoint(output / CHECKPOINTS):
             raise ConfigError(
                 f"output {output}: holds an unfinished run with other settings; "
                 "repeat its settings to continue it, or use --overwrite"
             )
         shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
-    output.mkdir(parents=True, exist_ok=True)
-    draft = settings.with_suffix(".tmp")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(settings)
+    with atomic_write(settings) as file:
+        file.write(text)
+
+
+def begin_output(config: TrainConfig, data: Sequence[Mapping[str, Any]]) -> None:
+    """Training begins: with ``overwrite``, what stood in the folder goes, but for this run's rejects.
+
+    Args:
+        data: the sources that were read, with their fingerprints.
+
+    Raises:
+        ConfigError: the run that would be continued had read other data.
+    """
+    output, text = config.output, json.dumps(data)
+    if config.overwrite:
+        for path in output.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name not in (REJECTS, EVAL_REJECTS):
+                path.unlink()
+        with atomic_write(output / SETTINGS) as file:
+            file.write(_settings(config))
+    read = output / CHECKPOINTS / _READ
+    if last_checkpoint(read.parent) and read.is_file() and read.read_text(encoding="utf-8") != text:
+        raise ConfigError(
+            f"output {output}: holds an unfinished run over other data of the same name; "
+            "give it those data again, or use --overwrite"
+        )
+    with atomic_write(read) as file:
+        file.write(text)
+
+
+def _settings(config: TrainConfig) -> str:
+    return json.dumps({**asdict(config), "overwrite": False}, indent=2, default=str) + "\n"
 
 
 def check_output(output: Path, reads: Sequence[str | None], *, overwrite: bool) -> None:

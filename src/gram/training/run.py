@@ -30,7 +30,7 @@ from gram.rendering import Context, Renderer, load_template
 from gram.training.config import TrainConfig
 from gram.training.fit import FitResult, FitSettings, fit
 from gram.training.objective import answer_context, make_objective
-from gram.training.output import CHECKPOINTS, claim_output
+from gram.training.output import CHECKPOINTS, EVAL_REJECTS, REJECTS, begin_output, claim_output
 from gram.training.stream import steps_for
 from gram.types import Answer, Preference, ResponsePair, Text
 
@@ -71,14 +71,14 @@ def train(config: TrainConfig) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     objective_name = config.objective_name
 
-    rows = _read(config, config.data, config.split, config.max_per_source, config.output / "rejects.jsonl")
+    rows = _read(config, config.data, config.split, config.max_per_source, config.output / REJECTS)
     held_out = (
         _read(
             config,
             config.eval_data,
             config.eval_split,
             config.max_eval_per_source,
-            config.output / "eval_rejects.jsonl",
+            config.output / EVAL_REJECTS,
         )
         if config.eval_data
         else None
@@ -104,6 +104,10 @@ def train(config: TrainConfig) -> dict[str, Any]:
         lora = LoraSettings(config.lora_rank, config.lora_alpha)
         model = add_lora(model, lora, score_head=objective.head == "score")
     leaks = find_leaks(rows.records, held_out.records) if held_out and config.stage == "finetune" else []
+    sources = _sources(rows, held_out)
+    if chief:
+        begin_output(config, sources)
+    processes.wait_for_everyone()
     result = fit(
         model,
         objective,
@@ -115,7 +119,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     )
     drop_language_head(model)
     if chief:
-        manifest = _manifest(config, renderer, context, result, samples, rows, held_out)
+        manifest = _manifest(config, renderer, context, result, samples, sources)
         save_checkpoint(config.output, model, loaded.tokenizer, manifest)
         shutil.rmtree(config.output / CHECKPOINTS, ignore_errors=True)
     PartialState().wait_for_everyone()
@@ -213,8 +217,7 @@ def _manifest(
     context: Context,
     result: FitResult,
     samples: Samples,
-    rows: LoadedRows[Any],
-    held_out: LoadedRows[Any] | None,
+    sources: list[dict[str, Any]],
 ) -> Manifest:
     name = config.objective_name
     settings: dict[str, Any] = {"name": name}
@@ -245,11 +248,17 @@ def _manifest(
             "seed": config.seed,
             "train_loss": result.train_loss,
         },
-        data=[described(source, "train") for source in rows.sources]
-        + [described(source, "evaluation") for source in (held_out.sources if held_out else ())],
+        data=sources,
         versions=library_versions(),
         evaluation=result.evaluation,
     )
+
+
+def _sources(rows: LoadedRows[Any], held_out: LoadedRows[Any] | None) -> list[dict[str, Any]]:
+    evaluation = held_out.sources if held_out else ()
+    return [described(source, "train") for source in rows.sources] + [
+        described(source, "evaluation") for source in evaluation
+    ]
 
 
 def described(source: SourceInfo, use: str) -> dict[str, Any]:
