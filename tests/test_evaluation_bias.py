@@ -180,6 +180,10 @@ def test_names_are_unique_and_samples_nest_and_keep_units() -> None:
     items = [Item(name, as_chat("q"), ("a", "b"), unit=unit) for name, unit in zip("aab", "uuv", strict=True)]
     assert [item.id for item in named(items)] == ["a", "a#2", "b"]
     assert [item.id for item in named([replace(items[0], id="")])] == ["number 1"]
+    names = ["x", "x#2", "x", "x", "x#2"]  # a row's own name may be one that a second x would get
+    assert [item.id for item in named([replace(items[0], id=name) for name in names])] == [
+        *("x", "x#2", "x#3", "x#4", "x#2#2")
+    ]
     assert len(sample(items, 1, 0)) in (1, 2)
     many = [Item(str(k), as_chat("q"), ("a", "b")) for k in range(50)]
     small, large = sample(many, 10, 3), sample(many, 20, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +202,14 @@ def test_shards_merge_to_the_whole_run(n: int) -> None:
     other = [Record(**{**{f: getattr(r, f) for f in Record.__slots__}, "run": "x"}) for r in shards[0]]
     with pytest.raises(DataError, match="2 different runs"):
         merge(items, [other, *shards[1:]])
+
+
+def test_a_record_that_stands_for_two_items_is_refused() -> None:
+    """Two items of one name have two records in one place: 3 records, 2 of them different."""
+    items = rows(3)
+    twins = [items[0], items[1], replace(items[2], id=items[0].id)]
+    with pytest.raises(DataError, match="hold 3 records, 2 of them different; expected 3"):
+        merge(twins, [evaluate(Oracle(), twins)])
 
 
 def test_a_torn_call_is_asked_whole_again(tmp_path: Path) -> None:

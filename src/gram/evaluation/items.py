@@ -121,14 +121,15 @@ def preferences_of(items: Iterable[Item]) -> list[Preference]:
 
 def named(items: Sequence[Item]) -> list[Item]:
     """The items with an id each, unique within source and variant: a missing id is the item's number."""
-    seen: dict[tuple[str, str, str], int] = {}
+    times: dict[tuple[str, str, str], int] = {}  # every name in use, and how often it was wanted
     found = []
     for number, item in enumerate(items, start=1):
-        name = item.id or f"number {number}"
-        key = (item.source, item.variant, name)
-        seen[key] = seen.get(key, 0) + 1
-        if seen[key] > 1:
-            name = f"{name}#{seen[key]}"
+        wanted = name = item.id or f"number {number}"
+        first = (item.source, item.variant, wanted)
+        while (item.source, item.variant, name) in times:  # a row may be called x#2 by itself
+            times[first] += 1
+            name = f"{wanted}#{times[first]}"
+        times[item.source, item.variant, name] = 1
         found.append(item if name == item.id else replace(item, id=name))
     return found
 

@@ -110,7 +110,7 @@ def merge(items: Sequence[Item], shards: Sequence[Sequence[Record]]) -> list[Rec
     found = {record.place: record for shard in shards for record in shard}
     wanted = [(item.source, item.id, item.variant, i, j) for item in items for i, j in item.comparisons]
     total = sum(map(len, shards))
-    if set(found) != set(wanted) or total != len(wanted):
+    if set(found) != set(wanted) or not len(found) == total == len(wanted):
         raise DataError(
             f"the shards hold {total} records, {len(found)} of them different; expected {len(wanted)}"
         )
