@@ -158,6 +158,21 @@ def test_shards_merge_into_the_whole_run(
     assert code == 1 and "--shard 3/2" in err
 
 
+def test_shards_merge_where_an_id_holds_a_line_separator(
+    judge_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python ends a line of text at U+2028 and U+0085; JSON Lines do not, and leave both as they are."""
+    rows = pairs(3, 1, "part\u0085one")
+    rows[1]["id"] = "a\u2028b"
+    source = write_rows(tmp_path / "pairs.jsonl", rows)
+    command = ["eval", "--model", judge_folder, "--data", source, "--output"]
+    assert run(capsys, *command, tmp_path / "whole")[0] == 0
+    for shard in ("1/2", "2/2"):
+        code, _, err = run(capsys, *command, tmp_path / "parts", "--shard", shard)
+        assert code == 0, err
+    assert (tmp_path / "parts" / FILES[0]).read_bytes() == (tmp_path / "whole" / FILES[0]).read_bytes()
+
+
 def test_the_page_stands_alone(
     judge_folder: Path, two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -222,14 +222,13 @@ def _merged(output: Path, n: int, items: Sequence[Item]) -> tuple[list[Record], 
     missing = [path.name for path in paths if not path.is_file()]
     if missing:
         return [], missing
-    shards = [
-        [Record.from_dict(json.loads(line)) for line in path.read_bytes().splitlines()] for path in paths
-    ]
-    records = merge(items, shards)
-    lines = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines(keepends=True)]
-    order = {record.place: line for record, line in zip((r for s in shards for r in s), lines, strict=True)}
+    # Bytes: the lines of a text also end at U+2028 and its like, which may stand in an id as they are.
+    lines = [line for path in paths for line in path.read_bytes().splitlines(keepends=True)]
+    found = [Record.from_dict(json.loads(line)) for line in lines]
+    records = merge(items, [found])
+    order = {record.place: line for record, line in zip(found, lines, strict=True)}
     with atomic_write(output / "records.jsonl") as file:
-        file.writelines(order[record.place] for record in records)
+        file.writelines(order[record.place].decode() for record in records)
     return records, []
 
 
