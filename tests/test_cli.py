@@ -21,6 +21,7 @@ from gram import Message, Pair, Preference
 from gram.cli import score as score_command
 from gram.cli import train as train_command
 from gram.cli.main import COMMANDS, main
+from gram.cli.options import ModelOptions
 from gram.scoring.judge import JudgeModel
 from gram.scoring.scalar import Scored
 
@@ -517,12 +518,31 @@ def test_only_the_same_scoring_is_continued(
     match change:
         case "retrained":
             weights = model / "model.safetensors"
-            weights.write_bytes(weights.read_bytes())
+            content = bytearray(weights.read_bytes())
+            content[len(content) // 2] ^= 1
+            weights.write_bytes(content)
         case "another template":
             template.write_text(text.replace("}|{a}", "} {a}"), encoding="utf-8")
         case "another question":
             flags.append("--single-order")
     assert command("score", *flags).result["resumed"] == 0
+
+
+def test_large_weights_are_told_apart_by_samples(tmp_path: Path) -> None:
+    """Of 100 MiB, 1 MiB at either end and 64 KiB every 16 MiB are read; a copy has the same fingerprint.
+
+    The file is sparse: only what the test writes takes room.
+    """
+    size, places = 100 * 2**20, {}
+    for name, place in (("base", 0), ("same", 0), ("head", 2**20 - 1), ("middle", 3 * 2**24), ("tail", -1)):
+        (tmp_path / name).mkdir()
+        with (tmp_path / name / "model.safetensors").open("wb") as file:
+            file.truncate(size)
+            file.seek(place % size)
+            file.write(b"\1" if place else b"\0")
+        places[name] = ModelOptions(str(tmp_path / name)).fingerprint()
+    assert places["base"] == places["same"]
+    assert all(places[name] != places["base"] for name in ("head", "middle", "tail"))
 
 
 def test_a_bad_row_is_skipped_on_request(judge_folder: Path, command: Command, tmp_path: Path) -> None:

@@ -147,11 +147,13 @@ def test_shards_merge_into_the_whole_run(
     monkeypatch.setattr(evaluation, "evaluate", lambda *a, **k: evaluate(*a, chunk=9, **k))
     command = ["eval", "--model", judge_folder, *two, "--output"]
     assert run(capsys, *command, tmp_path / "whole")[0] == 0
-    code, result, _ = run(capsys, *command, tmp_path / "parts", "--shard", "2/2")
+    copied = shutil.copytree(judge_folder, tmp_path / "copied", copy_function=shutil.copy)  # of other times
+    other = ["eval", "--model", copied, *two, "--output", tmp_path / "parts"]
+    code, result, _ = run(capsys, *other, "--shard", "2/2")
     assert code == 0 and result["waiting_for"] == ["records-1-of-2.jsonl"]
     assert not (tmp_path / "parts" / "results.json").exists()
-    code, result, _ = run(capsys, *command, tmp_path / "parts", "--shard", "1/2")
-    assert code == 0 and "scores" in result
+    code, result, err = run(capsys, *command, tmp_path / "parts", "--shard", "1/2")
+    assert code == 0 and "scores" in result, err
     for name in FILES:
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     code, _, err = run(capsys, *command, tmp_path / "parts", "--shard", "3/2")

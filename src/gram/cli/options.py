@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gram.errors import ConfigError
+from gram.errors import CheckpointError, ConfigError
 from gram.modeling.shipped import model_folder
 
 if TYPE_CHECKING:
     from gram.scoring.ensemble import JudgeEnsemble
     from gram.scoring.judge import JudgeModel
     from gram.scoring.scalar import Scored
+
+_MIB = 2**20
+_WHOLE = 64 * _MIB  # files up to this size are read whole to tell one model from another: a tenth of a second
+_STEP, _SAMPLE = 16 * _MIB, _MIB // 16  # of larger ones 64 KiB in every 16 MiB
 
 
 @dataclass(frozen=True)
@@ -86,12 +91,19 @@ class ModelOptions:
         return model
 
     def fingerprint(self) -> dict[str, Any]:
-        """What decides the scores, for a run that may be continued only with the same."""
+        """What decides the scores, for a run that may be continued only with the same.
+
+        A local model or template stands there with its content and not with its path, so that the shards of
+        a run may be made with copies of it.
+
+        Raises:
+            CheckpointError: a file of the model cannot be read.
+        """
         asked = {name: getattr(self, name) for name in ModelOptions.__dataclass_fields__}
         del asked["token_budget"], asked["engine"], asked["device"]
-        named = (self.model, self.reference, self.template, *self.ensemble_with, self.centre_on)
-        read = [model_folder(name) or Path(name) for name in named if name]
-        return asked | {"files": [_stamp(path) for path in read]}
+        for name in ("model", "reference", "template", "centre_on"):
+            asked[name] = asked[name] and _content(asked[name])
+        return asked | {"ensemble_with": [_content(name) for name in self.ensemble_with]}
 
 
 def _centre(model: JudgeEnsemble | Scored, source: str) -> None:
@@ -127,7 +139,31 @@ def check_output_file(output: Path, source: str) -> None:
         raise ConfigError(f"output {output}: is the input; name another file")
 
 
-def _stamp(place: Path) -> dict[str, list[int]]:
-    """Size and time of a file or a folder's files, so that a retrained model is not taken for the old."""
+def _content(name: str) -> str | dict[str, str]:
+    """A digest of each file of a local file or folder; any other name (Hub, built-in template) as it is."""
+    place = model_folder(name) or Path(name)
     files = sorted(place.iterdir()) if place.is_dir() else [place]
-    return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files if path.is_file()}
+    return {path.name: _digest(path) for path in files if path.is_file()} or name
+
+
+def _digest(path: Path) -> str:
+    """Of a file's size and content; of a large file only samples: many GB would take minutes to read."""
+    try:
+        size = path.stat().st_size
+        digest = sha256(str(size).encode())
+        with path.open("rb") as file:
+            for start, length in [(0, size)] if size <= _WHOLE else _samples(size):
+                file.seek(start)
+                digest.update(file.read(length))
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+def _samples(size: int) -> list[tuple[int, int]]:
+    """(start, length) of the parts of a weight file that tell two trainings of one model apart.
+
+    The first MiB holds names and shapes, which are the same; but training changes nearly every number, and
+    every matrix of 16 MiB is looked into. A last layer, trained alone, lies at an end of the file.
+    """
+    return [(0, _MIB), *((start, _SAMPLE) for start in range(_STEP, size, _STEP)), (size - _MIB, _MIB)]
