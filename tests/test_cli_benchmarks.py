@@ -262,6 +262,8 @@ def test_what_cannot_work_is_said(
     lacking = write_rows(
         tmp_path / "lacking.jsonl", [{"prompt": "q", "chosen": ["a"], "subset": "Math", "id": 1}]
     )
+    equal = {"prompt": "q", "responses": ["a", "b", "c"], "scores": [1, 1, 1]}
+    level = write_rows(tmp_path / "level.jsonl", [equal, equal])
     template = tmp_path / "template.json"
     text = "{prompt}\n{a}\n{b}\n"
     template.write_text(json.dumps({"name": "t", "text": text, "labels": ["first answer", "second answer"]}))
@@ -271,6 +273,7 @@ def test_what_cannot_work_is_said(
         (["--bench", empty], "empty.jsonl: holds no rows"),
         (["--bench", "rewardbnech"], "no such benchmark"),
         (["--bench", f"rewardbench2={lacking}"], "lacking.jsonl:1: field 'rejected': missing"),
+        (["--bench", good, f"best-of-k={level}"], "level.jsonl: nothing to measure"),
         (["--bench", good, "--template", template], "must be one token"),
         (["--bench", good, "--perturb", "glitter"], "no perturbation 'glitter'"),
         (["--bench", good, "--limit", "0"], "limit must be at least 1"),
@@ -278,6 +281,7 @@ def test_what_cannot_work_is_said(
     ]:
         code, result, err = run(capsys, *base, *arguments)
         assert code == 1 and not result and said in err, (arguments, err)
+        assert not (tmp_path / "out" / "records.jsonl").exists(), "it was asked for nothing"
     code, _, err = run(capsys, "report", tmp_path / "nothing", tmp_path / "none", "--output", tmp_path / "x")
     assert code == 1 and "no finished run" in err
     code, _, err = run(capsys, "report", "--output", tmp_path / "x")

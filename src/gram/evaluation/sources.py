@@ -87,7 +87,8 @@ def load(
         options: ``on_error``, ``rejects`` and ``seed``, as everywhere.
 
     Raises:
-        DataError: a row that cannot be used, with file, line and field; an empty or missing file.
+        DataError: a row that cannot be used, with file, line and field; an empty or missing file; no row in
+            which one answer is better than another.
     """
     chosen = split if source.benchmark is PREFERENCES else None
     items: list[Item] = []
@@ -101,6 +102,9 @@ def load(
         rejected += loaded.rejected
     seed = options.get("seed", 0)
     kept = sample(named(items), limit, seed if isinstance(seed, int) else 0)
+    if not any(item.gold_of(i) != item.gold_of(j) for item in kept for i, j in item.comparisons):
+        names = ", ".join(file for file, _ in source.files)
+        raise DataError("nothing to measure: in every row taken all answers have equal scores", file=names)
     return Questions(source, tuple(kept), rejected, tuple(infos))
 
 
