@@ -73,6 +73,36 @@ def test_eval_reports_accuracy_beside_the_floors(
     assert json.loads((output / "results.json").read_text())["overall"]["n"] == 12
 
 
+def test_a_bad_row_does_not_take_the_training_rows_away(
+    judge_folder: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A torn line may be of any split; skipped, it leaves the floor that its 20 good training rows teach.
+
+    A training row that cannot be used stops the command before a model is asked, as any other.
+    """
+    options = ["eval", "--model", judge_folder, "--split", "test", "--data"]
+    _, good, _ = run(capsys, *options, data, "--output", tmp_path / "good")
+    torn = tmp_path / "torn" / data.name
+    torn.parent.mkdir()
+    torn.write_text(data.read_text() + '{"prompt": "wh\n')
+    code, result, err = run(capsys, *options, torn, "--on-error", "skip", "--output", tmp_path / "skipped")
+    assert code == 0 and result["rejected"] == 1, err
+    assert result["floors"] == good["floors"]
+    alone = write_rows(tmp_path / "alone.jsonl", chosen_rejected(make_preferences(12), "test"))
+    _, without, _ = run(capsys, *options, alone, "--output", tmp_path / "without")
+    assert set(without["floors"]) == {"length", "bag of words"}
+
+    rows = read_rows(data)
+    rows[3]["rejected"] = rows[3]["chosen"]
+    write_rows(torn, rows)
+    code, _, err = run(capsys, *options, torn, "--output", tmp_path / "stopped")
+    assert code == 1 and "pairs.jsonl:4: field 'rejected'" in err
+    assert not (tmp_path / "stopped" / "records.jsonl").exists()
+    code, _, _ = run(capsys, *options, torn, "--on-error", "skip", "--output", tmp_path / "stopped")
+    [reject] = read_rows(tmp_path / "stopped" / "pairs.train.rejects.jsonl")
+    assert code == 0 and reject["line"] == 4
+
+
 def test_several_sources_are_the_subsets(
     likelihood_folder: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,6 +26,10 @@ class DataError(GramError):
         super().__init__(f"{place}: {named}" if place else named)
 
 
+class NoRowsError(DataError):
+    """A source that can be read, but has no usable row of the split asked for."""
+
+
 class ConfigError(GramError):
     """An option, or a combination of options, that makes no sense."""
 

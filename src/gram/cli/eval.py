@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -16,8 +16,8 @@ from gram.errors import ConfigError
 if TYPE_CHECKING:
     from gram.data.journal import Journal
     from gram.evaluation import Item, Record
-    from gram.evaluation.results import Floors
     from gram.evaluation.sources import Questions
+    from gram.types import Preference
 
 _FLOOR_ROWS = 5000  # training rows per source for the bag of words; more do not help it
 
@@ -82,6 +82,7 @@ def run(config: Config) -> dict[str, Any]:
         )
         for source in sources.parse(specs)
     ]
+    train = {} if config.calibrate else _training_rows(config, questions)
     items = [item for found in questions for item in found.items]
     items += perturbed(items, config.perturb)
     header = _header(config, questions)
@@ -107,23 +108,28 @@ def run(config: Config) -> dict[str, Any]:
                 return {"output": str(config.output), "shard": config.shard, "waiting_for": missing}
     if config.calibrate:
         return _calibrated(config, model, records, began)
-    return _report(config, questions, items, records, resumed, began)
+    return _report(config, questions, train, items, records, resumed, began)
 
 
 def _report(
     config: Config,
     questions: Sequence[Questions],
+    train: Mapping[str, Sequence[Preference]],
     items: Sequence[Item],
     records: Sequence[Record],
     resumed: int,
     began: float,
 ) -> dict[str, Any]:
-    from gram.evaluation import card, results, write_report
+    from gram.evaluation import card, floors, preferences_of, results, write_report
     from gram.evaluation.outputs import write_outputs
     from gram.report import write_page
 
     rules = {found.source.name: found.source.benchmark.name for found in questions}
-    made = results(records, rules, _floors(config, questions))
+    beside = {
+        found.source.name: floors(preferences_of(found.items), train[found.source.name])
+        for found in questions
+    }
+    made = results(records, rules, beside)
     about = _about(config, questions, records)
     names = ", ".join(rules)
     title = f"{Path(config.model).name} on {names if len(rules) < 4 else f'{len(rules)} benchmarks'}"
@@ -243,13 +249,18 @@ def _calibrated(config: Config, model: Any, records: Sequence[Record], began: fl
     return {"model": config.model, **asdict(fitted), "seconds": round(time.monotonic() - began, 2)}
 
 
-def _floors(config: Config, questions: Sequence[Questions]) -> Floors:
-    """The floors of each source; its own training rows teach the bag of words, where it has any."""
-    from gram.evaluation import floors, preferences_of
+def _training_rows(config: Config, questions: Sequence[Questions]) -> dict[str, Sequence[Preference]]:
+    """What teaches the bag of words of each source: the source's own training rows, where it has any."""
     from gram.evaluation.sources import training_rows
 
-    found = {}
-    for part in questions:
-        rows = training_rows(part.source, config.split, _FLOOR_ROWS, seed=config.seed)
-        found[part.source.name] = floors(preferences_of(part.items), rows)
-    return found
+    return {
+        found.source.name: training_rows(
+            found.source,
+            config.split,
+            _FLOOR_ROWS,
+            on_error=config.on_error,
+            rejects=config.output / f"{found.source.name}.train.rejects.jsonl",
+            seed=config.seed,
+        )
+        for found in questions
+    }

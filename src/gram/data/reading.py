@@ -4,7 +4,8 @@ Knows the order of work (read, convert, sample, fingerprint) and what happens to
 are ``sources``' matter, the meaning of a row ``rows``'. Holds the records in memory, not the rows.
 
 All readers take the same ``Options``, and raise ``DataError``: for a bad row (``on_error="raise"``), and
-always for a missing, unreadable or empty source, an unknown split, and a source all of whose rows are bad.
+always for a missing or unreadable source; ``NoRowsError``, which is one, for an empty source, an unknown
+split, and a source all of whose rows are bad.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Generic, Literal, TextIO, TypeAlias, TypedDict, TypeVar, Unpa
 from gram.data.pairing import pairs_of
 from gram.data.rows import Language, Scorable, to_contest, to_language, to_preference, to_scorable
 from gram.data.sources import Rejected, Row, parse_source, read_rows
-from gram.errors import ConfigError, DataError
+from gram.errors import ConfigError, DataError, NoRowsError
 from gram.types import Contest, Preference
 
 T = TypeVar("T")
@@ -140,7 +141,7 @@ def read_as(
             records += kept
     for info in infos:  # only now, so that the rejects file is there to look at
         if not info.records:
-            raise DataError(f"no usable row: all {info.rows} were rejected, see {rejects}", file=info.name)
+            raise NoRowsError(f"no usable row: all {info.rows} were rejected, see {rejects}", file=info.name)
     return Loaded(tuple(records), bad.count, tuple(infos))
 
 

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
-from gram.errors import DataError
+from gram.errors import DataError, NoRowsError
 
 _KINDS = ".jsonl, .jsonl.gz, .json or .parquet"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -62,7 +62,8 @@ def read_rows(source: str, split: str | None = None, reject: RejectSink | None =
 
     Raises:
         DataError: at once if the source does not exist or is of an unknown kind; while reading if it is
-            damaged, holds no rows, or has no row of ``split``.
+            damaged.
+        NoRowsError: it holds no rows, or no row of ``split``.
     """
     name, config, own_split = parse_source(source)
     wanted = own_split or split
@@ -101,9 +102,10 @@ def _of_split(parts: Sequence[_Part], wanted: str | None, name: str, reject: Rej
             else:
                 present.add(own)
     if empty:
-        raise DataError("holds no rows", file=name)
+        raise NoRowsError("holds no rows", file=name)
     if not chosen:
-        raise DataError(f"no row of the split {wanted!r}; there are: {', '.join(sorted(present))}", file=name)
+        there = ", ".join(sorted(present))
+        raise NoRowsError(f"no row of the split {wanted!r}; there are: {there}", file=name)
 
 
 def _parts(name: str, config: str | None, wanted: str | None) -> list[_Part]:
@@ -209,7 +211,7 @@ def _choose(splits: Sequence[str], wanted: str | None, name: str) -> str:
     there = ", ".join(splits)
     if wanted is None:
         raise DataError(f"choose a split with '{name}::<split>'; there are: {there}", file=name)
-    raise DataError(f"no split {wanted!r}; there are: {there}", file=name)
+    raise NoRowsError(f"no split {wanted!r}; there are: {there}", file=name)
 
 
 def _folder_parts(path: Path, config: str | None, wanted: str | None) -> list[_Part]:

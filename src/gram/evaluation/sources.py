@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gram.data import Options, Row, SourceInfo, read_as
 from gram.data.sources import parse_source
-from gram.errors import ConfigError, DataError
+from gram.errors import ConfigError, DataError, NoRowsError
 from gram.evaluation.benchmarks import BENCHMARKS, PREFERENCES, Benchmark
 from gram.evaluation.items import Item, named, sample
 from gram.types import Preference
@@ -109,7 +109,15 @@ def load(
 
 
 def training_rows(source: Source, split: str | None, most: int, **options: object) -> Sequence[Preference]:
-    """Rows of the split ``train`` of a preference file, to teach a floor; none where those are judged."""
+    """Rows of the split ``train`` of a preference file, to teach a floor; none where those are judged.
+
+    Args:
+        most: a sample of at most this many.
+        options: ``on_error``, ``rejects`` and ``seed``, as everywhere.
+
+    Raises:
+        DataError: a row that cannot be used, with file, line and field.
+    """
     if source.benchmark is not PREFERENCES:
         return ()
     from gram.data import read_preferences
@@ -121,7 +129,7 @@ def training_rows(source: Source, split: str | None, most: int, **options: objec
     given: Options = {"max_per_source": most, **options}  # type: ignore[typeddict-item]
     try:
         return read_preferences(f"{base}::train", **given).records
-    except DataError:
+    except NoRowsError:
         return ()  # this source has no training rows
 
 
