@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_origin, get_type_hints
 
 import pytest
 
-from gram.cli.main import parse
+from gram.cli.main import COMMANDS, parse
 from gram.config_file import read_config, read_values
 from gram.errors import ConfigError
 from gram.training.config import TrainConfig, load_config
@@ -187,6 +188,26 @@ def test_flags_win(make_file: MakeFile) -> None:
     flags = ["--name", "x", "--many", "y", "--count", "3", "--limit", "9", "--rate", "2", "--no-on"]
     found = both(make_file, text, *flags, "--shade", "None")
     assert found == Everything("x", Path("b"), ["y"], 3, 9, 2.0, False, "red", None)
+
+
+@pytest.mark.parametrize("again", [["--many", "d"], ["--many=d"], ["--many", "c"]])
+def test_a_list_is_given_once(again: list[str], make_file: MakeFile) -> None:
+    """Of ``--many c --many d`` only d would count. A number may still be changed by a later one."""
+    text = "name: a\nwhere: b\nmany: [x]\n"
+    assert both(make_file, text, "--many", "c", "d").many == ["c", "d"]
+    with pytest.raises(ConfigError, match="--many is given 2 times: give all values after one --many"):
+        both(make_file, text, "--many", "c", "--count", "1", *again)
+    assert both(make_file, text, "--count", "1", "--count", "2").count == 2
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "report"])
+def test_no_command_takes_a_list_in_two_pieces(command: str) -> None:
+    """Whatever its lists are called, in either spelling; what ``report`` lists has no flag."""
+    kind = import_module(f"gram.cli.{command}").Config
+    for name, hint in get_type_hints(kind).items():
+        if get_origin(hint) is list:
+            with pytest.raises(ConfigError, match="after one --"):
+                parse(kind, [f"--{name.replace('_', '-')}", "x", f"--{name}=y"], "some")
 
 
 def test_config_may_stand_anywhere_and_with_an_equals_sign(make_file: MakeFile) -> None:

@@ -12,7 +12,7 @@ from importlib import import_module
 from importlib.metadata import version
 from inspect import getdoc
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from gram.config_file import read_values
 from gram.data.journal import finite
@@ -70,14 +70,16 @@ def parse(kind: type[Any], arguments: list[str], program: str) -> Any:
     import tyro
 
     flags, path = _without_config(arguments)
+    hints = get_type_hints(kind, include_extras=True)
+    _refuse_repeated([name for name, hint in hints.items() if get_origin(hint) is list], flags)
     values = read_values(kind, path) if path else {}
-    for name, hint in get_type_hints(kind, include_extras=True).items():
+    for name, hint in hints.items():
         if name in values and tyro.conf.Positional in getattr(hint, "__metadata__", ()):
             raise ConfigError(f"{path}: '{name}' has no flag; give it on the command line")
     from_file = _as_flags(values)
     return tyro.cli(
         kind,
-        args=[*from_file, *flags],  # of repeated options the last wins
+        args=[*from_file, *flags],  # of an option in both the last wins
         prog=program,
         description=f"{getdoc(kind)}\n\n--config FILE.yaml gives any of these options; flags win.",
     )
@@ -97,6 +99,15 @@ def _without_config(arguments: list[str]) -> tuple[list[str], Path | None]:
         else:
             rest.append(argument)
     return rest, path
+
+
+def _refuse_repeated(lists: list[str], flags: list[str]) -> None:
+    """Of a list given in two pieces only the last would count, which looks like all of them."""
+    given = [flag.partition("=")[0].replace("_", "-") for flag in flags]
+    for option in (f"--{name.replace('_', '-')}" for name in lists):
+        times = given.count(option)
+        if times > 1:
+            raise ConfigError(f"{option} is given {times} times: give all values after one {option}")
 
 
 def _as_flags(values: dict[str, Any]) -> list[str]:
