@@ -528,6 +528,24 @@ def test_only_the_same_scoring_is_continued(
     assert command("score", *flags).result["resumed"] == 0
 
 
+def test_rows_to_centre_on_are_known_by_their_content(tmp_path: Path) -> None:
+    """Also where only a split of them is taken: then those of another split may change."""
+    rows = [
+        {"prompt": "q", "response": "one", "split": "test"},
+        {"prompt": "q", "response": "two", "split": "train"},
+    ]
+
+    def fingerprint() -> dict[str, Any]:
+        source = write_rows(tmp_path / "rows.jsonl", rows)
+        return ModelOptions("hub/name", centre_on=f"{source}::test").fingerprint()
+
+    before = fingerprint()
+    rows[1]["response"] = "three"
+    assert fingerprint() == before
+    rows[0]["response"] = "four"
+    assert fingerprint() != before
+
+
 def test_large_weights_are_told_apart_by_samples(tmp_path: Path) -> None:
     """Of 100 MiB, 1 MiB at either end and 64 KiB every 16 MiB are read; a copy has the same fingerprint.
 

@@ -94,16 +94,23 @@ class ModelOptions:
         """What decides the scores, for a run that may be continued only with the same.
 
         A local model or template stands there with its content and not with its path, so that the shards of
-        a run may be made with copies of it.
+        a run may be made with copies of it; so do the rows of ``centre_on``.
 
         Raises:
             CheckpointError: a file of the model cannot be read.
+            DataError: the rows of ``centre_on`` cannot.
         """
+        from gram.data import read_scorables
+
         asked = {name: getattr(self, name) for name in ModelOptions.__dataclass_fields__}
         del asked["token_budget"], asked["engine"], asked["device"]
-        for name in ("model", "reference", "template", "centre_on"):
+        for name in ("model", "reference", "template"):
             asked[name] = asked[name] and _content(asked[name])
-        return asked | {"ensemble_with": [_content(name) for name in self.ensemble_with]}
+        centres = read_scorables(self.centre_on).sources if self.centre_on else ()
+        return asked | {
+            "ensemble_with": [_content(name) for name in self.ensemble_with],
+            "centre_on": [source.sha256 for source in centres],
+        }
 
 
 def _centre(model: JudgeEnsemble | Scored, source: str) -> None:
