@@ -13,6 +13,7 @@ from conftest import make_preferences, run
 from gram import evaluation
 from gram.cli import eval as eval_command
 from gram.cli.main import main
+from gram.data.journal import Journal
 from gram.types import Preference
 
 
@@ -192,6 +193,37 @@ def test_rank_orders_every_prompt(
     assert main(["rank", "--model", str(scalar_folder), "--input", str(source)]) == 0
     *printed, summary = map(json.loads, capsys.readouterr().out.splitlines())
     assert printed == read_rows(output) and summary["prompts"] == 2
+
+
+@pytest.mark.parametrize("command", ["score", "rank", "mine"])
+def test_a_run_that_went_on_does_not_know_what_was_cut_before(
+    command: str,
+    judge_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only the first of three rows is too long, and cut in both orders; the run is killed after it."""
+    prompts = ["what is it ? " * 60, "what is it ?", "is it green ?"]
+    rows = [{"prompt": prompt, "responses": ["the bread .", "the music ."]} for prompt in prompts]
+    source = write_rows(tmp_path / "candidates.jsonl", rows)
+    monkeypatch.setattr("gram.cli.score._CHUNK", 1)
+    options = [command, "--model", judge_folder, "--max-length", "96", "--input", source, "--output"]
+    _, whole, _ = run(capsys, *options, tmp_path / "whole.jsonl")
+    assert (whole["resumed"], whole["truncated_prompts"]) == (0, 2)
+
+    append = Journal.append
+
+    def killed(journal: Journal, records: Any) -> None:
+        if journal.done == 1:
+            raise KeyboardInterrupt
+        append(journal, records)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", killed)
+        assert run(capsys, *options, tmp_path / "killed.jsonl")[0] == 130
+    _, result, _ = run(capsys, *options, tmp_path / "killed.jsonl")
+    assert (result["resumed"], result["truncated_prompts"]) == (1, None)
 
 
 def test_bad_input_is_named(judge_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

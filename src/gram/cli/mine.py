@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from gram.cli.options import truncated_prompts
 from gram.cli.rank import RankOptions, cost, row_of
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def run(config: Config) -> dict[str, Any]:
         "schedule": config.schedule,
         **cost(records, resumed, model.tokens),
         "rejected": rows.rejected,
-        "truncated_prompts": model.truncated,
+        "truncated_prompts": truncated_prompts(model, resumed),
         "seconds": round(time.monotonic() - began, 2),
     }
 

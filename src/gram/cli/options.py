@@ -134,6 +134,11 @@ def _centre(model: JudgeEnsemble | Scored, source: str) -> None:
     model.centre(prompts, answers)
 
 
+def truncated_prompts(model: JudgeModel | Scored | JudgeEnsemble, resumed: int) -> int | None:
+    """How many prompts of a run were shortened; None if some rows were on file, which keep no such count."""
+    return None if resumed else model.truncated
+
+
 def check_output_file(output: Path, source: str) -> None:
     """Refuse an output that could not be written, or would replace the input, before any work is done.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gram.cli.options import ModelOptions, check_output_file
+from gram.cli.options import ModelOptions, check_output_file, truncated_prompts
 from gram.progress import chunks_with_progress
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def run(config: Config) -> dict[str, Any]:
         "schedule": config.schedule,
         **cost(records, resumed, model.tokens),
         "rejected": rows.rejected,
-        "truncated_prompts": model.truncated,
+        "truncated_prompts": truncated_prompts(model, resumed),
         "seconds": round(time.monotonic() - began, 2),
     }
 

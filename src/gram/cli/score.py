@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gram.cli.options import ModelOptions, check_output_file
+from gram.cli.options import ModelOptions, check_output_file, truncated_prompts
 from gram.errors import ConfigError
 from gram.progress import chunks_with_progress
 
@@ -61,7 +61,7 @@ def run(config: Config) -> dict[str, Any]:
         "rows": len(rows.records),
         "resumed": resumed,
         "rejected": rows.rejected,
-        "truncated_prompts": model.truncated,
+        "truncated_prompts": truncated_prompts(model, resumed),
         "seconds": round(time.monotonic() - began, 2),
     }
 
