@@ -154,6 +154,20 @@ def test_the_answer_in_a_query() -> None:
         answer_in("nothing of it", "prompt")
 
 
+@pytest.mark.parametrize("front", ["", "\ufffd"])
+def test_the_answer_after_a_cut_prompt_whose_end_stands_in_earlier_turns_too(front: str) -> None:
+    """Two turns end in the same 69 characters, and the answer quotes all of the prompt that it saw.
+
+    Without its first 5 characters (the next one may be left in half) the prompt still ends in one place.
+    """
+    tail = " Please reason step by step, and box the final result.\nassistant: go\n"
+    assert len(tail) == 69
+    prompt = f"user: Q1{tail}A1<|im_end|>\nuser: Q2{tail}"
+    seen = prompt[5 + len(front) :]
+    for answer in ("ANSWER", f"A2\n{seen}ANSWER", f"Q2{tail}ANSWER"):
+        assert answer_in(f"{front}{seen}{answer}<|im_end|>", prompt) == answer
+
+
 # --- verl ---
 
 

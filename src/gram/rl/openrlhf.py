@@ -7,8 +7,10 @@ two calls; imports nothing of OpenRLHF and serves nothing itself (``examples/ope
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, TypeAlias
 
 from gram.errors import DataError
@@ -18,7 +20,7 @@ from gram.types import PromptLike
 Read: TypeAlias = Callable[[str, Any], tuple[PromptLike, str | None]]
 
 END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>", "<eos>")
-_TAIL = 64  # characters of a prompt by which its end is found, where its beginning was cut off
+_TAIL = 64  # characters of a prompt that must be left for its end to be found, where its beginning was cut
 
 
 def plain(prompt: str, label: Any) -> tuple[PromptLike, str | None]:
@@ -109,18 +111,36 @@ class OpenRlhfReward:
 def answer_in(query: str, prompt: str, end_tokens: Sequence[str] = END_TOKENS) -> str:
     """The answer: what follows ``prompt`` in ``query``, without tokens that end it.
 
-    Where the prompt was cut to fit, its last characters tell where it ends.
+    Where the prompt was cut to fit, it ends where the query up to there is the longest end of it.
 
     Raises:
         DataError: the prompt is not in the query.
     """
-    if query.startswith(prompt):
-        answer = query[len(prompt) :]
-    else:
-        _, tail, answer = query.partition(prompt[-_TAIL:])
-        if not tail:
-            raise DataError("does not hold its prompt, so that the answer cannot be told", field="query")
-    answer = answer.rstrip()
+    answer = query[_end_of(prompt, query) :].rstrip()
     while end := next((token for token in end_tokens if token and answer.endswith(token)), ""):
         answer = answer.removesuffix(end).rstrip()
     return answer
+
+
+def _end_of(prompt: str, query: str) -> int:
+    """Where in ``query`` a prompt ends whose beginning may be cut off.
+
+    Its last words may stand in earlier turns and in the answer too: the place counts before which all text
+    is the prompt's, else the place before which most is, since a cut may leave half a character in front.
+    """
+    if query.startswith(prompt):
+        return len(prompt)
+    tail = re.escape(prompt[-_TAIL:])
+    agreed = {
+        found.end(1): _common_end(query[: found.end(1)], prompt)
+        for found in re.finditer(f"(?=({tail}))", query)
+    }
+    if not agreed:
+        raise DataError("does not hold its prompt, so that the answer cannot be told", field="query")
+    return max(agreed, key=lambda end: (agreed[end] == end, agreed[end]))
+
+
+def _common_end(one: str, other: str) -> int:
+    """How many last characters the two share."""
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
