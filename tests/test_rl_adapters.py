@@ -25,6 +25,27 @@ def asked(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
 
+def through_trl(reward: ReferenceReward, reference: Any) -> list[float | None]:
+    return TrlReward(reward)(["q"], ["3"], reference=[reference])
+
+
+def through_openrlhf(reward: ReferenceReward, reference: Any) -> list[float | None]:
+    return OpenRlhfReward(reward)(["q3"], ["q"], [reference])["rewards"].tolist()
+
+
+def through_verl(reward: ReferenceReward, reference: Any) -> list[float | None]:
+    return [VerlReward(reward).compute_score("d", "3", reference, {"prompt": "q"})["score"]]
+
+
+@pytest.mark.parametrize("ask", [through_trl, through_openrlhf, through_verl])
+@pytest.mark.parametrize(("reference", "reward"), [(0, 3.0), (0.5, 2.5), ("1", 2.0), (None, 1.0), ("", 1.0)])
+def test_only_none_and_an_empty_text_are_no_reference(ask: Any, reference: Any, reward: float) -> None:
+    """The answer 3 less the reference, a number in some datasets; where there is none, less the written 2."""
+    judge = NumberJudge()
+    assert ask(ReferenceReward(judge, answer=lambda chats: ["2"] * len(chats)), reference) == [reward]
+    assert isinstance(judge.asked[0].b, str)
+
+
 # --- TRL ---
 
 

@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -90,6 +91,11 @@ def as_chats(prompts: Sequence[PromptLike], responses: Sequence[str]) -> list[Ch
     if len(prompts) != len(responses):
         raise ValueError(f"{len(prompts)} prompts but {len(responses)} responses")
     return [as_chat(prompt) for prompt in prompts]
+
+
+def reference_text(value: Any) -> str | None:
+    """The reference answer in a column or label of a dataset; None and an empty text are none, 0 is one."""
+    return None if value is None or value == "" else str(value)
 
 
 def _with_none(values: FloatArray) -> list[float | None]:

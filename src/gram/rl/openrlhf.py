@@ -14,7 +14,7 @@ from itertools import takewhile
 from typing import Any, TypeAlias
 
 from gram.errors import DataError
-from gram.rl.base import Reward
+from gram.rl.base import Reward, reference_text
 from gram.types import PromptLike
 
 Read: TypeAlias = Callable[[str, Any], tuple[PromptLike, str | None]]
@@ -25,7 +25,7 @@ _TAIL = 64  # characters of a prompt that must be left for its end to be found, 
 
 def plain(prompt: str, label: Any) -> tuple[PromptLike, str | None]:
     """The prompt as it is, the label as the reference; an empty label is none."""
-    return prompt, str(label) if label else None
+    return prompt, reference_text(label)
 
 
 class OpenRlhfReward:

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from gram.rl.base import Reward
+from gram.rl.base import Reward, reference_text
 
 Completion: TypeAlias = "str | Sequence[Mapping[str, Any]]"
 
@@ -39,8 +39,11 @@ class TrlReward:
         **columns: Any,
     ) -> list[float | None]:
         """One reward per completion; None: failed."""
+        references = columns.get(self._column)
         outcome = self.reward(
-            prompts, [text_of(completion) for completion in completions], columns.get(self._column)
+            prompts,
+            [text_of(completion) for completion in completions],
+            None if references is None else [reference_text(value) for value in references],
         )
         if log_metric is not None:
             for name, value in outcome.metrics.items():

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gram.errors import DataError
-from gram.rl.base import Reward
+from gram.rl.base import Reward, reference_text
 
 
 class VerlReward:
@@ -74,7 +74,7 @@ class VerlReward:
             ScoringError: the failures are over the limit.
         """
         prompts = [self._prompt(info) for info in extra_infos]
-        references = [str(truth) if truth else None for truth in ground_truths]
+        references = [reference_text(truth) for truth in ground_truths]
         with self._one_at_a_time:
             outcome = self.reward(prompts, list(solution_strs), references)
         gap = {name: value for name, value in outcome.metrics.items() if name == "position_gap"}
