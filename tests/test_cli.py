@@ -591,6 +591,32 @@ def test_an_output_that_would_do_harm_is_refused(
     assert source.read_bytes() == training_file.read_bytes()
 
 
+def test_the_rejects_never_replace_an_input(
+    judge_folder: Path, training_file: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor one that is read beside the rows, or later than those it would hold."""
+    monkeypatch.chdir(tmp_path)
+    good = ["--on-error", "skip", "--model", judge_folder]
+    candidates = write_rows(tmp_path / "c.jsonl", [{"prompt": "q", "responses": ["a", "b"]}])
+    bad = '{"bad": 1}\n'
+
+    def kept(place: str, *arguments: object) -> None:
+        path = tmp_path / place
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(bad, encoding="utf-8")
+        refused(command(*arguments), f"{path.name}: is an input")
+        assert path.read_text(encoding="utf-8") == bad
+
+    kept("rejects.jsonl", "rank", *good, "--input", "rejects.jsonl")
+    kept("rejects.jsonl", "rank", *good, "--input", candidates, "--centre-on", "rejects.jsonl")
+    beside = "out.jsonl.rejects.jsonl"
+    for name in ("rank", "mine", "score"):
+        kept(beside, name, *good, "--input", beside, "--output", "out.jsonl")
+    kept("adapted.rejects.jsonl", "adapt", *good, "--data", "adapted.rejects.jsonl", "--output", "adapted")
+    later = "out/rows.rejects.jsonl"
+    kept(later, "eval", *good, "--data", training_file, later, "--output", "out")
+
+
 BREAKAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "cannot be loaded as a model"),
     "half the weights": (

@@ -104,6 +104,17 @@ def test_nothing_is_written_if_nothing_is_bad(tmp_path: Path, capsys: pytest.Cap
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("way", ["rejects.jsonl", "sub/../rejects.jsonl::train"])
+def test_the_rejects_never_replace_what_is_read(way: str, tmp_path: Path) -> None:
+    """By whatever way the input is named: nothing is read, and the file stays as it is."""
+    (tmp_path / "sub").mkdir()
+    path = tmp_path / "rejects.jsonl"
+    path.write_text("no row\n")
+    with pytest.raises(ConfigError, match=r"rejects\.jsonl: is an input"):
+        read_preferences(f"{tmp_path}/{way}", on_error="skip", rejects=path)
+    assert path.read_text() == "no row\n"
+
+
 def test_a_source_of_bad_rows_only_is_an_error_but_the_rejects_are_there(tmp_path: Path) -> None:
     path = write(tmp_path / "x.jsonl", *(row for row, _, _ in BAD))
     rejects = tmp_path / "rejects.jsonl"

@@ -34,7 +34,7 @@ from gram.scoring.judge import JudgeModel
 from gram.scoring.scalar import LikelihoodModel, ScalarHeadModel
 from gram.training.config import TrainConfig
 from gram.training.fit import FitResult, fit
-from gram.training.output import SETTINGS
+from gram.training.output import SETTINGS, claim_output
 from gram.training.run import train
 
 Rows = list[dict[str, Any]]
@@ -383,6 +383,17 @@ def test_bad_rows_go_to_the_rejects_file(make_config: MakeConfig, tmp_path: Path
         for name in ("rejects", "eval_rejects", "tokenizer_rejects")
     }
     assert counts == {"rejects": 1, "eval_rejects": 2, "tokenizer_rejects": 3}
+
+
+def test_the_rejects_never_replace_what_is_read_later(make_config: MakeConfig, tmp_path: Path) -> None:
+    """The rejects of an unfinished run, mended, are data of the next; those of the data come first."""
+    first = make_config(on_error="skip")
+    claim_output(first)
+    mended = write_rows(tmp_path / "out" / "rejects.jsonl", rows_of(make_preferences(2)))
+    before = Path(mended).read_bytes()
+    with pytest.raises(ConfigError, match=r"rejects\.jsonl: is an input"):
+        train(replace(first, eval_data=[mended]))
+    assert Path(mended).read_bytes() == before
 
 
 def test_the_tokenizer_learns_from_further_data(make_config: MakeConfig, tmp_path: Path) -> None:

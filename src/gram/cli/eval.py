@@ -56,6 +56,7 @@ class Config(ModelOptions):
 
 def run(config: Config) -> dict[str, Any]:
     """Evaluate; returns the overall numbers."""
+    from gram.data import check_rejects
     from gram.evaluation import Stamp, evaluate, sources
     from gram.evaluation.texts import perturbed
     from gram.scoring.calibrated import storable
@@ -71,16 +72,21 @@ def run(config: Config) -> dict[str, Any]:
     specs = [config.calibrate] if config.calibrate else [*config.bench, *config.data]
     if not specs:
         raise ConfigError("give --bench (or --data) something to measure on, or --calibrate a file")
+    asked = {source: config.output / f"{source.name}.rejects.jsonl" for source in sources.parse(specs)}
+    if config.on_error == "skip":
+        read = [*(file for source in asked for file, _ in source.files), config.centre_on]
+        for rejects in asked.values():
+            check_rejects(rejects, read)
     questions = [
         sources.load(
             source,
             limit=config.limit,
             split=config.split,
             on_error=config.on_error,
-            rejects=config.output / f"{source.name}.rejects.jsonl",
+            rejects=rejects,
             seed=config.seed,
         )
-        for source in sources.parse(specs)
+        for source, rejects in asked.items()
     ]
     train = {} if config.calibrate else _training_rows(config, questions)
     items = [item for found in questions for item in found.items]

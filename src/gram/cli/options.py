@@ -145,9 +145,11 @@ def check_output_file(output: Path, source: str) -> None:
     Raises:
         ConfigError: ``output`` is a folder, or the file that ``source`` names.
     """
+    from gram.data.sources import is_file_of
+
     if output.is_dir():
         raise ConfigError(f"output {output}: is a folder; name a file")
-    if output.resolve() == Path(source.partition("::")[0]).resolve():
+    if is_file_of(source, output):
         raise ConfigError(f"output {output}: is the input; name another file")
 
 

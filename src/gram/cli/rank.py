@@ -40,12 +40,14 @@ class RankOptions(ModelOptions):
 
     def read(self, output: Path | None) -> Loaded[Contest]:
         """The contests of the input; bad rows go beside ``output``."""
-        from gram.data import read_contests
+        from gram.data import check_rejects, read_contests
 
         rejects = Path("rejects.jsonl")
         if output is not None:
             check_output_file(output, self.input)
             rejects = output.with_name(output.name + ".rejects.jsonl")
+        if self.on_error == "skip":
+            check_rejects(rejects, [self.input, self.centre_on])
         return read_contests(self.input, split=self.split, on_error=self.on_error, rejects=rejects)
 
     def rankings(

@@ -42,12 +42,14 @@ class Config(ModelOptions):
 
 def run(config: Config) -> dict[str, Any]:
     """Score the input; returns counts."""
-    from gram.data import read_scorables
+    from gram.data import check_rejects, read_scorables
     from gram.data.journal import Journal
 
     began = time.monotonic()
     check_output_file(config.output, config.input)
     rejects = config.output.with_name(config.output.name + ".rejects.jsonl")
+    if config.on_error == "skip":
+        check_rejects(rejects, [config.input, config.centre_on])
     rows = read_scorables(config.input, split=config.split, on_error=config.on_error, rejects=rejects)
     header = config.fingerprint() | {"input": [source.sha256 for source in rows.sources]}
     model = config.load_model()

@@ -24,7 +24,7 @@ from typing import Generic, Literal, TextIO, TypeAlias, TypedDict, TypeVar, Unpa
 
 from gram.data.pairing import pairs_of
 from gram.data.rows import Language, Scorable, to_contest, to_language, to_preference, to_scorable
-from gram.data.sources import Rejected, Row, parse_source, read_rows
+from gram.data.sources import Rejected, Row, is_file_of, parse_source, read_rows
 from gram.errors import ConfigError, DataError, NoRowsError
 from gram.types import Contest, Preference
 
@@ -66,7 +66,7 @@ class Options(TypedDict, total=False):
         split: the split to take; a source's own ``::split`` wins.
         on_error: "raise" (default) stops at the first bad row; "skip" writes it to ``rejects`` and goes on.
         rejects: the rejects file, JSON Lines of ``{"file", "line", "field", "reason", "row"}``. It appears
-            when reading is over, and only if a row was rejected. One call, one file.
+            when reading is over, and only if a row was rejected. One call, one file, and none that is read.
         max_per_source: keep a uniform random sample of this many records of each source, in their order.
         seed: of that sample, and of pairing; default 0.
     """
@@ -119,6 +119,8 @@ def read_as(
     names = [str(sources)] if isinstance(sources, str | Path) else [str(source) for source in sources]
     records: list[T] = []
     infos: list[SourceInfo] = []
+    if on_error == "skip" and rejects is not None:
+        check_rejects(rejects, names)
     with _rejecting(on_error, rejects) as bad:
         # opened before any is read: a missing last source is noticed before an hour of reading the first
         opened = [read_rows(name, split, bad.reject) for name in names]
@@ -143,6 +145,16 @@ def read_as(
         if not info.records:
             raise NoRowsError(f"no usable row: all {info.rows} were rejected, see {rejects}", file=info.name)
     return Loaded(tuple(records), bad.count, tuple(infos))
+
+
+def check_rejects(rejects: Path, sources: Iterable[str | None]) -> None:
+    """Refuse a rejects file that would replace a file of ``sources``; for runs that read more than once.
+
+    Raises:
+        ConfigError: naming the file.
+    """
+    if any(source and is_file_of(source, rejects) for source in sources):
+        raise ConfigError(f"the rejects file {rejects}: is an input; rename that, or name another output")
 
 
 class _Sample(Generic[T]):

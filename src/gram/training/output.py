@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from gram.data import check_rejects
 from gram.data.journal import atomic_write
 from gram.data.sources import parse_source
 from gram.errors import ConfigError
@@ -23,7 +24,11 @@ from gram.training.fit import last_checkpoint
 
 CHECKPOINTS = "checkpoints"
 SETTINGS = "gram-train.json"
-REJECTS, EVAL_REJECTS = "rejects.jsonl", "eval_rejects.jsonl"
+REJECTS = {
+    "data": "rejects.jsonl",
+    "eval_data": "eval_rejects.jsonl",
+    "tokenizer_data": "tokenizer_rejects.jsonl",
+}
 _READ = "data.json"  # in the folder of the checkpoints
 
 
@@ -35,15 +40,18 @@ def claim_output(config: TrainConfig) -> None:
 
     Raises:
         ConfigError: the folder holds a finished model, an unfinished run with other settings, something
-            that is not ours, or, with ``overwrite``, something that this run reads.
+            that is not ours, or, with ``overwrite`` or as a rejects file, something that this run reads.
     """
     output, settings = config.output, config.output / SETTINGS
     reads = [config.model, config.reference, config.template]
     reads += [*config.data, *config.eval_data, *config.tokenizer_data]
     check_output(output, reads, overwrite=config.overwrite)
+    if config.on_error == "skip":
+        for name in REJECTS.values():
+            check_rejects(output / name, reads)
     text = _settings(config)
     if config.overwrite and output.exists() and any(output.iterdir()):
-        for name in (REJECTS, EVAL_REJECTS):
+        for name in REJECTS.values():
             (output / name).unlink(missing_ok=True)
         return
     if settings.exists() and settings.read_text(encoding="utf-8") != text:
@@ -71,7 +79,7 @@ def begin_output(config: TrainConfig, data: Sequence[Mapping[str, Any]]) -> None
         for path in output.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            elif path.name not in (REJECTS, EVAL_REJECTS):
+            elif path.name not in REJECTS.values():
                 path.unlink()
         with atomic_write(output / SETTINGS) as file:
             file.write(_settings(config))

@@ -30,7 +30,7 @@ from gram.rendering import Context, Renderer, load_template
 from gram.training.config import TrainConfig
 from gram.training.fit import FitResult, FitSettings, fit
 from gram.training.objective import answer_context, make_objective
-from gram.training.output import CHECKPOINTS, EVAL_REJECTS, REJECTS, begin_output, claim_output
+from gram.training.output import CHECKPOINTS, REJECTS, begin_output, claim_output
 from gram.training.stream import steps_for
 from gram.types import Answer, Preference, ResponsePair, Text
 
@@ -71,14 +71,14 @@ def train(config: TrainConfig) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     objective_name = config.objective_name
 
-    rows = _read(config, config.data, config.split, config.max_per_source, config.output / REJECTS)
+    rows = _read(config, config.data, config.split, config.max_per_source, config.output / REJECTS["data"])
     held_out = (
         _read(
             config,
             config.eval_data,
             config.eval_split,
             config.max_eval_per_source,
-            config.output / EVAL_REJECTS,
+            config.output / REJECTS["eval_data"],
         )
         if config.eval_data
         else None
@@ -188,7 +188,7 @@ def _tokenizer_texts(config: TrainConfig, records: Sequence[Example]) -> Iterato
             config.tokenizer_data,
             split=config.split,
             on_error=config.on_error,
-            rejects=config.output / "tokenizer_rejects.jsonl",
+            rejects=config.output / REJECTS["tokenizer_data"],
             seed=config.seed,
         )
         yield from texts_of(more.records)
