@@ -175,6 +175,8 @@ def test_published_pre_training_rows() -> None:
             "finite number, got 'big'",
         ),
         ({"prompt": Q, "chosen": "x", "rejected": "y", "margin": float("inf")}, "margin", "got inf"),
+        ({"prompt": Q, "chosen": "x", "rejected": "y", "margin": 10**400}, "margin", "got 1000"),
+        ({"prompt": Q, "a": "x", "b": "y", "p_a": -(10**400)}, "p_a", "expected a finite number"),
         ({"prompt": Q, "chosen": "x", "rejected": "y", "id": 1.5}, "id", "got float"),
         ({"prompt": Q, "chosen": "x", "rejected": "y", "group": ["g"]}, "group", "got list"),
         ({"prompt": Q, "chosen": "x", "rejected": "y", "system": 1}, "system", "got int"),

@@ -318,6 +318,7 @@ BROKEN = [
     ("judgebench", {"response_A": None}, "response_A"),
     ("judgebench", {"source": "other"}, "source"),
     ("best-of-k", {"scores": [0, 1]}, "scores"),
+    ("best-of-k", {"scores": [0, 1, 10**400]}, "scores"),
     ("best-of-k", {"responses": None}, "responses"),
     ("hhh", {"subset": ""}, "subset"),
     ("llmbar", {"subset": "Unnatural"}, "subset"),

@@ -6,6 +6,7 @@ Knows numbers under field names; knows no form of row.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,9 +20,14 @@ def number(fields: Mapping[str, Any], field: str) -> float:
         DataError: naming ``field``; so do all functions here.
     """
     value = fields[field]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not is_finite(value):
         raise DataError(f"expected a finite number, got {value!r}", field=field)
     return float(value)
+
+
+def is_finite(value: float) -> bool:
+    """Whether a number is a finite float, or an integer that fits into one (``math.isfinite`` raises)."""
+    return abs(value) <= sys.float_info.max
 
 
 def probability(fields: Mapping[str, Any], field: str) -> float:

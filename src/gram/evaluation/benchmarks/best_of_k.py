@@ -12,6 +12,7 @@ import numpy as np
 
 from gram.data import Row
 from gram.data.chats import prompt_of
+from gram.data.labels import is_finite
 from gram.errors import DataError
 from gram.evaluation import metrics
 from gram.evaluation.benchmarks.base import (
@@ -43,9 +44,7 @@ def _item(row: Row) -> Item:
             raise fault(row, "missing", "responses")
         responses = tuple(str(field(row, name)) for name in names)
     gold = field(row, "scores")
-    numbers = isinstance(gold, Sequence) and all(
-        isinstance(x, int | float) and math.isfinite(x) for x in gold
-    )
+    numbers = isinstance(gold, Sequence) and all(isinstance(x, int | float) and is_finite(x) for x in gold)
     if not numbers or len(gold) != len(responses):
         raise fault(row, f"expected {len(responses)} finite numbers, one per response", "scores")
     try:
