@@ -151,6 +151,24 @@ def test_an_unknown_option_beside_right_ones_is_named(quick: list[str], command:
     assert "Unrecognized options: --colour" in outcome.err
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32])
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("train", "--model preset:tiny --data d --output never"),
+        ("adapt", "--model m --data d --output never"),
+        ("eval", "--model m --data d --output never"),
+        ("rank", "--model m --input d"),
+        ("mine", "--model m --input d --output never"),
+        ("report", "a b"),
+        ("demo", "--output never"),
+        ("bench", ""),
+    ],
+)
+def test_a_seed_that_no_generator_takes(name: str, flags: str, seed: int, command: Command) -> None:
+    refused(command(name, *flags.split(), "--seed", seed), f"seed must be from 0 to 4294967295, got {seed}")
+
+
 def test_the_process_leaves_with_the_code() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "gram", "trian"], capture_output=True, text=True, check=False

@@ -30,6 +30,8 @@ COMMANDS = {
     "bench": "time scoring or training beside what others do",
 }
 
+_LARGEST_SEED = 2**32 - 1  # of numpy's older generator, which training seeds too
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv`` (without the program's name); returns the exit code."""
@@ -77,12 +79,16 @@ def parse(kind: type[Any], arguments: list[str], program: str) -> Any:
         if name in values and tyro.conf.Positional in getattr(hint, "__metadata__", ()):
             raise ConfigError(f"{path}: '{name}' has no flag; give it on the command line")
     from_file = _as_flags(values)
-    return tyro.cli(
+    config = tyro.cli(
         kind,
         args=[*from_file, *flags],  # of an option in both the last wins
         prog=program,
         description=f"{getdoc(kind)}\n\n--config FILE.yaml gives any of these options; flags win.",
     )
+    seed = getattr(config, "seed", 0)
+    if not 0 <= seed <= _LARGEST_SEED:
+        raise ConfigError(f"seed must be from 0 to {_LARGEST_SEED}, got {seed}")
+    return config
 
 
 def _without_config(arguments: list[str]) -> tuple[list[str], Path | None]:
