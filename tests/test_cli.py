@@ -151,6 +151,24 @@ def test_an_unknown_option_beside_right_ones_is_named(quick: list[str], command:
     assert "Unrecognized options: --colour" in outcome.err
 
 
+def test_a_file_that_fails_is_named(
+    quick: list[str], command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk is no bug of ours; an error of the system without a file may be."""
+    raised = OSError(28, "No space left on device", "s.jsonl.partial")
+
+    def broken(config: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(train_command, "run", broken)
+    outcome = command("train", *quick, "--output", "never")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err == "gram train: s.jsonl.partial: No space left on device\n"
+    for raised in (OSError("no file"), BrokenPipeError(32, "Broken pipe", "stdout")):
+        with pytest.raises(OSError, match=re.escape(str(raised))):
+            command("train", *quick, "--output", "never")
+
+
 @pytest.mark.parametrize("seed", [-1, 2**32])
 @pytest.mark.parametrize(
     ("name", "flags"),
@@ -607,6 +625,31 @@ def test_an_output_that_would_do_harm_is_refused(
     ):
         refused(command("score", "--model", judge_folder, "--input", source, "--output", output), reason)
     assert source.read_bytes() == training_file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("score", "rows.jsonl/x.jsonl"),
+        ("rank", "rows.jsonl/x.jsonl"),
+        ("mine", "/proc/nope/x.jsonl"),
+        ("eval", "rows.jsonl"),
+        ("adapt", "rows.jsonl/x"),
+        ("train", "rows.jsonl/x"),
+        ("demo", "rows.jsonl"),
+        ("bench", "rows.jsonl/x.json"),
+    ],
+)
+def test_an_output_that_cannot_be_made_is_refused_before_any_model_is_asked(
+    name: str, place: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model here is of no kind, and the rows are none: neither is looked at."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_text("none\n", encoding="utf-8")
+    (tmp_path / "model").mkdir()
+    data = "--input" if name in ("score", "rank", "mine") else "--data"
+    flags = [] if name in ("demo", "bench") else ["--model", "model", data, "rows.jsonl"]
+    refused(command(name, *flags, "--output", place), "output ", "cannot be a folder")
 
 
 def test_the_rejects_never_replace_an_input(

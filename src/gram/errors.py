@@ -1,7 +1,8 @@
 """The error vocabulary: one class per whose fault it is. Knows nothing of the rest of the package.
 
-Every message names the thing to fix. ``gram`` (the command) prints a ``GramError`` as one line and exits
-with 1; anything else that escapes is a bug of ours and keeps its traceback.
+Every message names the thing to fix. ``gram`` (the command) prints a ``GramError``, or an ``OSError`` that
+names a file, as one line and exits with 1; anything else that escapes is a bug of ours and keeps its
+traceback.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from gram.adaptation.config import AdaptConfig
 from gram.adaptation.learner import AdaptSettings
 from gram.data import Loaded as LoadedRows
 from gram.data import read_preferences
-from gram.data.journal import finite
+from gram.data.journal import finite, make_folder
 from gram.errors import ConfigError, DataError
 from gram.modeling.loading import Loaded, choose_device, load_model
 from gram.modeling.manifest import Kind, Manifest, read_manifest
@@ -58,6 +58,7 @@ def adapt_checkpoint(config: AdaptConfig) -> dict[str, Any]:
     settings = _settings(config)
     reads = [config.model, config.template, *config.data]
     check_output(config.output, reads, overwrite=config.overwrite)
+    make_folder(config.output.parent)
     rows = _read(config)
     folder = model_folder(config.model)
     manifest = read_manifest(folder) if folder else None

@@ -58,15 +58,18 @@ def run(config: Config) -> dict[str, Any]:
     from gram.bench import report
     from gram.bench import run as bench
     from gram.cli.quiet import quiet_libraries
-    from gram.data.journal import atomic_write
+    from gram.data.journal import atomic_write, make_folder
     from gram.modeling.loading import choose_device
 
     for name in ("rounds", "pairs", "steps"):
         if getattr(config, name) < 1:
             raise ConfigError(f"{name} must be at least 1, got {getattr(config, name)}")
     for place in (config.output, config.plot):
-        if place is not None and place.is_dir():
+        if place is None:
+            continue
+        if place.is_dir():
             raise ConfigError(f"{place}: is a folder; name a file")
+        make_folder(place.parent)
     quiet_libraries()
     plan = bench.Plan(
         shapes=("small", "wide") if config.shape == "all" else (config.shape,),
@@ -92,7 +95,6 @@ def run(config: Config) -> dict[str, Any]:
         title = "Scoring" if scores else "Training steps"
         save(speed_bars(report.bars(result["rows"]), title), config.plot)
     if config.output is not None:
-        config.output.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(config.output) as file:
             json.dump(result, file, indent=1)
             file.write("\n")

@@ -30,7 +30,7 @@ class Config:
 def run(config: Config) -> dict[str, Any]:
     """Tell the story; returns the numbers."""
     from gram.cli.quiet import quiet_libraries
-    from gram.data.journal import atomic_write
+    from gram.data.journal import atomic_write, make_folder
     from gram.data.world import World
     from gram.demo.lab import Lab
     from gram.demo.page import figures, html
@@ -41,11 +41,11 @@ def run(config: Config) -> dict[str, Any]:
 
     began = time.monotonic()
     quiet_libraries()
+    make_folder(config.output)
     recipe = QUICK if config.quick else FULL
     world = World(config.seed)
     lab = Lab(world, recipe, config.seed)
     story = tell(lab)
-    config.output.mkdir(parents=True, exist_ok=True)
     model = config.output / "model"
     save_judge(model, lab, story)
     pictures = figures(story)

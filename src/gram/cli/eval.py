@@ -57,6 +57,7 @@ class Config(ModelOptions):
 def run(config: Config) -> dict[str, Any]:
     """Evaluate; returns the overall numbers."""
     from gram.data import check_rejects
+    from gram.data.journal import make_folder
     from gram.evaluation import Stamp, evaluate, sources
     from gram.evaluation.texts import perturbed
     from gram.scoring.calibrated import storable
@@ -72,6 +73,7 @@ def run(config: Config) -> dict[str, Any]:
     specs = [config.calibrate] if config.calibrate else [*config.bench, *config.data]
     if not specs:
         raise ConfigError("give --bench (or --data) something to measure on, or --calibrate a file")
+    make_folder(config.output)
     asked = {source: config.output / f"{source.name}.rejects.jsonl" for source in sources.parse(specs)}
     if config.on_error == "skip":
         read = [*(file for source in asked for file, _ in source.files), config.centre_on]

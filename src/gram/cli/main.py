@@ -52,6 +52,11 @@ def main(argv: list[str] | None = None) -> int:
     except GramError as error:
         print(f"gram {name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
+    except OSError as error:
+        if error.filename is None or isinstance(error, BrokenPipeError):
+            raise
+        print(f"gram {name}: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"gram {name}: interrupted", file=sys.stderr)
         return 130

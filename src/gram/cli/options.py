@@ -7,6 +7,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from gram.data.journal import make_folder
+from gram.data.sources import is_file_of
 from gram.errors import CheckpointError, ConfigError
 from gram.modeling.shipped import model_folder
 
@@ -142,15 +144,16 @@ def truncated_prompts(model: JudgeModel | Scored | JudgeEnsemble, resumed: int) 
 def check_output_file(output: Path, source: str) -> None:
     """Refuse an output that could not be written, or would replace the input, before any work is done.
 
-    Raises:
-        ConfigError: ``output`` is a folder, or the file that ``source`` names.
-    """
-    from gram.data.sources import is_file_of
+    Its folder is made.
 
+    Raises:
+        ConfigError: ``output`` is a folder or can lie in none, or is the file that ``source`` names.
+    """
     if output.is_dir():
         raise ConfigError(f"output {output}: is a folder; name a file")
     if is_file_of(source, output):
         raise ConfigError(f"output {output}: is the input; name another file")
+    make_folder(output.parent)
 
 
 def _content(name: str) -> str | dict[str, str]:

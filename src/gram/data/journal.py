@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from gram.errors import ConfigError
+
 
 class Journal:
     """The records of one run, on disk.
@@ -91,6 +93,19 @@ class Journal:
                 self._done += 1
             file.truncate(end)
         return True
+
+
+def make_folder(folder: Path) -> None:
+    """The folder, and those that it lies in; asked for before the work whose result goes there.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "is a file" if folder.is_file() else error.strerror
+        raise ConfigError(f"output {folder}: cannot be a folder: {reason}") from error
 
 
 @contextmanager

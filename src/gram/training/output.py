@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gram.data import check_rejects
-from gram.data.journal import atomic_write
+from gram.data.journal import atomic_write, make_folder
 from gram.data.sources import parse_source
 from gram.errors import ConfigError
 from gram.modeling.manifest import FILE
@@ -39,8 +39,9 @@ def claim_output(config: TrainConfig) -> None:
     ``overwrite`` replaces stays as it is until ``begin_output``, but for the rejects.
 
     Raises:
-        ConfigError: the folder holds a finished model, an unfinished run with other settings, something
-            that is not ours, or, with ``overwrite`` or as a rejects file, something that this run reads.
+        ConfigError: the folder cannot be made, or holds a finished model, an unfinished run with other
+            settings, something that is not ours, or, with ``overwrite`` or as a rejects file, something
+            that this run reads.
     """
     output, settings = config.output, config.output / SETTINGS
     reads = [config.model, config.reference, config.template]
@@ -61,6 +62,7 @@ def claim_output(config: TrainConfig) -> None:
                 "repeat its settings to continue it, or use --overwrite"
             )
         shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
+    make_folder(output)
     with atomic_write(settings) as file:
         file.write(text)
 
