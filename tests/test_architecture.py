@@ -32,14 +32,15 @@ PARTS |= {"evaluation", "adaptation", "report", "serving", "bulk", "rl", "plots"
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
-    "config_file": NOUNS,
+    "paths": set(),
+    "config_file": NOUNS | {"paths"},
     "progress": NOUNS,
-    "data": NOUNS,
+    "data": NOUNS | {"paths"},
     "rendering": NOUNS,
     "tree": NOUNS,
     "objectives": NOUNS | {"rendering", "tree"},
-    "modeling": NOUNS | {"tree"},
-    "training": NOUNS | {"data", "rendering", "tree", "objectives", "modeling", "config_file"},
+    "modeling": NOUNS | {"tree", "paths"},
+    "training": NOUNS | {"data", "rendering", "tree", "objectives", "modeling", "config_file", "paths"},
     "scoring": NOUNS | {"rendering", "tree", "modeling"},
     "ranking": NOUNS,
     "evaluation": NOUNS | {"data", "progress"},
@@ -53,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench": NOUNS | {"data", "rendering", "tree", "objectives", "modeling", "scoring", "training", "plots"},
     "gram": NOUNS | {"ranking", "scoring"},
     "demo": NOUNS | PARTS | {"gram", "config_file"},
-    "cli": NOUNS | PARTS | {"gram", "config_file", "progress", "demo"},
+    "cli": NOUNS | PARTS | {"gram", "config_file", "progress", "demo", "paths"},
     "__main__": {"cli"},
 }
 

@@ -14,7 +14,9 @@ import pytest
 from gram.cli.main import COMMANDS, parse
 from gram.config_file import read_config, read_values
 from gram.errors import ConfigError
+from gram.modeling.shipped import model_folder
 from gram.training.config import TrainConfig, load_config
+from gram.training.output import claim_output
 
 MakeFile = Callable[[str], Path]
 
@@ -214,6 +216,38 @@ def test_config_may_stand_anywhere_and_with_an_equals_sign(make_file: MakeFile) 
     path = make_file("name: a\nwhere: b\ncount: 2\n")
     for arguments in (["--count", "3", "--config", str(path)], [f"--config={path}", "--count=3"]):
         assert parse(Everything, arguments, "some").count == 3
+
+
+def test_the_home_folder_in_a_path(
+    make_file: MakeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a file, and behind an equals sign, where no shell expands it; the ~name of nobody stays."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = make_file("name: a\nwhere: ~/x.jsonl\n")
+    assert read_config(Everything, file).where == tmp_path / "x.jsonl"
+    assert parse(Everything, ["--config=~/some.yaml"], "some").where == tmp_path / "x.jsonl"
+    given = ["--name=~/y", "--where=~/z", "--many=a//~"]
+    assert parse(Everything, given, "some") == Everything(f"{tmp_path}/y", tmp_path / "z", ["a//~"])
+    nobody = make_file("name: a\nwhere: ~nobody-here/x\n")
+    assert read_config(Everything, nobody).where == Path("~nobody-here/x")
+
+
+def test_what_is_read_at_home_is_seen_there(
+    make_file: MakeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model, and data that an output would replace, named from a file as the output is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "out").mkdir()
+    assert model_folder("~/out") == tmp_path / "out"
+    (tmp_path / "out" / "gram-train.json").touch()
+    rows = tmp_path / "out" / "rows.jsonl"
+    rows.touch()
+    config = load_config(
+        make_file("model: preset:tiny\ndata: [~/out/rows.jsonl]\noutput: ~/out\noverwrite: true\n")
+    )
+    with pytest.raises(ConfigError, match=r"holds ~/out/rows\.jsonl, which this run reads"):
+        claim_output(config)
+    assert rows.exists()
 
 
 def test_config_without_a_file() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from gram.errors import ConfigError
+from gram.paths import at_home
 
 Config = TypeVar("Config")
 
@@ -73,7 +74,7 @@ def _converted(value: Any, hint: Any, place: str) -> Any:
             raise ConfigError(f"{place}: must be a list, got {value!r}")
         return [_converted(item, get_args(hint)[0], place) for item in value]
     if hint is Path and isinstance(value, str):
-        return Path(value)
+        return at_home(value)
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 (no dot) as a string

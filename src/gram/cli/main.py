@@ -17,6 +17,7 @@ from typing import Any, get_origin, get_type_hints
 from gram.config_file import read_values
 from gram.data.journal import finite
 from gram.errors import ConfigError, GramError
+from gram.paths import at_home
 
 COMMANDS = {
     "demo": "the whole idea in a small world: learn without labels, align with few, rank",
@@ -76,7 +77,7 @@ def parse(kind: type[Any], arguments: list[str], program: str) -> Any:
     """
     import tyro
 
-    flags, path = _without_config(arguments)
+    flags, path = _without_config([_expanded(argument) for argument in arguments])
     hints = get_type_hints(kind, include_extras=True)
     _refuse_repeated([name for name, hint in hints.items() if get_origin(hint) is list], flags)
     values = read_values(kind, path) if path else {}
@@ -94,6 +95,13 @@ def parse(kind: type[Any], arguments: list[str], program: str) -> Any:
     if not 0 <= seed <= _LARGEST_SEED:
         raise ConfigError(f"seed must be from 0 to {_LARGEST_SEED}, got {seed}")
     return config
+
+
+def _expanded(argument: str) -> str:
+    """``--option=~/x`` as the shell gives ``--option ~/x``: it expands ``~`` at the start of words only."""
+    name, mark, value = argument.partition("=")
+    expands = name.startswith("--") and value.startswith("~")
+    return f"{name}{mark}{at_home(value)}" if expands else argument
 
 
 def _without_config(arguments: list[str]) -> tuple[list[str], Path | None]:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from gram.errors import DataError, NoRowsError
+from gram.paths import at_home
 
 _KINDS = ".jsonl, .jsonl.gz, .json or .parquet"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -82,7 +83,7 @@ def parse_source(source: str) -> tuple[str, str | None, str | None]:
 
 def is_file_of(source: str, path: Path) -> bool:
     """Whether ``source`` names the file ``path``, by whatever way to it."""
-    return Path(parse_source(source)[0]).expanduser().resolve() == path.resolve()
+    return at_home(parse_source(source)[0]).resolve() == path.resolve()
 
 
 def _raise(rejected: Rejected) -> NoReturn:
@@ -114,7 +115,7 @@ def _of_split(parts: Sequence[_Part], wanted: str | None, name: str, reject: Rej
 
 
 def _parts(name: str, config: str | None, wanted: str | None) -> list[_Part]:
-    path = Path(name).expanduser()
+    path = at_home(name)
     if path.is_file():
         if config:
             raise DataError(f"a file has no configuration {config!r}", file=name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gram.modeling.manifest import FILE
+from gram.paths import at_home
 
 _FOLDER = Path(__file__).parents[1] / "shipped"
 
@@ -19,7 +20,7 @@ def model_folder(reference: str | Path) -> Path | None:
 
     A folder of that name comes before a model that comes with the package.
     """
-    path = Path(reference)
+    path = at_home(reference)
     if path.is_dir():
         return path
     return _FOLDER / str(reference) if str(reference) in shipped_models() else None

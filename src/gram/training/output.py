@@ -19,6 +19,7 @@ from gram.data.journal import atomic_write, make_folder
 from gram.data.sources import parse_source
 from gram.errors import ConfigError
 from gram.modeling.manifest import FILE
+from gram.paths import at_home
 from gram.training.config import TrainConfig
 from gram.training.fit import last_checkpoint
 
@@ -120,6 +121,6 @@ def check_output(output: Path, reads: Sequence[str | None], *, overwrite: bool) 
         raise ConfigError(f"output {output}: holds a finished model; use --overwrite, or another folder")
     folder = output.resolve()
     for name in reads:
-        path = Path(parse_source(name)[0] if name else "").resolve()
+        path = at_home(parse_source(name)[0] if name else "").resolve()
         if overwrite and name and path.exists() and folder in (path, *path.parents):
             raise ConfigError(f"output {output}: holds {name}, which this run reads; choose another folder")
