@@ -104,6 +104,23 @@ def test_a_bad_row_does_not_take_the_training_rows_away(
     assert code == 0 and reject["line"] == 4
 
 
+def test_no_floor_is_taught_on_what_it_judges(
+    judge_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows without a split belong to every split: asked for one, the floor is as without."""
+    data = write_rows(
+        tmp_path / "rows.jsonl",
+        [
+            {key: value for key, value in row.items() if key != "split"}
+            for row in chosen_rejected(make_preferences(20), "test")
+        ],
+    )
+    options = ["eval", "--model", judge_folder, "--data", data, "--output"]
+    _, whole, _ = run(capsys, *options, tmp_path / "whole")
+    _, split, _ = run(capsys, *options, tmp_path / "split", "--split", "test")
+    assert split["floors"] == whole["floors"]
+
+
 def test_several_sources_are_the_subsets(
     likelihood_folder: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

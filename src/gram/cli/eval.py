@@ -259,10 +259,12 @@ def _calibrated(config: Config, model: Any, records: Sequence[Record], began: fl
 
 def _training_rows(config: Config, questions: Sequence[Questions]) -> dict[str, Sequence[Preference]]:
     """What teaches the bag of words of each source: the source's own training rows, where it has any."""
+    from gram.evaluation import preferences_of
     from gram.evaluation.sources import training_rows
 
-    return {
-        found.source.name: training_rows(
+    chosen = {}
+    for found in questions:
+        rows = training_rows(
             found.source,
             config.split,
             _FLOOR_ROWS,
@@ -270,5 +272,11 @@ def _training_rows(config: Config, questions: Sequence[Questions]) -> dict[str, 
             rejects=config.output / f"{found.source.name}.train.rejects.jsonl",
             seed=config.seed,
         )
-        for found in questions
-    }
+        # A row without a split belongs to every split: to the training rows, and to those that are judged.
+        judged = {_texts(row) for row in preferences_of(found.items)}
+        chosen[found.source.name] = [row for row in rows if _texts(row) not in judged]
+    return chosen
+
+
+def _texts(row: Preference) -> tuple[object, frozenset[str]]:
+    return row.pair.prompt, frozenset((row.pair.a, row.pair.b))
