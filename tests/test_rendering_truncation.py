@@ -274,6 +274,54 @@ def test_long_conversations_keep_their_end_token(style: str) -> None:
     assert found.startswith("answer") and found.endswith("end")
 
 
+@pytest.mark.parametrize("style", STYLES)
+def test_of_too_many_turns_the_oldest_lose_their_texts(style: str) -> None:
+    """There is no token and ellipsis for each of 41 turns: those behind the first go, no more than it takes.
+
+    The last turn and a short answer keep everything; of a long answer and the last turn both ends stay.
+    """
+    chat = tuple(
+        Message("assistant" if place % 2 else "user", f"turn {place} blue red of France")
+        for place in range(41)
+    )
+    whole = renderer_of(style, 100_000)
+    [full] = whole.answers([chat], ["kind"])
+    [bare] = whole.answers([tuple(Message(turn.role, "") for turn in chat)], ["kind"])
+    renderer = renderer_of(style, len(bare.ids) + 60)
+    [item] = renderer.answers([chat], ["kind"])
+    assert len(item.ids) <= renderer.max_length < len(full.ids)
+    emptied = [slot for slot, (start, stop) in item.spans.items() if start == stop]
+    assert 0 < len(emptied) < 40
+    assert emptied == [f"turn {place}" for place in range(1, len(emptied) + 1)]
+    assert all(item.cut[slot] == full.spans[slot][1] - full.spans[slot][0] for slot in emptied)
+    assert text_of(renderer, item, "turn 40").strip() == chat[40].content
+    assert text_of(renderer, item, "a").strip() == "kind"
+    [item] = renderer.answers([chat], ["answer " + "kind " * 200 + "end"])
+    assert len(item.ids) <= renderer.max_length
+    assert set(item.cut) == {*(f"turn {place}" for place in range(40)), "a"}
+    found = text_of(renderer, item, "a").strip()
+    assert found.startswith("answer") and found.endswith("end")
+
+
+def test_spare_slots_by_hand() -> None:
+    """An ellipsis is 3, so five texts want 20 for a token each, beside a literal text of 2.
+
+    At 21, q and r with x and y leave 19 - 12 = 7 for four, and x would lose one of its 2; without q there are
+    19 - 9 = 10: x and y keep 2 each, r keeps 6. At 6 all that is spare goes; 5 is too small.
+    """
+    lengths = {"p": 4, "q": 4, "r": 40, "x": 2, "y": 2}
+    pieces = [Piece("<"), *(Piece(slot * length, slot) for slot, length in lengths.items()), Piece(">")]
+    assert fit(pieces, 22, characters, spare="pqr") == fit(pieces, 22, characters)
+    for limit, text, cut in (
+        (21, "<rrr … rrrxxyy>", {"p": 4, "q": 4, "r": 34}),
+        (6, "<xxyy>", {"p": 4, "q": 4, "r": 40}),
+    ):
+        short, removed = fit(pieces, limit, characters, spare="pqr")
+        assert ("".join(piece.text for piece in short), removed) == (text, cut)
+    with pytest.raises(TemplateError, match=r"takes 2 tokens, and the 2 texts .* up to 8 more"):
+        fit(pieces, 5, characters, spare="pqr")
+
+
 def test_a_limit_below_the_template_is_an_error() -> None:
     for style in STYLES:
         with pytest.raises(TemplateError, match="max_length 12 is too small"):

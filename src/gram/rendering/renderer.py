@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Context: TypeAlias = Literal["chat", "judge"]
 
 _CHUNK = 256
+_TURN = "turn "  # and its number: the slot of a turn in the prompt of an answer
 
 
 class Settings(TypedDict):
@@ -158,7 +159,7 @@ class Renderer:
 
     def _answer_pieces(self, prompt: Chat, response: str) -> list[Piece]:
         turns = [
-            (turn.role, [Piece(turn.content, slot=f"turn {place}")]) for place, turn in enumerate(prompt)
+            (turn.role, [Piece(turn.content, slot=f"{_TURN}{place}")]) for place, turn in enumerate(prompt)
         ]
         return self.chat.wrap([*turns, ("assistant", [Piece(response, slot="a")])], open_answer=False)
 
@@ -170,7 +171,11 @@ class Renderer:
             cut: dict[str, int] = {}
             if len(begin) + len(ids) > self.max_length:
                 pieces, cut = fit(
-                    pieces, self.max_length, lambda text: next(self._tokens([text]))[1], ahead=len(begin)
+                    pieces,
+                    self.max_length,
+                    lambda text: next(self._tokens([text]))[1],
+                    ahead=len(begin),
+                    spare=_earlier_turns(pieces),
                 )
                 [(ids, offsets)] = self._tokens(["".join(piece.text for piece in pieces)])
                 self.truncated += 1
@@ -192,6 +197,12 @@ class Renderer:
                 verbose=False,
             )
             yield from zip(batch["input_ids"], batch["offset_mapping"], strict=True)  # type: ignore[misc]
+
+
+def _earlier_turns(pieces: Sequence[Piece]) -> list[str]:
+    """The turns before the last, oldest first, but the very first, which often sets the task, at the end."""
+    turns = [piece.slot for piece in pieces if piece.slot and piece.slot.startswith(_TURN)][:-1]
+    return turns[1:] + turns[:1]
 
 
 def _located(

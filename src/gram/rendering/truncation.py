@@ -6,6 +6,7 @@ Knows pieces and one encoding function; knows nothing of templates or models.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 
 from gram.errors import TemplateError
@@ -49,13 +50,20 @@ def shorten(text: str, offsets: Offsets, keep: int) -> tuple[str, int]:
 
 
 def fit(
-    pieces: Sequence[Piece], limit: int, encode: Callable[[str], Offsets], *, ahead: int = 0
+    pieces: Sequence[Piece],
+    limit: int,
+    encode: Callable[[str], Offsets],
+    *,
+    ahead: int = 0,
+    spare: Sequence[str] = (),
 ) -> tuple[list[Piece], dict[str, int]]:
     """Shorten the slots until the whole encodes to at most ``limit`` tokens.
 
     Args:
         encode: text to the character ranges of its tokens.
         ahead: tokens within the limit that stand in front of the pieces.
+        spare: slots that are emptied, in this order, where there is not even a token for each slot: as many
+            as it takes for the others to keep everything, or all.
 
     Returns:
         The pieces, and per shortened slot the number of tokens removed.
@@ -69,8 +77,45 @@ def fit(
     offsets = {piece.slot: encode(piece.text) for piece in pieces if piece.slot}
     lengths = {slot: len(ranges) for slot, ranges in offsets.items()}
     literal = total - sum(lengths.values())
-    ellipses = len(lengths) * len(encode(ELLIPSIS))
-    budget = limit - literal - ellipses
+    ellipsis = len(encode(ELLIPSIS))
+    kept = lengths.keys() - set(spare)
+
+    def without(count: int) -> tuple[dict[str, int], int]:
+        """The slots that are left without ``count`` spare ones, and their budget."""
+        left = lengths.keys() - set(spare[:count])
+        whole = sum(lengths[slot] for slot in left)
+        fits = literal + whole <= limit  # then nothing is cut, and needs no ellipsis
+        budget = max(whole, len(left)) if fits else limit - literal - ellipsis * len(left)
+        return {slot: lengths[slot] for slot in left}, budget
+
+    def enough(count: int) -> bool:
+        shares = fair_shares(*without(count))
+        return all(shares[slot] == lengths[slot] for slot in kept)
+
+    for count in (0, *range(bisect_left(range(len(spare)), True, 1, key=enough), len(spare) + 1)):
+        left, budget = without(count)
+        gone = set(spare[:count])
+        rest = [Piece("", piece.slot) if piece.slot in gone else piece for piece in pieces]
+        found = _shortened(rest, offsets, left, budget, limit - ahead, encode)
+        if found is not None:
+            short, cut = found
+            return short, {slot: lengths[slot] for slot in spare[:count] if lengths[slot]} | cut
+    needed = len(lengths) - len(spare)
+    raise TemplateError(
+        f"max_length {limit} is too small: the prompt's own text takes {literal} tokens, "
+        f"and the {needed} texts that must be seen in it up to {needed * (1 + ellipsis)} more"
+    )
+
+
+def _shortened(
+    pieces: Sequence[Piece],
+    offsets: Mapping[str, Offsets],
+    lengths: Mapping[str, int],
+    budget: int,
+    limit: int,
+    encode: Callable[[str], Offsets],
+) -> tuple[list[Piece], dict[str, int]] | None:
+    """The pieces, with fair shares of ``budget`` for the slots of ``lengths``; None: not a token for each."""
     # Tokens may merge differently around a cut: measure the whole again, and give back what is too much.
     for _ in range(_MOST_ROUNDS):
         if budget < len(lengths):
@@ -78,17 +123,15 @@ def fit(
         shares = fair_shares(lengths, budget)
         short, cut = [], {}
         for piece in pieces:
-            if piece.slot is None:
+            if piece.slot not in shares:
                 short.append(piece)
                 continue
             text, removed = shorten(piece.text, offsets[piece.slot], shares[piece.slot])
             short.append(Piece(text, piece.slot))
             if removed:
                 cut[piece.slot] = removed
-        excess = ahead + len(encode("".join(piece.text for piece in short))) - limit
+        excess = len(encode("".join(piece.text for piece in short))) - limit
         if excess <= 0:
             return short, cut
         budget -= excess
-    raise TemplateError(
-        f"max_length {limit} is too small: the prompt's own text takes {literal} tokens before any answer"
-    )
+    return None
