@@ -192,9 +192,12 @@ def test_every_arm_is_made_asked_and_shown(
 
     arms.main([])
     measure.main([])
-    before = {path: path.stat().st_mtime_ns for path in measure.ASKED.rglob("*.jsonl")}
+    before = {path: path.stat().st_mtime_ns for path in measure.asked().rglob("*.jsonl")}
     measure.main([])
-    assert {path: path.stat().st_mtime_ns for path in measure.ASKED.rglob("*.jsonl")} == before
+    assert {path: path.stat().st_mtime_ns for path in measure.asked().rglob("*.jsonl")} == before
+    again = ["likelihood", "bradley_terry_scratch", "--seed", "1"]
+    arms.main(again)
+    measure.main(again)
 
     found = json.loads(json.dumps(report.numbers()))
     assert list(found["arms"]) == list(tables.TITLES)
@@ -206,6 +209,10 @@ def test_every_arm_is_made_asked_and_shown(
             assert (f"| {title} |" in tables.lead_table(found, ours)) == (name != ours)
     assert tables.calibration_table(found).count("\n") == 1 + len(arms.ARMS)
     assert tables.held_back_table(found).count("\n") == 1 + len(tables.TITLES)
+    assert measure.read("likelihood", 1) != measure.read("likelihood")
+    shown = tables.seeds_table(found)
+    assert shown.count("| GRAM, likelihood | 0 |") == shown.count("| GRAM, likelihood | 1 |") == 1
+    assert shown.count("less Bradley-Terry from scratch | 1 |") == 1 and shown.count("\n") == 1 + 2 * 2 + 2
     tables.picture(found, place / "picture.png")
 
     (folder / ship.CARD).write_text("card")

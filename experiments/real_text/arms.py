@@ -1,7 +1,8 @@
 """The arms of experiments/real_text.md: what each starts from, how its stage 2 differs, and how it is asked.
 
 Command: python -m experiments.real_text.arms [NAME ...] (after `make foundation`; 15 to 40 minutes of one
-core each). A finished arm is kept, an unfinished one is continued. Knows nothing of test rows.
+core each). A finished arm is kept, an unfinished one is continued. --seed trains stage 2 with another order
+of rows, and a random body with other weights. Knows nothing of test rows.
 """
 
 from __future__ import annotations
@@ -69,19 +70,24 @@ SHIPPED = "likelihood"
 """The arm that becomes gram-small."""
 
 
-def folder(name: str, models: Path = MODELS) -> Path:
+def home(seed: int = 0) -> Path:
+    """Where the models of a seed of stage 2 lie, and what they said."""
+    return MODELS / f"seed-{seed}" if seed else MODELS
+
+
+def folder(name: str, seed: int = 0) -> Path:
     """Where the model of an arm lies."""
     arm = ARMS[name]
-    return models / (name if arm.stage_2 is not None else arm.body)
+    return home(seed) / name if arm.stage_2 is not None else MODELS / arm.body
 
 
-def make(name: str, models: Path = MODELS) -> Path:
+def make(name: str, seed: int = 0) -> Path:
     """The folder of an arm's model, which is trained unless it is there."""
-    path, arm = folder(name, models), ARMS[name]
+    path, arm = folder(name, seed), ARMS[name]
     if not (path / FILE).is_file():
-        compared, options = models / f"{name}_compared", arm.stage_2 or {}
+        compared, options = home(seed) / f"{name}_compared", {"seed": seed, **(arm.stage_2 or {})}
         if not (compared / FILE).is_file():
-            body = make_body(arm.body, models)
+            body = make_body(arm.body, seed)
             config = load_config(CONFIGS / "3-compare.yaml")
             train(replace(config, model=str(body), output=compared, **options))
         config = load_config(CONFIGS / "4-finetune.yaml")
@@ -89,29 +95,27 @@ def make(name: str, models: Path = MODELS) -> Path:
     return path
 
 
-def make_body(name: Body, models: Path = MODELS) -> Path:
+def make_body(name: Body, seed: int = 0) -> Path:
     """The folder of a body; those that `make foundation` makes have to be there."""
-    path = models / name
+    path = home(seed if name == "random" else 0) / name
     if name in ("text", "pretrained") or (path / FILE).is_file():
         return path
     if name == "random":
-        text = load_model(models / "text", "lm")
+        text = load_model(MODELS / "text", "lm")
         assert text.manifest is not None
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         save_checkpoint(path, type(text.model)(text.model.config), text.tokenizer, text.manifest)
     else:
         config = load_config(CONFIGS / "2-pretrain.yaml")
-        train(replace(config, model=str(make_body("random", models)), output=path))
+        train(replace(config, model=str(make_body("random")), output=path))
     return path
 
 
-def load(name: str, models: Path = MODELS) -> PreferenceModel:
+def load(name: str, seed: int = 0) -> PreferenceModel:
     """An arm, ready to be asked; its log-odds are as they were trained, without a temperature."""
     arm = ARMS[name]
     power = 1.0 if arm.stage_2 is None else None
-    model: Any = gram.load(
-        folder(name, models), arm.kind, max_length=LENGTH, device="cpu", length_power=power
-    )
+    model: Any = gram.load(folder(name, seed), arm.kind, max_length=LENGTH, device="cpu", length_power=power)
     model.temperature = 1.0  # gram-small has one; the report fits every arm its own
     return model
 
@@ -121,12 +125,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ARMS)}; default: all")
-    names = parser.parse_args(arguments).names or list(ARMS)
+    parser.add_argument("--seed", type=int, default=0, help="of stage 2")
+    options = parser.parse_args(arguments)
+    names = options.names or list(ARMS)
     if unknown := set(names) - set(ARMS):
         parser.error(f"no arm {min(unknown)}; there are {', '.join(ARMS)}")
     quiet_libraries()
     for name in names:
-        print(make(name))
+        print(make(name, options.seed))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Asks every arm about every test row, once; the answers are kept.
 
 Command: python -m experiments.real_text.measure [ARM ...] (about five minutes of one core for each arm).
-Writes one line per row into runs/gram-small/asked/ARM/SOURCE.jsonl and goes on where it stopped.
+Writes one line per row into runs/gram-small/asked/ARM/SOURCE.jsonl and goes on where it stopped; with --seed
+it asks the arms of that seed, and writes into runs/gram-small/seed-N/asked.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from experiments.real_text.arms import ARMS, MODELS, load
+from experiments.real_text.arms import ARMS, home, load
 from experiments.real_text.rows import labeled, test_rows
 
 from gram.cli.quiet import quiet_libraries
@@ -22,36 +23,40 @@ from gram.evaluation.floors import bag_of_words, length_rule
 from gram.progress import chunks_with_progress
 from gram.types import Preference, PreferenceModel
 
-ASKED = MODELS / "asked"
 FLOORS = {"bag_of_words": "bag of words", "length_rule": "length rule"}
 _CHUNK = 128
 
 Asked = dict[str, Any]
 
 
-def ask(name: str, folder: Path = ASKED) -> Path:
+def asked(seed: int = 0) -> Path:
+    """The folder of what the arms of a seed said."""
+    return home(seed) / "asked"
+
+
+def ask(name: str, seed: int = 0) -> Path:
     """Ask one arm, or floor, about the sources that are not on file yet."""
     model = None
     for kind, source, rows in test_rows():
-        path = folder / name / f"{source}.jsonl"
+        path = asked(seed) / name / f"{source}.jsonl"
         if path.exists():
             continue
         if name in FLOORS:
             odds = _floor(name, rows)
         else:
-            model = model or load(name)
+            model = model or load(name, seed)
             odds = _odds(model, rows, f"{name}: {source}")
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as file:
             for row, pair in zip(rows, odds, strict=True):
                 line = {"set": kind, "source": source, "id": row.id, "group": row.group, "log_odds": pair}
                 file.write(json.dumps(line) + "\n")
-    return folder / name
+    return asked(seed) / name
 
 
-def read(name: str, folder: Path = ASKED) -> list[Asked]:
+def read(name: str, seed: int = 0) -> list[Asked]:
     """What is on file for an arm."""
-    files = sorted((folder / name).glob("*.jsonl"))
+    files = sorted((asked(seed) / name).glob("*.jsonl"))
     return [json.loads(line) for path in files for line in path.read_text(encoding="utf-8").splitlines()]
 
 
@@ -76,12 +81,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="ARM", help=f"of {', '.join(names)}; default: all")
-    wanted = parser.parse_args(arguments).names or names
+    parser.add_argument("--seed", type=int, default=0, help="of stage 2")
+    options = parser.parse_args(arguments)
+    wanted = options.names or names
     if unknown := set(wanted) - set(names):
         parser.error(f"no arm {min(unknown)}; there are {', '.join(names)}")
     quiet_libraries()
     for name in wanted:
-        print(ask(name))
+        print(ask(name, options.seed))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What the answers on file say: the numbers of the real-text study, and the pages that show them.
 
-Command: python -m experiments.real_text.report (seconds). Reads runs/gram-small/asked, writes
+Command: python -m experiments.real_text.report (seconds). Reads what the arms said, of every seed, writes
 experiments/results/real_text.json, and from it the marked parts of docs/gram-small.md, README.md and the
 model card, and the picture. With --page only these are made again. Asks no model.
 """
@@ -18,7 +18,8 @@ import numpy.typing as npt
 from experiments.by_group import by_group
 from experiments.pages import filled
 from experiments.real_text import adaptation, tables
-from experiments.real_text.measure import ASKED, read
+from experiments.real_text.arms import MODELS, SHIPPED
+from experiments.real_text.measure import read
 from experiments.real_text.rows import CALIBRATION, SETS, SPOILED
 from experiments.real_text.spoiled import SPOILS
 from experiments.real_text.tables import GRAM, TITLES, Numbers
@@ -80,10 +81,10 @@ class Answers:
         }
 
 
-def numbers(folder: Path = ASKED) -> Numbers:
+def numbers() -> Numbers:
     """Everything that the pages show, from the answers on file."""
-    asked = {name: Answers(rows) for name in TITLES if (rows := read(name, folder))}
-    found: Numbers = {"arms": {}, "leads": {name: _leads(asked, name) for name in GRAM}}
+    asked = {name: Answers(rows) for name in TITLES if (rows := read(name))}
+    found: Numbers = {"arms": {}, "leads": {name: _leads(asked, name) for name in GRAM}, "seeds": {}}
     for name, answers in asked.items():
         found["arms"][name] = {
             "sets": {kind: _triple(answers.accuracy(answers.sets == kind)) for kind in SETS},
@@ -98,6 +99,16 @@ def numbers(folder: Path = ASKED) -> Numbers:
                 part: _triple(answers.accuracy((answers.sets == part) | (answers.sources == part)))
                 for part in (CALIBRATION, SPOILED, *(f"{SPOILED}_{kind}" for kind in SPOILS))
             },
+        }
+    seeds = (path.parts[-3].removeprefix("seed-") for path in MODELS.glob(f"seed-*/asked/{SHIPPED}"))
+    for seed in sorted(map(int, seeds)):
+        again = {name: Answers(rows) for name in TITLES if (rows := read(name, seed))}
+        found["seeds"][str(seed)] = {
+            "arms": {
+                name: {kind: _triple(answers.accuracy(answers.sets == kind)) for kind in (*SETS, CALIBRATION)}
+                for name, answers in again.items()
+            },
+            "leads": _leads(again, SHIPPED),
         }
     return found
 
@@ -127,6 +138,7 @@ def pages(found: Numbers) -> dict[Path, str]:
     whole = {
         "accuracy": short,
         **{f"leads {name}": tables.lead_table(found, name) for name in GRAM},
+        "seeds": tables.seeds_table(found),
         "held back": tables.held_back_table(found),
         "calibration": tables.calibration_table(found),
         **{f"sources {kind}": tables.source_table(found, kind) for kind in SETS},

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.claims.study import markdown
-from experiments.real_text.arms import ARMS
+from experiments.real_text.arms import ARMS, SHIPPED
 from experiments.real_text.measure import FLOORS
 from experiments.real_text.rows import CALIBRATION, SETS, SPOILED
 
@@ -72,6 +72,28 @@ def held_back_table(found: Numbers) -> str:
     return markdown(
         ["", *(f"{name} ({size[3]})" for name, size in zip(head, sizes.values(), strict=True))], rows
     )
+
+
+def seeds_table(found: Numbers) -> str:
+    """Accuracy of the arms whose stage 2 ran with more than one seed, and the lead of the shipped one."""
+    seeds = found["seeds"]
+    rows = [
+        [TITLES[name], seed, *(_cell(sets[kind]) for kind in SETS)]
+        for name in dict.fromkeys(name for of in seeds.values() for name in of["arms"])
+        for seed, sets in (
+            ("0", found["arms"][name]["sets"]),
+            *((seed, of["arms"][name]) for seed, of in seeds.items() if name in of["arms"]),
+        )
+    ]
+    rows += [
+        [f"{TITLES[SHIPPED]}, less {TITLES[name]}", seed, *(_cell(leads[name][kind], "+") for kind in SETS)]
+        for name in dict.fromkeys(name for of in seeds.values() for name in of["leads"])
+        for seed, leads in (
+            ("0", found["leads"][SHIPPED]),
+            *((seed, of["leads"]) for seed, of in seeds.items() if name in of["leads"]),
+        )
+    ]
+    return markdown(["", "seed", *SETS], rows)
 
 
 def calibration_table(found: Numbers) -> str:
