@@ -67,8 +67,9 @@ def parse(specs: Sequence[str]) -> list[Source]:
             if "/" not in path and not path.lower().endswith(_FILE_LIKE) and not Path(path).exists():
                 _benchmark(spec)
             source = Source(Path(path).name.partition(".")[0] or path, PREFERENCES, ((spec, ""),))
-        taken = sum(other.name.partition("#")[0] == source.name for other in found)
-        found.append(replace(source, name=f"{source.name}#{taken + 1}") if taken else source)
+        taken = {other.name for other in found}
+        names = (source.name, *(f"{source.name}#{number}" for number in range(2, len(found) + 2)))
+        found.append(replace(source, name=next(name for name in names if name not in taken)))
     return found
 
 
@@ -84,7 +85,8 @@ def load(
     Args:
         limit: at most this many of its units (a seeded sample).
         split: of files that are no benchmark; a benchmark is what it is.
-        options: ``on_error``, ``rejects`` and ``seed``, as everywhere.
+        options: ``on_error``, ``rejects`` and ``seed``, as everywhere; the rejects of a second file go to
+            ``NAME.rejects.2.jsonl`` where those of the first go to ``NAME.rejects.jsonl``, and so on.
 
     Raises:
         DataError: a row that cannot be used, with file, line and field; an empty or missing file; no row in
@@ -94,8 +96,11 @@ def load(
     items: list[Item] = []
     infos: list[SourceInfo] = []
     rejected = 0
-    for file, subset in source.files:
+    for number, (file, subset) in enumerate(source.files, start=1):
         given: Options = {"split": chosen, **options}  # type: ignore[typeddict-item]
+        rejects = given.get("rejects")
+        if rejects is not None and number > 1:
+            given["rejects"] = rejects.with_stem(f"{rejects.stem}.{number}")
         loaded = read_as(file, partial(_items, source, subset), **given)
         items += loaded.records
         infos += loaded.sources

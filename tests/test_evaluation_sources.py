@@ -1,0 +1,27 @@
+"""Sources of items: the names that keep them apart, and the files beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from gram.evaluation.sources import load, parse
+
+
+def test_no_two_sources_share_a_name() -> None:
+    """A file may be called a#2 by itself."""
+    assert [source.name for source in parse(["a.jsonl", "b/a.jsonl", "a#2.jsonl"])] == ["a", "a#2", "a#2#2"]
+    assert [source.name for source in parse(["a#2.jsonl", "a.jsonl", "b/a.jsonl"])] == ["a#2", "a", "a#3"]
+
+
+def test_each_file_of_a_source_keeps_its_rejects(tmp_path: Path) -> None:
+    good = {"prompt": "q", "responses": ["x", "y"], "scores": [1, 0]}
+    for name in ("one", "two"):
+        rows = [good, {**good, "prompt": name, "scores": [1]}]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    [source] = parse([f"best-of-k={tmp_path / 'one.jsonl'},{tmp_path / 'two.jsonl'}"])
+    found = load(source, on_error="skip", rejects=tmp_path / "best-of-k.rejects.jsonl")
+    assert (len(found.items), found.rejected) == (2, 2)
+    for number, name in (("", "one"), (".2", "two")):
+        [reject] = (tmp_path / f"best-of-k.rejects{number}.jsonl").read_text().splitlines()
+        assert json.loads(reject)["row"]["prompt"] == name
