@@ -208,6 +208,14 @@ def test_on_the_command_line(
     model.centre([pair.prompt for pair in pairs] * 2, [p.a for p in pairs] + [p.b for p in pairs])
     written = [json.loads(line)["p_a"] for line in output.read_text(encoding="utf-8").splitlines()]
     assert written == pytest.approx(model.compare(pairs).p_a.tolist(), abs=1e-4)
+    priced = ["--ensemble-with", two, "--ensemble", "uncertainty_weighted", "--ensemble-penalty", 3]
+    code, _, error = run(capsys, *base, *priced, "--centre-on", source)
+    assert code == 0, error
+    costly: Any = gram.ensemble([one, two], "uncertainty_weighted", penalty=3.0, device="cpu")
+    costly.centre([pair.prompt for pair in pairs] * 2, [p.a for p in pairs] + [p.b for p in pairs])
+    written = [json.loads(line)["p_a"] for line in output.read_text(encoding="utf-8").splitlines()]
+    assert written == pytest.approx(costly.compare(pairs).p_a.tolist(), abs=1e-4)
+    assert written != pytest.approx(model.compare(pairs).p_a.tolist(), abs=1e-4)
     code, _, error = run(capsys, *base, "--ensemble", "minimum")
     assert code != 0 and "go with --ensemble-with" in error
     code, _, error = run(capsys, *base, "--ensemble-with", folders["judge"][0], "--kind", "judge")
