@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from experiments.by_group import by_group
-from experiments.real_text import arms, measure, mix, report, rows, ship, spoiled, tables
+from experiments.real_text import arms, measure, mix, report, rows, ship, spoiled, tables, unseen
 
 from conftest import make_preferences
 from gram.training.config import load_config
@@ -119,6 +119,20 @@ def test_spoiled_answers_are_what_they_say(place: Path, monkeypatch: pytest.Monk
 def test_a_group_is_held_back_by_its_name_alone() -> None:
     """One in sixteen: of 1,600 groups 100, give or take three standard deviations (9.7)."""
     assert abs(sum(mix.is_held_back(f"group {k}") for k in range(1600)) - 100) < 30
+
+
+def test_rows_to_choose_by_share_no_question_with_those_that_are_used(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(mix, "CAP", 3)
+    labeled, calibration = mix.mix()
+    labels, free = unseen.unseen([*labeled, *calibration])
+    used = {row["group"] for row in [*labeled, *calibration]}
+    assert labels and not used & {row["group"] for row in labels}
+    assert all(row["split"] == "train" for row in labels)
+    assert free and {row["prompt"] for row in free} <= {row["prompt"] for row in labels}
+    assert all(row["chosen"] != row["rejected"] for row in free)
 
 
 def test_no_source_is_trained_and_tested_out_of_distribution_and_none_is_non_commercial() -> None:

@@ -26,7 +26,7 @@ SOURCES = (
 )
 LONGEST = 500
 """Most characters of an answer: short rows teach the same for less time."""
-_LEAST_WORDS = 6
+LEAST_WORDS = 6
 
 Row = dict[str, Any]
 
@@ -95,7 +95,7 @@ def _pool(source: str, split: str, draw: Random) -> list[tuple[str, str]]:
     with gzip.open(UNLABELED / f"{source}.jsonl.gz", "rt", encoding="utf-8") as file:
         for row in map(json.loads, file):
             fits = (text for text in row["responses"] if len(text) <= LONGEST)
-            texts = [text for text in fits if len(text.split()) >= _LEAST_WORDS]
+            texts = [text for text in fits if len(text.split()) >= LEAST_WORDS]
             prompt = row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][-1]["content"]
             if row["split"] == split and texts:
                 found.append((prompt[:LONGEST], draw.choice(texts)))
