@@ -14,11 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gram.evaluation import Estimate
-
-try:
-    from experiments.over_seeds import over_seeds
-except ModuleNotFoundError:  # run as a script, its own folder comes first
-    from over_seeds import over_seeds
+from gram.statistics import over_seeds
 
 TICKS = (0.0, 0.5, 1.0, 1.5)
 SHORT = {"bradley_terry": "BT, scratch", "bradley_terry_pretrained": "BT, stage 1"}

@@ -36,13 +36,12 @@ from gram.evaluation import Estimate
 from gram.rl import LikelihoodReward, ReferenceReward, Reward
 from gram.rl.trl import TrlReward
 from gram.rl.writer import Writer
+from gram.statistics import over_seeds
 from gram.types import Chat
 
 try:
-    from experiments.over_seeds import over_seeds
     from experiments.world_models import FOLDER, world_models
 except ModuleNotFoundError:  # run as a script, its own folder comes first
-    from over_seeds import over_seeds
     from world_models import FOLDER, world_models
 
 REWARDS = ("judge", "likelihood", "bradley_terry", "bradley_terry_pretrained")

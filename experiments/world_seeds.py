@@ -29,11 +29,7 @@ from gram.data.world import World
 from gram.demo.lab import Lab
 from gram.demo.recipe import FULL
 from gram.demo.story import measure, tell, test_pairs
-
-try:
-    from experiments.over_seeds import over_seeds
-except ModuleNotFoundError:  # run as a script, its own folder comes first
-    from over_seeds import over_seeds
+from gram.statistics import over_seeds
 
 STORY = "story"
 PARTS = (STORY, "unlabeled_seen_only", "independent_policies")

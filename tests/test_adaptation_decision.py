@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from gram.adaptation.decision import OLD, Held, choose, clustered_error, decide, reported
+from gram.adaptation.decision import OLD, Held, choose, decide, reported
+from gram.statistics import clustered_error
 from gram.types import FloatArray
 
 N, FOLDS = 60, 5

@@ -23,38 +23,41 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src"
 SHIPPED_CONFIGS = 15
 
-NOUNS = {"types", "errors"}
+# The ground floor: nouns and tools that know nothing of what the rooms above do with them.
+GROUND = {"types", "errors", "paths", "files", "statistics", "progress", "config_file"}
 PARTS = {"data", "rendering", "tree", "objectives", "modeling", "training", "scoring", "ranking"}
 PARTS |= {"evaluation", "adaptation", "report", "serving", "bulk", "rl", "plots", "bench"}
 
 # Who may import whom, by the first name under ``gram``; the root package itself is "gram". Every part may
-# also import the NOUNS. Parts that do not exist yet have their room reserved.
+# also import the GROUND. Parts that do not exist yet have their room reserved.
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
     "paths": set(),
-    "config_file": NOUNS | {"paths"},
-    "progress": NOUNS,
-    "data": NOUNS | {"paths"},
-    "rendering": NOUNS,
-    "tree": NOUNS,
-    "objectives": NOUNS | {"rendering", "tree"},
-    "modeling": NOUNS | {"tree", "paths"},
-    "training": NOUNS | {"data", "rendering", "tree", "objectives", "modeling", "config_file", "paths"},
-    "scoring": NOUNS | {"rendering", "tree", "modeling"},
-    "ranking": NOUNS,
-    "evaluation": NOUNS | {"data", "progress"},
-    "adaptation": NOUNS
-    | {"data", "rendering", "objectives", "modeling", "training", "scoring", "evaluation", "progress"},
-    "serving": NOUNS | {"ranking"},
-    "bulk": NOUNS | {"data"},
-    "rl": NOUNS | {"ranking"},
-    "plots": NOUNS | {"evaluation"},
-    "report": NOUNS | {"data", "evaluation", "plots"},
-    "bench": NOUNS | {"data", "rendering", "tree", "objectives", "modeling", "scoring", "training", "plots"},
-    "gram": NOUNS | {"ranking", "scoring"},
-    "demo": NOUNS | PARTS | {"gram", "config_file"},
-    "cli": NOUNS | PARTS | {"gram", "config_file", "progress", "demo", "paths"},
+    "files": {"errors"},
+    "statistics": {"types"},
+    "progress": set(),
+    "config_file": {"errors", "paths"},
+    "data": GROUND,
+    "rendering": GROUND,
+    "tree": GROUND,
+    "objectives": GROUND | {"rendering", "tree"},
+    "modeling": GROUND | {"tree"},
+    "training": GROUND | {"data", "rendering", "tree", "objectives", "modeling"},
+    "scoring": GROUND | {"rendering", "tree", "modeling"},
+    "ranking": GROUND,
+    "evaluation": GROUND | {"data"},
+    "adaptation": GROUND
+    | {"data", "rendering", "objectives", "modeling", "training", "scoring", "evaluation"},
+    "serving": GROUND | {"ranking"},
+    "bulk": GROUND | {"data"},
+    "rl": GROUND | {"ranking"},
+    "plots": GROUND,
+    "report": GROUND | {"data", "evaluation", "plots"},
+    "bench": GROUND | {"data", "rendering", "tree", "objectives", "modeling", "scoring", "training", "plots"},
+    "gram": GROUND | {"ranking", "scoring"},
+    "demo": GROUND | PARTS | {"gram"},
+    "cli": GROUND | PARTS | {"gram", "demo"},
     "__main__": {"cli"},
 }
 

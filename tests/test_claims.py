@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from experiments.claims import order_bias, scale, study, summary, workshop
 from experiments.claims.study import Study
-from experiments.over_seeds import over_seeds
 
 from gram.data.world import World
+from gram.statistics import over_seeds
 
 
 @pytest.fixture(scope="session")

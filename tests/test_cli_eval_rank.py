@@ -13,7 +13,7 @@ from conftest import make_preferences, run
 from gram import evaluation
 from gram.cli import eval as eval_command
 from gram.cli.main import main
-from gram.data.journal import Journal
+from gram.files import Journal
 from gram.types import Preference
 
 

@@ -12,11 +12,12 @@ import pytest
 
 from gram.errors import ConfigError, DataError
 from gram.evaluation import Estimate, Record, bias, fit_temperature
+from gram.evaluation.bands import tie_band
 from gram.evaluation.bias import degradation, styles
 from gram.evaluation.items import Item, item_of, named, preferences_of, sample
-from gram.evaluation.metrics import mean, tie_band, weighted
 from gram.evaluation.sources import load, parse
 from gram.evaluation.texts import FILLER, filler, markdown, perturbed, repetition, whitespace
+from gram.statistics import mean, weighted
 from gram.types import Pair, Preference, as_chat
 
 NAN = math.nan

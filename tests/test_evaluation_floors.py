@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gram.evaluation import bag_of_words, floors, length_rule
-from gram.evaluation.metrics import credit
+from gram.statistics import credit
 from gram.types import FloatArray, Pair, Preference
 
 WORDS = [f"word{i}" for i in range(300)]

@@ -113,7 +113,7 @@ def test_missing_values_do_not_stop_a_picture() -> None:
 def test_the_module_is_light_and_touches_no_global_state() -> None:
     code = """
 import sys
-import gram.plots, gram.ranking, gram.data.journal
+import gram.plots, gram.ranking, gram.files
 assert not {"torch", "matplotlib", "datasets", "transformers"} & set(sys.modules)
 import matplotlib
 before = matplotlib.rcParams.copy()

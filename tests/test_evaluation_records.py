@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gram.data.journal import finite
 from gram.errors import DataError
 from gram.evaluation import Record
+from gram.files import finite
 
 NAN = math.nan
 LOG3 = math.log(3.0)

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gram.data.journal import Journal
 from gram.errors import DataError, ScoringError
 from gram.evaluation import Record, evaluate
 from gram.evaluation.items import Item, item_of
 from gram.evaluation.runner import merge
+from gram.files import Journal
 from gram.types import Chat, Pair, Preference, Verdicts, as_chat
 
 NAN = math.nan

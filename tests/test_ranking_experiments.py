@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from experiments.over_seeds import over_seeds
 from experiments.rank_candidates import rows, table, write
 from experiments.ranking_report import summary
 from experiments.ranking_study import Memory, Pool, best_of_n, ensemble, one_row_a_line, real_pools, schedules
 
+from gram.statistics import over_seeds
 from gram.types import Contest, Pair, as_chat
 from oracles import NumberJudge
 

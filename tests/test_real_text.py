@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from experiments.by_group import by_group
 from experiments.real_text import arms, measure, mix, report, rows, ship, spoiled, tables, unseen
 
 from conftest import make_preferences
+from gram.statistics import mean_by_group
 from gram.training.config import load_config
 from gram.training.run import train
 
@@ -153,9 +153,9 @@ def test_an_interval_draws_groups_not_rows() -> None:
     probabilities 1/4, 1/2, 1/4, so the 95% interval is [0, 1]. Ten groups of one row are narrower.
     """
     values = np.array([1.0] * 5 + [0.0] * 5)
-    whole = by_group(values, np.array(["x"] * 5 + ["y"] * 5))
+    whole = mean_by_group(values, np.array(["x"] * 5 + ["y"] * 5))
     assert (whole.value, whole.low, whole.high, whole.n) == (0.5, 0.0, 1.0, 10)
-    alone = by_group(values, np.arange(10))
+    alone = mean_by_group(values, np.arange(10))
     assert 0.1 <= alone.low < 0.5 < alone.high <= 0.9
 
 

@@ -22,9 +22,9 @@ from pathlib import Path
 from experiments.claims import pictures
 from experiments.claims.study import Cell, Result, Study, cell_text, main, markdown, paired, values
 from experiments.claims.workshop import Trained, Workshop
-from experiments.over_seeds import over_seeds
 
 from gram.modeling.loading import Loaded
+from gram.statistics import over_seeds
 from gram.types import PreferenceModel
 
 COUNTS = (0, 10, 30, 100, 300, 1000)

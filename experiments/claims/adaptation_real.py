@@ -29,7 +29,6 @@ from experiments.claims.workshop import load_weights, save_weights, trained_copy
 
 from gram.data import read_preferences
 from gram.evaluation.floors import bag_of_words, length_rule
-from gram.evaluation.metrics import credit
 from gram.modeling.loading import Loaded, add_score_head, build_preset, load_model
 from gram.objectives.base import Objective
 from gram.objectives.preference import Judge
@@ -38,6 +37,7 @@ from gram.rendering import Renderer, load_template
 from gram.scoring.backend import TransformersBackend
 from gram.scoring.judge import JudgeModel, LocalBackend
 from gram.scoring.scalar import ScalarHeadModel
+from gram.statistics import credit
 from gram.training.fit import FitSettings
 from gram.types import Preference, PreferenceModel
 

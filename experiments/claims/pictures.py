@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.over_seeds import over_seeds
-
 from gram import plots
+from gram.statistics import over_seeds
 
 Lines = Mapping[str, Sequence[Sequence[float]]]  # name -> point -> its values over seeds
 

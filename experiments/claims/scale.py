@@ -21,11 +21,11 @@ import torch
 from experiments.claims import pictures
 from experiments.claims.study import Cell, Result, Study, cell_text, main, markdown, paired, select, values
 from experiments.claims.workshop import Workshop
-from experiments.over_seeds import over_seeds
 
 from gram.data.world import World
 from gram.modeling.loading import Loaded
 from gram.objectives.language import Language
+from gram.statistics import over_seeds
 
 WIDTHS = (48, 80, 128)
 PAIRS = (5600, 16_000, 44_800)

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.over_seeds import over_seeds
-
 from gram.cli.quiet import quiet_libraries
+from gram.statistics import over_seeds
 
 RESULTS = Path("experiments/results/claims")
 FOLDER = Path("runs/claims")

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.claims.study import RESULTS, Result, Study, markdown, read
-from experiments.over_seeds import over_seeds
 from experiments.pages import filled
 
-from gram.data.journal import atomic_write
+from gram.files import atomic_write
+from gram.statistics import over_seeds
 
 CLAIMS = {
     "unlabeled_pretraining": "Pre-training on unlabeled answers is what generalises",

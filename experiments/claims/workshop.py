@@ -22,7 +22,6 @@ from gram.data.world import World
 from gram.demo.lab import LABEL_SMOOTHING, Lab, Recipe
 from gram.demo.recipe import FULL
 from gram.demo.story import test_pairs
-from gram.evaluation.metrics import credit, log_loss, reliability
 from gram.modeling.loading import Loaded, add_score_head
 from gram.modeling.trainable import LoraSettings, add_lora, freeze
 from gram.objectives.base import Objective
@@ -31,6 +30,7 @@ from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
 from gram.scoring.backend import TransformersBackend
 from gram.scoring.scalar import ScalarHeadModel
+from gram.statistics import credit, log_loss, reliability
 from gram.training.fit import FitSettings, fit
 from gram.types import Preference, PreferenceModel
 

@@ -20,7 +20,7 @@ from experiments.engine_choices.tries import blocks, packs, shared
 
 from gram.bench.report import rounded
 from gram.cli.quiet import quiet_libraries
-from gram.data.journal import atomic_write
+from gram.files import atomic_write
 
 OUTPUT = Path("experiments/results/engine_choices.json")
 

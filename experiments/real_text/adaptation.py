@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from experiments.by_group import by_group
 from experiments.claims.study import markdown
 from experiments.real_text.arms import ARMS, LENGTH, MODELS, folder
 from experiments.real_text.mix import Row, rows_of, sample, write
@@ -28,7 +27,7 @@ from gram.adaptation.run import adapt_checkpoint
 from gram.cli.quiet import quiet_libraries
 from gram.data import read_preferences
 from gram.evaluation.floors import bag_of_words, length_rule
-from gram.evaluation.metrics import credit
+from gram.statistics import credit, mean_by_group
 from gram.types import FloatArray, Preference
 
 RESULTS = Path("experiments/results/real_text_adaptation.jsonl")
@@ -84,7 +83,7 @@ def run(task: str, method: str, count: int) -> dict[str, Any]:
             model = output
         p_a = ask(model, tests)
     right = credit(p_a, np.ones(len(tests)))
-    estimate = by_group(right, np.array([row.group for row in tests]))
+    estimate = mean_by_group(right, np.array([row.group for row in tests]))
     value = [round(x, 4) for x in (estimate.value, estimate.low, estimate.high)]
     return {"task": task, "method": method, "labels": count, "accuracy": value, "n": estimate.n, **facts}
 

@@ -19,6 +19,8 @@ from typing import Any
 
 from experiments.real_text.spoiled import spoiled
 
+from gram.files import atomic_write
+
 PREF = Path("../shared/data/pref")
 FOLDER = Path("runs/gram-small/data")
 LABELED = (
@@ -74,12 +76,8 @@ def mix(seed: int = 0) -> tuple[list[Row], list[Row]]:
 
 def write(rows: list[Row], path: Path) -> None:
     """One row a line, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(
-        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
-    )
-    unfinished.replace(path)
+    with atomic_write(path) as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from experiments.by_group import by_group
 from experiments.pages import filled
 from experiments.real_text import adaptation, tables
 from experiments.real_text.arms import MODELS, SHIPPED
@@ -24,10 +23,9 @@ from experiments.real_text.rows import CALIBRATION, SETS, SPOILED
 from experiments.real_text.spoiled import SPOILS
 from experiments.real_text.tables import GRAM, TITLES, Numbers
 
-from gram.data.journal import atomic_write
 from gram.evaluation import Estimate
-from gram.evaluation.calibration import best_temperature, tempered
-from gram.evaluation.metrics import credit, log_loss, reliability
+from gram.files import atomic_write
+from gram.statistics import best_temperature, credit, log_loss, mean_by_group, reliability, tempered
 from gram.types import FloatArray, Verdicts
 
 RESULTS = Path("experiments/results/real_text.json")
@@ -58,13 +56,13 @@ class Answers:
         self.temperature = best_temperature(held, np.ones(len(held)))
 
     def accuracy(self, where: npt.NDArray[np.bool_]) -> Estimate:
-        return by_group(self.right[where], self.groups[where])
+        return mean_by_group(self.right[where], self.groups[where])
 
     def lead(self, other: Answers, where: npt.NDArray[np.bool_]) -> Estimate:
         """Accuracy less that of another arm on the same rows."""
         if list(self.ids) != list(other.ids):
             raise ValueError("two arms were asked about different rows")
-        return by_group((self.right - other.right)[where], self.groups[where])
+        return mean_by_group((self.right - other.right)[where], self.groups[where])
 
     def calibration(self, where: npt.NDArray[np.bool_]) -> dict[str, float]:
         labels = np.ones(int(where.sum()))

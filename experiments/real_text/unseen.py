@@ -24,8 +24,8 @@ from experiments.real_text.spoiled import LEAST_WORDS, LONGEST, SPOILS
 import gram
 from gram.cli.quiet import quiet_libraries
 from gram.data import read_preferences
-from gram.evaluation.metrics import credit
 from gram.modeling.manifest import read_manifest
+from gram.statistics import credit
 from gram.types import Preference
 
 MOST, MOST_SPOILED = 120, 100

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gram.errors import ConfigError
-from gram.evaluation.metrics import Estimate, reliability, wilson
+from gram.files import atomic_write_bytes
+from gram.statistics import Estimate, reliability, wilson
 from gram.types import FloatArray
 
 if TYPE_CHECKING:
@@ -193,10 +194,7 @@ def to_data_uri(figure: Figure, *, dpi: int = 160) -> str:
 
 def save(figure: Figure, path: Path, *, dpi: int = 160) -> None:
     """Write the figure as a PNG, whole or not at all; the folder is made if it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_bytes(_png(figure, dpi))
-    unfinished.replace(path)
+    atomic_write_bytes(path, _png(figure, dpi))
 
 
 def _png(figure: Figure, dpi: int) -> bytes:

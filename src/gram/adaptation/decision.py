@@ -14,16 +14,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gram.evaluation.calibration import best_temperature, tempered
-from gram.evaluation.metrics import (
+from gram.statistics import (
     Z95,
     Estimate,
     PairedDifference,
     accuracy,
+    best_temperature,
+    clustered_error,
     log_loss,
     log_losses,
     mcnemar,
     paired_bootstrap,
+    tempered,
 )
 from gram.types import FloatArray
 
@@ -165,19 +167,6 @@ def decide(held: Held) -> Decision:
         error,
         accuracy_gain,
     )
-
-
-def clustered_error(values: FloatArray, cluster: IntArray) -> float:
-    """Standard error of the mean of (n,) values that are independent between clusters only.
-
-    The deviations from the mean are summed per cluster before they are squared (Liang and Zeger, 1986), with
-    the factor g / (g - 1) for g clusters; infinite for one cluster.
-    """
-    sums = np.bincount(cluster, weights=values - np.mean(values))
-    present = len(np.unique(cluster))
-    if present < 2:
-        return math.inf
-    return math.sqrt(present / (present - 1) * float(np.sum(sums**2))) / len(values)
 
 
 def _objection(choice: Choice, gain: float, error: float, after: float, accuracy_gain: float) -> str | None:

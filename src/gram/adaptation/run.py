@@ -18,8 +18,8 @@ from gram.adaptation.config import AdaptConfig
 from gram.adaptation.learner import AdaptSettings
 from gram.data import Loaded as LoadedRows
 from gram.data import read_preferences
-from gram.data.journal import finite, make_folder
 from gram.errors import ConfigError, DataError
+from gram.files import finite, make_folder
 from gram.modeling.loading import Loaded, choose_device, load_model
 from gram.modeling.manifest import Kind, Manifest, read_manifest
 from gram.modeling.saving import copy_checkpoint, library_versions, save_checkpoint

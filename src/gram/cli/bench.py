@@ -58,7 +58,7 @@ def run(config: Config) -> dict[str, Any]:
     from gram.bench import report
     from gram.bench import run as bench
     from gram.cli.quiet import quiet_libraries
-    from gram.data.journal import atomic_write, make_folder
+    from gram.files import atomic_write, make_folder
     from gram.modeling.loading import choose_device
 
     for name in ("rounds", "pairs", "steps"):

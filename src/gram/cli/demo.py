@@ -30,13 +30,13 @@ class Config:
 def run(config: Config) -> dict[str, Any]:
     """Tell the story; returns the numbers."""
     from gram.cli.quiet import quiet_libraries
-    from gram.data.journal import atomic_write, make_folder
     from gram.data.world import World
     from gram.demo.lab import Lab
     from gram.demo.page import figures, html
     from gram.demo.recipe import FULL, QUICK
     from gram.demo.save import save_judge
     from gram.demo.story import tell
+    from gram.files import atomic_write, make_folder
     from gram.plots import save
 
     began = time.monotonic()

@@ -14,9 +14,9 @@ from gram.cli.options import ModelOptions
 from gram.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gram.data.journal import Journal
     from gram.evaluation import Item, Record
     from gram.evaluation.sources import Questions
+    from gram.files import Journal
     from gram.types import Preference
 
 _FLOOR_ROWS = 5000  # training rows per source for the bag of words; more do not help it
@@ -57,9 +57,9 @@ class Config(ModelOptions):
 def run(config: Config) -> dict[str, Any]:
     """Evaluate; returns the overall numbers."""
     from gram.data import check_rejects
-    from gram.data.journal import make_folder
     from gram.evaluation import Stamp, evaluate, sources
     from gram.evaluation.texts import perturbed
+    from gram.files import make_folder
     from gram.scoring.calibrated import storable
 
     began = time.monotonic()
@@ -210,7 +210,7 @@ def _shard_file(output: Path, i: int, n: int) -> Path:
 
 
 def _journal(output: Path, place: tuple[int, int], header: dict[str, Any]) -> Journal:
-    from gram.data.journal import Journal
+    from gram.files import Journal
 
     return Journal(_shard_file(output, *place), header)
 
@@ -229,8 +229,8 @@ def _kept(path: Path, items: Sequence[Item], run: str) -> list[Record]:
 
 def _merged(output: Path, n: int, items: Sequence[Item]) -> tuple[list[Record], list[str]]:
     """The records of all shards, written to records.jsonl; or which of the shards' files are missing."""
-    from gram.data.journal import atomic_write
     from gram.evaluation import Record, merge
+    from gram.files import atomic_write
 
     paths = [_shard_file(output, i, n) for i in range(1, n + 1)]
     missing = [path.name for path in paths if not path.is_file()]

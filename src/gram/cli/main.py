@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 from gram.config_file import read_values
-from gram.data.journal import finite
 from gram.errors import ConfigError, GramError
+from gram.files import finite
 from gram.paths import at_home
 
 COMMANDS = {

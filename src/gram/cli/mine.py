@@ -37,7 +37,7 @@ class Config(RankOptions):
 
 def run(config: Config) -> dict[str, Any]:
     """Mine the input; returns counts and the cost in comparisons and tokens."""
-    from gram.data.journal import Journal, atomic_write
+    from gram.files import Journal, atomic_write
     from gram.ranking.mining import check_rule, mine
 
     began = time.monotonic()

@@ -7,9 +7,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gram.data.journal import make_folder
 from gram.data.sources import is_file_of
 from gram.errors import CheckpointError, ConfigError
+from gram.files import make_folder
 from gram.modeling.shipped import model_folder
 
 if TYPE_CHECKING:

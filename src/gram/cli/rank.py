@@ -83,7 +83,7 @@ class Config(RankOptions):
 
 def run(config: Config) -> dict[str, Any]:
     """Rank the input; returns counts and the cost in comparisons and tokens."""
-    from gram.data.journal import Journal, finite
+    from gram.files import Journal, finite
 
     began = time.monotonic()
     rows = config.read(config.output)

@@ -43,7 +43,7 @@ class Config(ModelOptions):
 def run(config: Config) -> dict[str, Any]:
     """Score the input; returns counts."""
     from gram.data import check_rejects, read_scorables
-    from gram.data.journal import Journal
+    from gram.files import Journal
 
     began = time.monotonic()
     check_output_file(config.output, config.input)

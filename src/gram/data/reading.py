@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from gram.data.pairing import pairs_of
 from gram.data.rows import Language, Scorable, to_contest, to_language, to_preference, to_scorable
 from gram.data.sources import Rejected, Row, is_file_of, parse_source, read_rows
 from gram.errors import ConfigError, DataError, NoRowsError
+from gram.files import atomic_write
 from gram.types import Contest, Preference
 
 T = TypeVar("T")
@@ -207,22 +207,16 @@ def _rejecting(on_error: OnError, path: Path | None) -> Iterator[_Rejects]:
         return
     if path is None:
         raise ConfigError("on_error='skip' needs a rejects file: rows are never dropped silently")
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        opened = unfinished.open("w", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"the rejects file {path} cannot be written: {error}") from error
-    try:
-        with opened as stream:
-            bad = _Rejects(stream)
-            yield bad
-        if bad.count:
-            unfinished.replace(path)
-            rows = "row" if bad.count == 1 else "rows"
-            print(f"warning: {bad.count} bad {rows} rejected, see {path}", file=sys.stderr)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with ExitStack() as stack:
+        try:
+            stream = stack.enter_context(atomic_write(path, skip_empty=True))
+        except OSError as error:
+            raise ConfigError(f"the rejects file {path} cannot be written: {error}") from error
+        bad = _Rejects(stream)
+        yield bad
+    if bad.count:
+        rows = "row" if bad.count == 1 else "rows"
+        print(f"warning: {bad.count} bad {rows} rejected, see {path}", file=sys.stderr)
 
 
 def _watched(rows: Iterable[Row], name: str) -> Iterator[Row]:

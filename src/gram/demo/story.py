@@ -15,9 +15,9 @@ import numpy as np
 from gram.data.world import World
 from gram.demo.lab import Lab
 from gram.evaluation import Estimate
-from gram.evaluation.metrics import accuracy, credit
 from gram.modeling.loading import Loaded
 from gram.ranking import Ranking, rank, rank_many
+from gram.statistics import accuracy, credit
 from gram.types import Contest, FloatArray, Pair, Preference, PreferenceModel, Verdicts
 
 HALVES = ("seen", "unseen")

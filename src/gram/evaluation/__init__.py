@@ -10,14 +10,15 @@ from __future__ import annotations
 from gram.evaluation.benchmarks import BENCHMARKS
 from gram.evaluation.bias import bias
 from gram.evaluation.calibration import Calibration, fit_temperature
+from gram.evaluation.differences import paired_difference
 from gram.evaluation.floors import bag_of_words, floors, length_rule
 from gram.evaluation.items import Item, item_of, preferences_of
-from gram.evaluation.metrics import Estimate, PairedDifference, paired_difference
 from gram.evaluation.records import Record, read_records
 from gram.evaluation.report import card, markdown, write_report
 from gram.evaluation.results import Results, results
 from gram.evaluation.runner import Stamp, evaluate, merge
 from gram.evaluation.summary import Row, Summary, summarize
+from gram.statistics import Estimate, PairedDifference
 
 __all__ = [
     "BENCHMARKS",

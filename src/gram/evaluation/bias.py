@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gram.evaluation import metrics
-from gram.evaluation.metrics import Estimate, PairedDifference
 from gram.evaluation.records import Record
+from gram.statistics import Z95, Estimate, PairedDifference, accuracy, mcnemar, paired_bootstrap
 from gram.types import FloatArray
 
 EDGES = (-1.0, -0.5, -0.1, 0.1, 0.5, 1.0)
@@ -68,8 +67,8 @@ def bias(records: Sequence[Record]) -> Bias:
     known = all(record.truncated is not None for record in records)
     cut = [record for record in records if record.truncated]
     return Bias(
-        first_place=metrics.accuracy(_first_place(records)),
-        longer=metrics.accuracy(_favours(records, [r.length_a - r.length_b for r in records], 1)),
+        first_place=accuracy(_first_place(records)),
+        longer=accuracy(_favours(records, [r.length_a - r.length_b for r in records], 1)),
         slope=slope,
         slope_low=slope_low,
         slope_high=slope_high,
@@ -82,12 +81,12 @@ def bias(records: Sequence[Record]) -> Bias:
                 if x >= LOOPING
             }
         ),
-        more_repetitive=metrics.accuracy(
+        more_repetitive=accuracy(
             _favours(records, [r.repetition[0] - r.repetition[1] for r in records], NOTABLE)
         ),
         truncated=float(len(cut)) if known else math.nan,
         tokens_cut=float(sum(r.truncated or 0 for r in cut)) if known else math.nan,
-        accuracy_cut=metrics.accuracy(_credits(cut)),
+        accuracy_cut=accuracy(_credits(cut)),
     )
 
 
@@ -120,12 +119,10 @@ def degradation(records: Sequence[Record]) -> list[Degradation]:
         if not changed:
             continue
         x, y = _credits(changed), _credits(originals)
-        low, high = metrics.paired_bootstrap(x, y)
-        difference = PairedDifference(float(np.mean(x - y)), low, high, metrics.mcnemar(x, y), len(x))
+        low, high = paired_bootstrap(x, y)
+        difference = PairedDifference(float(np.mean(x - y)), low, high, mcnemar(x, y), len(x))
         moved = [a.margin - b.margin for a, b in zip(changed, originals, strict=True)]
-        found.append(
-            Degradation(name, metrics.accuracy(y), metrics.accuracy(x), difference, float(np.mean(moved)))
-        )
+        found.append(Degradation(name, accuracy(y), accuracy(x), difference, float(np.mean(moved))))
     return found
 
 
@@ -142,7 +139,7 @@ def styles(records: Sequence[Record]) -> list[Cell]:
     """One cell per two styles that met, in the order in which the styles first appear."""
     order = list(dict.fromkeys(style for r in records for style in r.styles if style))
     cells = {(x, y): [r for r in records if r.styles == (x, y)] for x in order for y in order}
-    return [Cell(x, y, metrics.accuracy(_credits(part))) for (x, y), part in cells.items() if part]
+    return [Cell(x, y, accuracy(_credits(part))) for (x, y), part in cells.items() if part]
 
 
 def _credits(records: Sequence[Record]) -> FloatArray:
@@ -172,7 +169,7 @@ def _by_length(records: Sequence[Record]) -> tuple[LengthBin, ...]:
     credit = _credits(decided)
     index = np.clip(np.searchsorted(EDGES, relative, side="right") - 1, 0, len(EDGES) - 2)
     return tuple(
-        LengthBin(EDGES[k], EDGES[k + 1], metrics.accuracy(credit[index == k]))
+        LengthBin(EDGES[k], EDGES[k + 1], accuracy(credit[index == k]))
         for k in range(len(EDGES) - 1)
         if np.any(index == k)
     )
@@ -189,5 +186,5 @@ def _slope(records: Sequence[Record]) -> tuple[float, float, float]:
     centred = x - x.mean()
     slope = float(centred @ y / spread)
     residual = y - y.mean() - slope * centred
-    half = metrics.Z95 * math.sqrt(float(np.sum((centred * residual) ** 2)) * len(x) / (len(x) - 2)) / spread
+    half = Z95 * math.sqrt(float(np.sum((centred * residual) ** 2)) * len(x) / (len(x) - 2)) / spread
     return slope, slope - half, slope + half

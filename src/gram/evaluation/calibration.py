@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gram.errors import DataError
-from gram.evaluation.metrics import log_loss, reliability
 from gram.evaluation.records import Record
-from gram.types import FloatArray, Verdicts
+from gram.statistics import best_temperature, log_loss, reliability, tempered
 
 LOWEST, HIGHEST = 0.01, 100.0
 _GRID = 61
@@ -64,31 +63,3 @@ def fit_temperature(records: Sequence[Record]) -> Calibration:
         reliability(before, labels).ece,
         reliability(after, labels).ece,
     )
-
-
-def best_temperature(log_odds: FloatArray, labels: FloatArray) -> float:
-    """The temperature between 0.01 and 100 with the lowest log loss of ``tempered``.
-
-    Args:
-        log_odds: (n, 2), both orders; NaN: not asked.
-        labels: (n,) in [0, 1]. Where the model is right on all of them the least temperature comes out.
-    """
-
-    def loss(logarithm: float) -> float:
-        return log_loss(tempered(log_odds, math.exp(logarithm)), labels)
-
-    grid = np.linspace(math.log(LOWEST), math.log(HIGHEST), _GRID)
-    best = int(np.argmin([loss(place) for place in grid]))
-    low, high = grid[max(best - 1, 0)], grid[min(best + 1, _GRID - 1)]
-    for _ in range(40):  # golden section: the bracket shrinks by 0.618 each time, to 1e-9 of its width
-        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        if loss(left) <= loss(right):
-            high = right
-        else:
-            low = left
-    return math.exp((low + high) / 2)
-
-
-def tempered(log_odds: FloatArray, temperature: float) -> FloatArray:
-    """(n,) P(a) of (n, 2) log-odds divided by ``temperature``, averaged over the orders asked."""
-    return Verdicts(log_odds / temperature, np.ones_like(log_odds)).p_a

@@ -10,9 +10,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from gram.data.journal import atomic_write
 from gram.evaluation.items import Item
 from gram.evaluation.records import Record
+from gram.files import atomic_write
 
 
 def write_outputs(path: Path, items: Sequence[Item], records: Sequence[Record]) -> None:

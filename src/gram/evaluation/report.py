@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gram.data.journal import atomic_write, finite
-from gram.evaluation.metrics import Estimate
 from gram.evaluation.results import Results
 from gram.evaluation.summary import Row, Summary
+from gram.files import atomic_write, finite
+from gram.statistics import Estimate
 
 
 def markdown(summary: Summary, title: str = "Evaluation") -> str:

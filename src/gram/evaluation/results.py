@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from gram.data.journal import finite
 from gram.errors import DataError
-from gram.evaluation import metrics
+from gram.evaluation.bands import Band, tie_band
 from gram.evaluation.benchmarks import BENCHMARKS, PREFERENCES, Benchmark, Scores
 from gram.evaluation.bias import Bias, Cell, Degradation, bias, degradation, styles
-from gram.evaluation.metrics import Band
 from gram.evaluation.records import Record
 from gram.evaluation.summary import Row, Summary, summarize
+from gram.files import finite
 from gram.types import FloatArray
 
 BANDS = (0.0, 0.05, 0.1, 0.2)
@@ -122,7 +121,7 @@ def results(records: Sequence[Record], rules: Mapping[str, str], floors: Floors 
         parts=tuple(parts),
         overall=summarize(everything, joined, by=by),
         bias=bias(everything),
-        bands=tuple(metrics.tie_band(p_a, labels, width) for width in BANDS),
+        bands=tuple(tie_band(p_a, labels, width) for width in BANDS),
         styles=tuple(styles(everything)),
         degradation=tuple(degradation(records)),
     )

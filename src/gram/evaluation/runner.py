@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gram.data.journal import Journal
 from gram.errors import DataError, ScoringError
 from gram.evaluation.items import Item, shown_first
 from gram.evaluation.records import Record
 from gram.evaluation.texts import repetition
+from gram.files import Journal
 from gram.progress import parts_with_progress
 from gram.types import Chat, FloatArray, Pair, PreferenceModel, ScalarModel, Verdicts
 

@@ -12,11 +12,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gram.data.journal import finite
 from gram.errors import DataError
-from gram.evaluation import metrics
-from gram.evaluation.metrics import Estimate
 from gram.evaluation.records import Record
+from gram.files import finite
+from gram.statistics import Estimate, accuracy, brier, credit, log_loss, reliability
 from gram.types import FloatArray
 
 
@@ -100,9 +99,9 @@ def summarize(
         subsets=tuple(_row_of(subset, by, records, floors) for subset in subsets) if len(subsets) > 1 else (),
         position_gap=_mean(gaps),
         position_gap_size=_mean(np.abs(gaps)),
-        brier=metrics.brier(p_a, labels),
-        log_loss=metrics.log_loss(p_a, labels),
-        ece=metrics.reliability(p_a, labels).ece,
+        brier=brier(p_a, labels),
+        log_loss=log_loss(p_a, labels),
+        ece=reliability(p_a, labels).ece,
     )
 
 
@@ -121,9 +120,9 @@ def _row(name: str, records: Sequence[Record], floors: Mapping[str, FloatArray])
         subset=name,
         n=len(records),
         ties=int(np.sum(~decided)),
-        accuracy=metrics.accuracy(np.array([r.correct for r in records if r.correct is not None])),
+        accuracy=accuracy(np.array([r.correct for r in records if r.correct is not None])),
         consistency=_mean(np.array(consistent, dtype=float)),
-        floors={floor: metrics.accuracy(metrics.credit(p_a[decided], hard)) for floor, p_a in floors.items()},
+        floors={floor: accuracy(credit(p_a[decided], hard)) for floor, p_a in floors.items()},
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from gram.errors import CheckpointError
+from gram.files import atomic_write
 
 Kind: TypeAlias = Literal["judge", "likelihood", "scalar"]
 KINDS: tuple[Kind, ...] = ("judge", "likelihood", "scalar")
@@ -72,13 +73,8 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write ``gram.json`` into ``folder``, whole or not at all."""
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
-        unfinished = folder / f".{FILE}.tmp"
-        try:
-            unfinished.write_text(text + "\n", encoding="utf-8")
-            unfinished.replace(folder / FILE)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with atomic_write(folder / FILE) as file:
+            file.write(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
 
 
 def read_manifest(folder: Path) -> Manifest | None:

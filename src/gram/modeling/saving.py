@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gram.files import atomic_folder
 from gram.modeling.manifest import FILE, Manifest
 from gram.modeling.trainable import merged
 
@@ -49,22 +50,11 @@ def copy_checkpoint(source: Path, folder: Path, manifest: Manifest, beside: Mapp
 @contextmanager
 def _draft(folder: Path, manifest: Manifest, beside: Mapping[str, str]) -> Iterator[Path]:
     """A folder to fill, whose files then become those of ``folder``."""
-    draft = folder.with_name(folder.name + ".draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    try:
+    with atomic_folder(folder, last=FILE) as draft:
         yield draft
         for name, text in beside.items():
             (draft / name).write_text(text, encoding="utf-8")
         manifest.write(draft)
-        if not folder.exists():
-            draft.replace(folder)  # in one step
-            return
-        (folder / FILE).unlink(missing_ok=True)
-        for path in sorted(draft.iterdir(), key=lambda path: path.name == FILE):
-            path.replace(folder / path.name)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def library_versions() -> dict[str, str]:

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gram.data.journal import atomic_write, finite
 from gram.errors import ConfigError, DataError
 from gram.evaluation import PairedDifference, Record, Results, paired_difference, read_records, results
-from gram.evaluation.metrics import same_items
+from gram.evaluation.differences import same_items
 from gram.evaluation.report import interval, number, signed
+from gram.files import atomic_write, finite
 from gram.report.page import render
 
 

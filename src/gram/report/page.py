@@ -7,9 +7,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from gram.data.journal import atomic_write
 from gram.evaluation import Record, Results
 from gram.evaluation.report import count, interval, number, signed
+from gram.files import atomic_write
 from gram.report.pictures import pictures
 
 

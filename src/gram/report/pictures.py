@@ -10,7 +10,7 @@ from gram import plots
 from gram.errors import ConfigError
 from gram.evaluation import Estimate, Record, Results
 from gram.evaluation.benchmarks import best_of_k
-from gram.evaluation.metrics import mean
+from gram.statistics import mean
 
 
 def pictures(found: Results, records: Sequence[Record]) -> dict[str, str]:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from gram.data import check_rejects
-from gram.data.journal import atomic_write, make_folder
 from gram.data.sources import parse_source
 from gram.errors import ConfigError
+from gram.files import atomic_write, make_folder
 from gram.modeling.manifest import FILE
 from gram.paths import at_home
 from gram.training.config import TrainConfig

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from gram import statistics
 from gram.data import Row
 from gram.data.chats import text_of
 from gram.errors import DataError
-from gram.evaluation import metrics
 from gram.evaluation.items import Item
-from gram.evaluation.metrics import Estimate
 from gram.evaluation.records import Record
+from gram.statistics import Estimate
 from gram.types import FloatArray
 
 
@@ -108,12 +108,12 @@ def credits_of(records: Sequence[Record]) -> FloatArray:
 
 def accuracy(records: Sequence[Record]) -> Estimate:
     """Share of right answers, a tie of the model counting half."""
-    return metrics.accuracy(credits_of(records))
+    return statistics.accuracy(credits_of(records))
 
 
 def macro(estimates: Sequence[Estimate]) -> Estimate:
     """The unweighted mean of the parts that have any rows."""
-    return metrics.weighted([(1.0, estimate) for estimate in estimates])
+    return statistics.weighted([(1.0, estimate) for estimate in estimates])
 
 
 def strict(record: Record) -> float:

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gram import statistics
 from gram.data import Row
 from gram.data.chats import prompt_of
 from gram.data.labels import is_finite
 from gram.errors import DataError
-from gram.evaluation import metrics
 from gram.evaluation.benchmarks.base import (
     Benchmark,
     Line,
@@ -116,13 +116,13 @@ def scores(records: Sequence[Record]) -> Scores:
         line
         for k, row in points.items()
         for line in (
-            Line(f"best of {k}", metrics.mean(row["model"])),
-            Line(f"best of {k}, perfect judge", metrics.mean(row["perfect"]), 1),
-            Line(f"best of {k}, chance", metrics.mean(row["chance"]), 1),
+            Line(f"best of {k}", statistics.mean(row["model"])),
+            Line(f"best of {k}, perfect judge", statistics.mean(row["perfect"]), 1),
+            Line(f"best of {k}, chance", statistics.mean(row["chance"]), 1),
         )
     ]
     pairs = accuracy([record for record in records if record.judged])
-    last = metrics.mean(points[max(points)]["model"]) if points else metrics.mean(np.empty(0))
+    last = statistics.mean(points[max(points)]["model"]) if points else statistics.mean(np.empty(0))
     name = f"gold of the best of {max(points)}" if points else "gold of the best"
     return Scores(last, name, (*lines, Line("accuracy on pairs", pairs)))
 

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 
+from gram import statistics
 from gram.data import Row
 from gram.data.chats import check_answer, prompt_of, text_of
 from gram.errors import DataError
-from gram.evaluation import metrics
 from gram.evaluation.benchmarks.base import Benchmark, Line, Scores, fault, field, macro, plain
 from gram.evaluation.benchmarks.pairs import preference_item
 from gram.evaluation.items import Item
-from gram.evaluation.metrics import Estimate
 from gram.evaluation.records import Record
+from gram.statistics import Estimate
 
 CATEGORIES = {
     "mmlu-pro": "knowledge",
@@ -87,7 +87,7 @@ def scores(records: Sequence[Record]) -> Scores:
 
 
 def _accuracy(records: Sequence[Record]) -> Estimate:
-    return metrics.accuracy(np.array([verdict(record) for record in records]))
+    return statistics.accuracy(np.array([verdict(record) for record in records]))
 
 
 BENCHMARK = Benchmark(

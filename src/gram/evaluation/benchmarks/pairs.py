@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from gram import statistics
 from gram.data import Row, to_preference
-from gram.evaluation import metrics
 from gram.evaluation.benchmarks.base import Benchmark, Line, Scores, accuracy, fault, field, macro, plain
 from gram.evaluation.items import Item, item_of
-from gram.evaluation.metrics import Estimate
 from gram.evaluation.records import Record
+from gram.statistics import Estimate
 
 HHH_PARTS = ("harmless", "helpful", "honest", "other")
 LLMBAR_ADVERSARIAL = ("Neighbor", "GPTInst", "GPTOut", "Manual")
@@ -74,7 +74,7 @@ def _llmbar(records: Sequence[Record]) -> Scores:
         Line("Adversarial", macro([parts[name] for name in LLMBAR_ADVERSARIAL])),
         *(Line(name, parts[name], 1) for name in LLMBAR_ADVERSARIAL),
         Line("all rows alike", _each_order(records)),
-        Line("agreement of both orders", metrics.accuracy(np.array(agreement, dtype=float))),
+        Line("agreement of both orders", statistics.accuracy(np.array(agreement, dtype=float))),
     )
     return Scores(macro(list(parts.values())), "mean accuracy of the subsets", lines)
 
@@ -82,7 +82,7 @@ def _llmbar(records: Sequence[Record]) -> Scores:
 def _each_order(records: Sequence[Record]) -> Estimate:
     """Mean over rows of the share of orders answered right (LLMBar's average over swapped orders)."""
     shares = [float(np.nanmean(0.5 * (1.0 + np.sign(np.array(record.log_odds))))) for record in records]
-    return metrics.accuracy(np.array(shares))
+    return statistics.accuracy(np.array(shares))
 
 
 PREFERENCES = Benchmark(

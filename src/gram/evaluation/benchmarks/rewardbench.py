@@ -10,13 +10,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gram import statistics
 from gram.data import Row
-from gram.evaluation import metrics
 from gram.evaluation.benchmarks.base import Benchmark, Line, Scores, fault, plain, strict
 from gram.evaluation.benchmarks.pairs import preference_item
 from gram.evaluation.items import Item
-from gram.evaluation.metrics import Estimate
 from gram.evaluation.records import Record
+from gram.statistics import Estimate
 
 SECTIONS: dict[str, dict[str, int]] = {
     "Chat": {
@@ -72,25 +72,25 @@ def scores(records: Sequence[Record]) -> Scores:
     missing: list[str] = []
     for section, counts in SECTIONS.items():
         found = {subset: _accuracy(records, subset) for subset in counts}
-        value = metrics.weighted([(counts[subset], found[subset]) for subset in counts])
+        value = statistics.weighted([(counts[subset], found[subset]) for subset in counts])
         lines.append(Line(section, value))
         lines += [Line(subset, estimate, 1) for subset, estimate in found.items() if estimate.n]
         parts.append((1.0, value))
         missing += [subset for subset in counts if not found[subset].n]
     prior = {subset: _accuracy(records, subset) for subset in PRIOR}
     if any(estimate.n for estimate in prior.values()):
-        value = metrics.weighted([(1.0, estimate) for estimate in prior.values()])
+        value = statistics.weighted([(1.0, estimate) for estimate in prior.values()])
         lines.append(Line("Prior Sets", value))
         lines += [Line(subset, estimate, 1) for subset, estimate in prior.items() if estimate.n]
         parts.append((PRIOR_WEIGHT, value))
     notes = (f"without rows of: {', '.join(missing)}",) if missing else ()
-    return Scores(metrics.weighted(parts), "mean of the sections", tuple(lines), notes)
+    return Scores(statistics.weighted(parts), "mean of the sections", tuple(lines), notes)
 
 
 def _accuracy(records: Sequence[Record], subset: str) -> Estimate:
     """A tie counts half for a judge and nothing for a model that scores, as in the two official scripts."""
     part = [record for record in records if record.subset == subset]
-    return metrics.accuracy(np.array([strict(r) if r.scores else r.choice for r in part]))
+    return statistics.accuracy(np.array([strict(r) if r.scores else r.choice for r in part]))
 
 
 _RULE = (

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gram import statistics
 from gram.data import Row
 from gram.data.chats import prompt_of
 from gram.errors import DataError
-from gram.evaluation import metrics
 from gram.evaluation.benchmarks.base import (
     Benchmark,
     Line,
@@ -24,8 +24,8 @@ from gram.evaluation.benchmarks.base import (
     texts,
 )
 from gram.evaluation.items import Item
-from gram.evaluation.metrics import Estimate
 from gram.evaluation.records import Record
+from gram.statistics import Estimate
 from gram.types import FloatArray
 
 SUBSETS = ("Factuality", "Precise IF", "Math", "Safety", "Focus")
@@ -113,10 +113,10 @@ def ties_score(ref: Mapping[str, Spread], tied: Mapping[str, Spread]) -> tuple[E
         columns[k, 0, at], columns[k, 1, at] = part, 1.0
     low, high = _resampled(columns, [weight for weight, _ in parts])
     lines = [
-        Line("tied: accuracy", metrics.accuracy(tied_right), 1),
-        Line("ref: accuracy", metrics.accuracy(ref_right), 1),
-        Line("margin above spread", metrics.accuracy(margin), 1),
-        Line("margin above spread, hard", metrics.accuracy(hard), 1),
+        Line("tied: accuracy", statistics.accuracy(tied_right), 1),
+        Line("ref: accuracy", statistics.accuracy(ref_right), 1),
+        Line("margin above spread", statistics.accuracy(margin), 1),
+        Line("margin above spread, hard", statistics.accuracy(hard), 1),
     ]
     return Estimate(value, low, high, len(numbers)), lines
 
@@ -140,7 +140,7 @@ def scores(records: Sequence[Record]) -> Scores:
     missing = []
     for subset in SUBSETS:
         inside = [item for item in items if item[0].subset == subset]
-        parts.append(metrics.accuracy(np.array([best_of(item) for item in inside])))
+        parts.append(statistics.accuracy(np.array([best_of(item) for item in inside])))
         lines += [Line(subset, parts[-1])] if inside else []
         missing += [] if inside else [subset]
     ties: dict[str, dict[str, Spread]] = {kind: {} for kind in _KINDS}

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 
+from gram import statistics
 from gram.data import Row
 from gram.data.chats import prompt_of
 from gram.errors import DataError
-from gram.evaluation import metrics
 from gram.evaluation.benchmarks.base import Benchmark, Line, Scores, fault, field, macro, plain, strict, texts
 from gram.evaluation.benchmarks.pairs import preference_item
 from gram.evaluation.items import Item
-from gram.evaluation.metrics import Estimate
 from gram.evaluation.records import Record
+from gram.statistics import Estimate
 
 STYLES = ("concise", "detailed_plain", "detailed_markdown")
 _STYLE_NAMES = {name: name for name in STYLES} | {
@@ -118,7 +118,7 @@ def _levels(records: Sequence[Record]) -> dict[str, Estimate]:
         level = next(name for name, holds in LEVELS.items() if holds(chosen, rejected))
         found[level].setdefault(record.unit, []).append(strict(record))
     return {
-        level: metrics.accuracy(np.array([float(np.mean(values)) for values in units.values()]))
+        level: statistics.accuracy(np.array([float(np.mean(values)) for values in units.values()]))
         for level, units in found.items()
     }
 

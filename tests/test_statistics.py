@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gram.errors import DataError
 from gram.evaluation import Record, paired_difference
-from gram.evaluation.metrics import (
+from gram.statistics import (
     accuracy,
     brier,
     credit,

@@ -1,9 +1,7 @@
-"""An append-only JSON Lines file that a killed run continues.
+"""Files that are whole or not there at all, and the journal that a killed run continues.
 
-Knows lines and headers; does not know what a record means, nor how many there will be.
-
-While a run is under way its records stand in ``<path>.partial``, below one header line that tells which
-run they belong to. ``finish`` writes ``<path>`` in one step, so a file of that name is always complete.
+Everything the package writes goes through here: text, bytes and folders appear under their names in one step,
+so a name never stands for half a file. Knows bytes, lines and headers; does not know what a record means.
 """
 
 from __future__ import annotations
@@ -11,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +20,10 @@ from gram.errors import ConfigError
 
 
 class Journal:
-    """The records of one run, on disk.
+    """An append-only JSON Lines file: the records of one run, on disk.
+
+    While the run is under way its records stand in ``<path>.partial``, below one header line that tells which
+    run they belong to. ``finish`` writes ``<path>`` in one step.
 
     Args:
         path: the finished file. Its folder is made if it is missing.
@@ -109,17 +111,62 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[TextIO]:
-    """A text file that appears under its name only when the block ends well; otherwise nothing changes."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+def atomic_write(path: Path, *, skip_empty: bool = False) -> Iterator[TextIO]:
+    """A text file that appears under its name only when the block ends well; otherwise nothing changes.
+
+    Args:
+        skip_empty: write no file where nothing was written into it.
+    """
+    with _replacing(Path(path)) as temporary:
         with temporary.open("w", encoding="utf-8", newline="\n") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+            empty = file.tell() == 0
+        if skip_empty and empty:
+            temporary.unlink()
+
+
+def atomic_write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` under the name ``path``, whole or not at all; the folder is made if it is missing."""
+    with _replacing(Path(path)) as temporary, temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def atomic_folder(folder: Path, *, last: str) -> Iterator[Path]:
+    """A draft folder to fill; when the block ends well, its files become those of ``folder``.
+
+    Where there is no such folder, the draft becomes it in one step. Else the file ``last`` of an older
+    content goes first and the new one comes last, so that a folder with that file is a finished one. Files
+    of other names stay.
+    """
+    draft = folder.with_name(folder.name + ".draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    try:
+        yield draft
+        if not folder.exists():
+            draft.replace(folder)
+            return
+        (folder / last).unlink(missing_ok=True)
+        for path in sorted(draft.iterdir(), key=lambda path: path.name == last):
+            path.replace(folder / path.name)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path``; what stands there when the block ends well becomes ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        if temporary.exists():
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

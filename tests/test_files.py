@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gram.data.journal import Journal, atomic_write
+from gram.files import Journal, atomic_write
 
 HEADER = {"model": "m", "input": "abc", "options": {"eps": 0.1, "orders": [0, 1]}}
 

@@ -1,23 +1,30 @@
-"""What the records say, in numbers: accuracy, calibration, and the difference between two models.
+"""Numbers about numbers: means with intervals, tests of a difference, calibration.
 
-Pure functions of arrays; only ``paired_difference`` knows records, to see that two runs judged the same
-items. A tie of the model counts half in every count of right answers.
+Pure functions of arrays; knows no records, models or files. A tie of a model counts half in every count of
+right answers.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from gram.errors import DataError
-from gram.evaluation.records import Record
-from gram.types import FloatArray
+from gram.types import FloatArray, Verdicts
 
 Z95 = 1.959963984540054
 BINS = 15
+LOWEST, HIGHEST = 0.01, 100.0
+"""Ends of the range in which a temperature is looked for."""
+
+_T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
+_GRID = 61
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,39 @@ def mean(values: FloatArray, *, seed: int = 0, resamples: int = 2_000) -> Estima
     return Estimate(float(np.mean(values)), low, high, n)
 
 
+def mean_by_group(
+    values: FloatArray, groups: npt.NDArray[Any], *, seed: int = 0, resamples: int = 4_000
+) -> Estimate:
+    """Mean of (n,) values with a 95% interval that draws whole groups: rows of one are not independent."""
+    names, index = np.unique(groups, return_inverse=True)
+    sums, counts = np.bincount(index, weights=values), np.bincount(index).astype(float)
+    share = np.full(len(names), 1 / len(names))
+    drawn = np.random.default_rng(seed).multinomial(len(names), share, resamples)
+    low, high = np.quantile(drawn @ sums / (drawn @ counts), [0.025, 0.975])
+    return Estimate(float(values.mean()), float(low), float(high), len(values))
+
+
+def over_seeds(values: Sequence[float]) -> Estimate:
+    """Mean of one value per seed, ten at most, with Student's t; of a single seed no interval (NaN)."""
+    middle, half = statistics.mean(values), math.nan
+    if len(values) > 1:
+        half = _T95[len(values)] * statistics.stdev(values) / math.sqrt(len(values))
+    return Estimate(middle, middle - half, middle + half, len(values))
+
+
+def clustered_error(values: FloatArray, cluster: npt.NDArray[np.int64]) -> float:
+    """Standard error of the mean of (n,) values that are independent between clusters only.
+
+    The deviations from the mean are summed per cluster before they are squared (Liang and Zeger, 1986), with
+    the factor g / (g - 1) for g clusters; infinite for one cluster.
+    """
+    sums = np.bincount(cluster, weights=values - np.mean(values))
+    present = len(np.unique(cluster))
+    if present < 2:
+        return math.inf
+    return math.sqrt(present / (present - 1) * float(np.sum(sums**2))) / len(values)
+
+
 def credit(p_a: FloatArray, labels: FloatArray) -> FloatArray:
     """(n,) probability, by the label, that the answer preferred by ``p_a`` is the better one.
 
@@ -140,6 +180,34 @@ def reliability(p_a: FloatArray, labels: FloatArray, bins: int = BINS) -> Reliab
     return Reliability((total[used] / count[used]), (right[used] / count[used]), count[used])
 
 
+def best_temperature(log_odds: FloatArray, labels: FloatArray) -> float:
+    """The temperature between 0.01 and 100 with the lowest log loss of ``tempered``.
+
+    Args:
+        log_odds: (n, 2), both orders; NaN: not asked.
+        labels: (n,) in [0, 1]. Where the model is right on all of them the least temperature comes out.
+    """
+
+    def loss(logarithm: float) -> float:
+        return log_loss(tempered(log_odds, math.exp(logarithm)), labels)
+
+    grid = np.linspace(math.log(LOWEST), math.log(HIGHEST), _GRID)
+    best = int(np.argmin([loss(place) for place in grid]))
+    low, high = grid[max(best - 1, 0)], grid[min(best + 1, _GRID - 1)]
+    for _ in range(40):  # golden section: the bracket shrinks by 0.618 each time, to 1e-9 of its width
+        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+        if loss(left) <= loss(right):
+            high = right
+        else:
+            low = left
+    return math.exp((low + high) / 2)
+
+
+def tempered(log_odds: FloatArray, temperature: float) -> FloatArray:
+    """(n,) P(a) of (n, 2) log-odds divided by ``temperature``, averaged over the orders asked."""
+    return Verdicts(log_odds / temperature, np.ones_like(log_odds)).p_a
+
+
 def paired_bootstrap(
     x: FloatArray, y: FloatArray, *, seed: int = 0, resamples: int = 10_000
 ) -> tuple[float, float]:
@@ -171,37 +239,6 @@ def mcnemar(x: FloatArray, y: FloatArray) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Band:
-    """What remains of the verdicts if those near 0.5 are read as ties.
-
-    Attributes:
-        width: a verdict within this distance of 0.5 is a tie.
-        tied: share of all verdicts that are.
-        accuracy: of the others, on rows that have a right answer.
-        found: share of the rows labeled a tie that are read as one; NaN without such rows.
-    """
-
-    width: float
-    tied: float
-    accuracy: Estimate
-    found: float
-
-
-def tie_band(p_a: FloatArray, labels: FloatArray, width: float) -> Band:
-    """(n,) probabilities and labels, read with a band of ``width`` around 0.5 in which the model abstains."""
-    tied = np.abs(p_a - 0.5) <= width
-    said = ~tied & (labels != 0.5)
-    hard = (labels[said] > 0.5).astype(float)
-    ties = tied[labels == 0.5]
-    return Band(
-        width,
-        float(np.mean(tied)) if len(tied) else math.nan,
-        accuracy(credit(p_a[said], hard)),
-        float(np.mean(ties)) if len(ties) else math.nan,
-    )
-
-
-@dataclass(frozen=True, slots=True)
 class PairedDifference:
     """Accuracy of one model minus that of another on the same ``n`` items.
 
@@ -218,37 +255,3 @@ class PairedDifference:
     high: float
     p_value: float
     n: int
-
-
-def same_items(first: Sequence[Record], second: Sequence[Record], names: tuple[str, str] = ("", "")) -> None:
-    """Nothing, if two runs compared the same answers in the same order.
-
-    Raises:
-        DataError: they did not; names the first difference, and the runs by ``names``.
-    """
-    runs = f"{names[0]} and {names[1]}" if any(names) else "runs"
-    if len(first) != len(second):
-        raise DataError(f"cannot compare {runs} over {len(first)} and {len(second)} rows")
-    for number, (a, b) in enumerate(zip(first, second, strict=True), start=1):
-        if (a.place, a.label, a.length_a, a.length_b) != (b.place, b.label, b.length_a, b.length_b):
-            raise DataError(
-                f"cannot compare {runs} over different rows: number {number} is '{a.id}' and '{b.id}'"
-                + (", with other answers" if a.id == b.id else "")
-            )
-
-
-def paired_difference(
-    first: Sequence[Record], second: Sequence[Record], *, seed: int = 0, resamples: int = 10_000
-) -> PairedDifference:
-    """Compares two runs over the same rows.
-
-    Raises:
-        DataError: the runs judged different rows, or no row has a right answer.
-    """
-    same_items(first, second)
-    x = np.array([a.correct for a in first if a.correct is not None])
-    y = np.array([b.correct for b in second if b.correct is not None])
-    if not len(x):
-        raise DataError("cannot compare runs in which no row has a right answer")
-    low, high = paired_bootstrap(x, y, seed=seed, resamples=resamples)
-    return PairedDifference(float(np.mean(x - y)), low, high, mcnemar(x, y), len(x))

@@ -1,0 +1,42 @@
+"""Verdicts near 0.5 read as ties: how good is a model that may abstain? Knows probabilities and labels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from gram.statistics import Estimate, accuracy, credit
+from gram.types import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """What remains of the verdicts if those near 0.5 are read as ties.
+
+    Attributes:
+        width: a verdict within this distance of 0.5 is a tie.
+        tied: share of all verdicts that are.
+        accuracy: of the others, on rows that have a right answer.
+        found: share of the rows labeled a tie that are read as one; NaN without such rows.
+    """
+
+    width: float
+    tied: float
+    accuracy: Estimate
+    found: float
+
+
+def tie_band(p_a: FloatArray, labels: FloatArray, width: float) -> Band:
+    """(n,) probabilities and labels, read with a band of ``width`` around 0.5 in which the model abstains."""
+    tied = np.abs(p_a - 0.5) <= width
+    said = ~tied & (labels != 0.5)
+    hard = (labels[said] > 0.5).astype(float)
+    ties = tied[labels == 0.5]
+    return Band(
+        width,
+        float(np.mean(tied)) if len(tied) else math.nan,
+        accuracy(credit(p_a[said], hard)),
+        float(np.mean(ties)) if len(ties) else math.nan,
+    )

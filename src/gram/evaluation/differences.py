@@ -1,0 +1,45 @@
+"""Two runs over the same items: that they are the same, and how far the models differ. Knows records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gram.errors import DataError
+from gram.evaluation.records import Record
+from gram.statistics import PairedDifference, mcnemar, paired_bootstrap
+
+
+def same_items(first: Sequence[Record], second: Sequence[Record], names: tuple[str, str] = ("", "")) -> None:
+    """Nothing, if two runs compared the same answers in the same order.
+
+    Raises:
+        DataError: they did not; names the first difference, and the runs by ``names``.
+    """
+    runs = f"{names[0]} and {names[1]}" if any(names) else "runs"
+    if len(first) != len(second):
+        raise DataError(f"cannot compare {runs} over {len(first)} and {len(second)} rows")
+    for number, (a, b) in enumerate(zip(first, second, strict=True), start=1):
+        if (a.place, a.label, a.length_a, a.length_b) != (b.place, b.label, b.length_a, b.length_b):
+            raise DataError(
+                f"cannot compare {runs} over different rows: number {number} is '{a.id}' and '{b.id}'"
+                + (", with other answers" if a.id == b.id else "")
+            )
+
+
+def paired_difference(
+    first: Sequence[Record], second: Sequence[Record], *, seed: int = 0, resamples: int = 10_000
+) -> PairedDifference:
+    """Compares two runs over the same rows.
+
+    Raises:
+        DataError: the runs judged different rows, or no row has a right answer.
+    """
+    same_items(first, second)
+    x = np.array([a.correct for a in first if a.correct is not None])
+    y = np.array([b.correct for b in second if b.correct is not None])
+    if not len(x):
+        raise DataError("cannot compare runs in which no row has a right answer")
+    low, high = paired_bootstrap(x, y, seed=seed, resamples=resamples)
+    return PairedDifference(float(np.mean(x - y)), low, high, mcnemar(x, y), len(x))
