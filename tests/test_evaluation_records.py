@@ -71,6 +71,12 @@ def test_to_json_and_back() -> None:
         assert repr(again) == repr(one)
 
 
+def test_a_file_from_before_groups_is_read() -> None:
+    row = record((1.0, 2.0)).to_dict()
+    del row["group"]
+    assert Record.from_dict(row) == record((1.0, 2.0))
+
+
 @pytest.mark.parametrize(
     ("field", "value"), [("log_odds", None), ("log_odds", [1.0]), ("mass", ["x", 1]), ("label", "yes")]
 )

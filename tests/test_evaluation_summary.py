@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from gram.errors import DataError
 from gram.evaluation import Record, markdown, summarize, write_report
+from gram.statistics import wilson
 
 NAN = math.nan
 LOG3 = math.log(3.0)
@@ -53,6 +55,23 @@ def test_summary_by_hand() -> None:
     assert (chat.subset, chat.n, chat.ties, chat.accuracy.value, chat.consistency) == ("chat", 3, 1, 0.5, 0.5)
     assert (math_row.subset, math_row.n, math_row.ties, math_row.accuracy.value) == ("math", 2, 0, 0.75)
     assert (chat.floors["length"].value, math_row.floors["length"].value) == (0.25, 1.0)
+
+
+def test_rows_of_one_group_make_the_interval_wider_and_no_other_number_different() -> None:
+    """Groups (right, right), (wrong, wrong), (right, wrong) count as 3 independent rows, see test_statistics;
+    in another source the same group is another question.
+    """
+    odds = (1.0, 1.0, -1.0, -1.0, 1.0, -1.0)
+    rows = [record(str(k), "", 1.0, x, x) for k, x in enumerate(odds)]
+    grouped = [replace(row, group=f"g{k // 2}") for k, row in enumerate(rows)]
+    floors = {"length": np.array([1.0, 1.0, 0.0, 0.0, 1.0, 0.0])}
+    plain, wide = summarize(rows, floors).overall, summarize(grouped, floors).overall
+    assert (wide.accuracy.low, wide.accuracy.high) == pytest.approx(wilson(0.5, 3.0))
+    assert wide.floors["length"] == wide.accuracy
+    assert (plain.accuracy.low, plain.accuracy.high) == pytest.approx(wilson(0.5, 6.0))
+    assert (wide.accuracy.value, wide.accuracy.n) == (plain.accuracy.value, plain.accuracy.n)
+    apart = [replace(row, source=f"file {k % 2}") for k, row in enumerate(grouped)]
+    assert summarize(apart).overall.accuracy == plain.accuracy
 
 
 def test_the_gap_has_a_sign_and_a_size() -> None:

@@ -16,10 +16,14 @@ from gram.statistics import (
     accuracy,
     brier,
     credit,
+    effective_number,
     log_loss,
     mcnemar,
+    mean_by_group,
+    over_seeds,
     paired_bootstrap,
     reliability,
+    wilson,
 )
 from gram.types import FloatArray, sigmoid
 
@@ -52,6 +56,62 @@ def test_wilson_interval_covers_the_truth_19_times_out_of_20() -> None:
     estimates = [accuracy((rng.random(50) < 0.85).astype(float)) for _ in range(4000)]
     covered = np.mean([estimate.low <= 0.85 <= estimate.high for estimate in estimates])
     assert 0.93 < covered < 0.97
+
+
+def test_rows_of_a_cluster_count_as_few() -> None:
+    """Pairs of rows (1, 1), (0, 0), (1, 0): mean 1/2. Deviations per cluster add up to 1, -1, 0, so the error is
+    sqrt(3/2 * 2) / 6 and its square 1/12; independent rows of that mean would vary by 1/4 each: 1/4 * 12 = 3
+    of them tell as much. Alike in pairs, all rows: 2 clusters of 4 rows, 2 * (2^2 + 2^2) / 8^2 = 1/4, so 1.
+    """
+    values = np.array([1.0, 1.0, 0.0, 0.0, 1.0, 0.0])
+    names = ["x", "x", "y", "y", "z", "z"]
+    assert effective_number(values, names) == pytest.approx(3.0)
+    estimate = accuracy(values, names)
+    assert (estimate.low, estimate.high) == pytest.approx(wilson(0.5, 3.0))
+    assert estimate.n == 6
+    alike = np.array([1.0] * 4 + [0.0] * 4)
+    assert effective_number(alike, ["x"] * 4 + ["y"] * 4) == pytest.approx(1.0)
+    assert effective_number(np.ones(6), names) == 3.0  # nothing varies: each cluster is one value
+
+
+def test_rows_without_a_shared_cluster_have_the_plain_interval() -> None:
+    values = np.array([1.0, 0.0, 1.0, 1.0])
+    assert accuracy(values, ["a", "b", "c", "d"]) == accuracy(values)
+    assert accuracy(np.array([]), []).n == 0
+    opposed = np.array([1.0, 0.0, 0.0, 1.0])  # clusters that balance out never count for more than their rows
+    assert accuracy(opposed, ["a", "a", "b", "b"]) == accuracy(opposed)
+
+
+def test_the_clustered_interval_covers_where_the_plain_one_does_not() -> None:
+    """400 samples of 40 questions with 5 equal rows each, p = 0.7: plain, it is 5 ** 0.5 times too narrow."""
+    rng = np.random.default_rng(5)
+    names = np.repeat(np.arange(40), 5).tolist()
+    samples = [np.repeat((rng.random(40) < 0.7).astype(float), 5) for _ in range(400)]
+    clustered = [accuracy(sample, names) for sample in samples]
+    plain = [accuracy(sample) for sample in samples]
+    assert 0.92 < np.mean([e.low <= 0.7 <= e.high for e in clustered]) < 0.98
+    assert np.mean([e.low <= 0.7 <= e.high for e in plain]) < 0.75
+
+
+def test_a_paired_interval_draws_whole_clusters() -> None:
+    """Every row written five times says nothing new: the interval is that of the rows written once."""
+    rng = np.random.default_rng(1)
+    x, y = (rng.random((2, 60)) < np.array([[0.7], [0.5]])).astype(float)
+    five, names = np.repeat(x, 5), np.repeat(np.arange(60), 5).tolist()
+    once, often = paired_bootstrap(x, y), paired_bootstrap(five, np.repeat(y, 5), names)
+    assert often == pytest.approx(once, abs=0.02)
+    narrow = paired_bootstrap(five, np.repeat(y, 5))
+    assert narrow[1] - narrow[0] < 0.6 * (often[1] - often[0])
+    by_group = mean_by_group(five - np.repeat(y, 5), np.array(names), resamples=10_000)
+    assert (by_group.low, by_group.high) == often
+    assert paired_bootstrap(x, y, list(range(60))) == once
+
+
+def test_over_seeds_by_hand() -> None:
+    """1, 2, 3: mean 2, standard deviation 1, half width 4.30 / sqrt(3) = 2.483. One seed: no interval."""
+    estimate = over_seeds([1.0, 2.0, 3.0])
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((2.0, -0.4826, 4.4826), abs=1e-4)
+    assert math.isnan(over_seeds([0.3]).low)
 
 
 def test_credit_of_hard_soft_and_tied_verdicts() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,20 +37,55 @@ class Estimate:
     n: int
 
 
-def accuracy(correct: FloatArray) -> Estimate:
+def accuracy(correct: FloatArray, clusters: Sequence[Hashable] | None = None) -> Estimate:
     """Mean of (n,) values 0, 0.5 or 1, with its Wilson interval.
 
     Half credits vary less than the binomial that Wilson assumes, so with ties of the model the interval is
     on the wide side.
+
+    Args:
+        clusters: n names; values of one name are not independent, and the interval is that of as many
+            independent values as tell as much (``effective_number``).
+
+    Example:
+        >>> estimate = accuracy(np.array([1.0, 1.0, 1.0, 0.0]))
+        >>> estimate.value, round(estimate.low, 2), round(estimate.high, 2)
+        (0.75, 0.3, 0.95)
     """
     n = len(correct)
     if n == 0:
         return Estimate(math.nan, 0.0, 1.0, 0)
     value = float(np.mean(correct))
-    return Estimate(value, *wilson(value, n), n)
+    return Estimate(value, *wilson(value, effective_number(correct, clusters)), n)
 
 
-def wilson(share: float, n: int) -> tuple[float, float]:
+def effective_number(values: FloatArray, clusters: Sequence[Hashable] | None = None) -> float:
+    """How many independent values tell as much about the mean as these n shares in clusters.
+
+    n over the design effect, the variance of the mean by ``clustered_error`` over that of independent values
+    (Kish, 1965; for score intervals Korn and Graubard, 1998), between 1 and n. Where all values are 0, or all
+    are 1, nothing shows how alike a cluster is: each counts as one value.
+    """
+    n = len(values)
+    index = numbered(clusters) if clusters is not None else np.arange(n)
+    groups = len(np.unique(index))
+    if groups == n:
+        return n
+    value = float(np.mean(values))
+    independent = value * (1.0 - value)
+    if independent == 0.0:
+        return groups
+    error = clustered_error(values, index)
+    return max(1.0, min(float(n), independent / error**2 if error else float(n)))
+
+
+def numbered(names: Sequence[Hashable]) -> npt.NDArray[np.int64]:
+    """(n,) number of each name, from 0 in order of appearance."""
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
+
+
+def wilson(share: float, n: float) -> tuple[float, float]:
     """95% score interval of a share seen on ``n`` items (Wilson, 1927).
 
     Unlike the normal interval it stays inside [0, 1] and is sound at shares of 0 and 1.
@@ -90,13 +125,20 @@ def mean(values: FloatArray, *, seed: int = 0, resamples: int = 2_000) -> Estima
 def mean_by_group(
     values: FloatArray, groups: npt.NDArray[Any], *, seed: int = 0, resamples: int = 4_000
 ) -> Estimate:
-    """Mean of (n,) values with a 95% interval that draws whole groups: rows of one are not independent."""
-    names, index = np.unique(groups, return_inverse=True)
+    """Mean of (n,) values with a 95% bootstrap interval that draws whole groups, whose rows depend."""
+    index = np.unique(groups, return_inverse=True)[1]
+    low, high = _group_bootstrap(values, index, seed, resamples)
+    return Estimate(float(values.mean()), low, high, len(values))
+
+
+def _group_bootstrap(
+    values: FloatArray, index: npt.NDArray[np.int64], seed: int, resamples: int
+) -> tuple[float, float]:
     sums, counts = np.bincount(index, weights=values), np.bincount(index).astype(float)
-    share = np.full(len(names), 1 / len(names))
-    drawn = np.random.default_rng(seed).multinomial(len(names), share, resamples)
+    share = np.full(len(counts), 1 / len(counts))
+    drawn = np.random.default_rng(seed).multinomial(len(counts), share, resamples)
     low, high = np.quantile(drawn @ sums / (drawn @ counts), [0.025, 0.975])
-    return Estimate(float(values.mean()), float(low), float(high), len(values))
+    return float(low), float(high)
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:
@@ -209,13 +251,23 @@ def tempered(log_odds: FloatArray, temperature: float) -> FloatArray:
 
 
 def paired_bootstrap(
-    x: FloatArray, y: FloatArray, *, seed: int = 0, resamples: int = 10_000
+    x: FloatArray,
+    y: FloatArray,
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    seed: int = 0,
+    resamples: int = 10_000,
 ) -> tuple[float, float]:
     """95% percentile interval of mean(x - y), for (n,) results of two models on the same items.
 
     Items are drawn with replacement. As only how often each difference was drawn matters, the counts are
     drawn at once from the multinomial, which is the same distribution and needs no (resamples, n) table.
+
+    Args:
+        clusters: n names; items of one name are drawn together.
     """
+    if clusters is not None and len(set(clusters)) < len(x):
+        return _group_bootstrap(x - y, numbered(clusters), seed, resamples)
     values, counts = np.unique(x - y, return_counts=True)
     n = len(x)
     drawn = np.random.default_rng(seed).multinomial(n, counts / n, size=resamples)
@@ -244,9 +296,9 @@ class PairedDifference:
 
     Attributes:
         difference: above 0 if the first is better.
-        low: lower end of the 95% interval (paired bootstrap).
+        low: lower end of the 95% interval (paired bootstrap, whole clusters).
         high: upper end of it.
-        p_value: of McNemar's exact test.
+        p_value: of McNemar's exact test, which takes the items for independent.
         n: items with a right answer.
     """
 
@@ -255,3 +307,16 @@ class PairedDifference:
     high: float
     p_value: float
     n: int
+
+
+def paired_difference(
+    x: FloatArray,
+    y: FloatArray,
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    seed: int = 0,
+    resamples: int = 10_000,
+) -> PairedDifference:
+    """Mean of (n,) ``x`` minus mean of ``y``, results on the same items, with interval and p-value."""
+    low, high = paired_bootstrap(x, y, clusters, seed=seed, resamples=resamples)
+    return PairedDifference(float(np.mean(x - y)), low, high, mcnemar(x, y), len(x))

@@ -23,8 +23,7 @@ from gram.statistics import (
     clustered_error,
     log_loss,
     log_losses,
-    mcnemar,
-    paired_bootstrap,
+    paired_difference,
     tempered,
 )
 from gram.types import FloatArray
@@ -148,14 +147,8 @@ def decide(held: Held) -> Decision:
     gains = _losses(fitted, held) - _losses(after, held)
     gain, error = float(np.mean(gains)), clustered_error(gains, held.question)
     right_before, right_after = _right(before, held.labels), _right(after, held.labels)
-    low, high = paired_bootstrap(right_after, right_before)
-    accuracy_gain = PairedDifference(
-        float(np.mean(right_after - right_before)),
-        low,
-        high,
-        mcnemar(right_after, right_before),
-        len(right_after),
-    )
+    decided = held.question[held.labels != 0.5].tolist()
+    accuracy_gain = paired_difference(right_after, right_before, decided)
     scores = _score(before, held), _score(fitted, held), _score(after, held)
     reason = _objection(choice, gain, error, scores[2].log_loss, accuracy_gain.difference)
     return Decision(
@@ -191,7 +184,9 @@ def _losses(log_odds: FloatArray, held: Held) -> FloatArray:
 
 
 def _score(log_odds: FloatArray, held: Held) -> Score:
-    return Score(accuracy(_right(log_odds, held.labels)), float(np.mean(_losses(log_odds, held))))
+    decided = held.question[held.labels != 0.5].tolist()
+    right = accuracy(_right(log_odds, held.labels), decided)
+    return Score(right, float(np.mean(_losses(log_odds, held))))
 
 
 def _right(log_odds: FloatArray, labels: FloatArray) -> FloatArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,15 +29,22 @@ class Band:
     found: float
 
 
-def tie_band(p_a: FloatArray, labels: FloatArray, width: float) -> Band:
-    """(n,) probabilities and labels, read with a band of ``width`` around 0.5 in which the model abstains."""
+def tie_band(
+    p_a: FloatArray, labels: FloatArray, width: float, clusters: Sequence[Hashable] | None = None
+) -> Band:
+    """(n,) probabilities and labels, read with a band of ``width`` around 0.5 in which the model abstains.
+
+    Args:
+        clusters: n names; rows of one name are not independent.
+    """
     tied = np.abs(p_a - 0.5) <= width
     said = ~tied & (labels != 0.5)
     hard = (labels[said] > 0.5).astype(float)
+    names = None if clusters is None else [clusters[place] for place in np.flatnonzero(said).tolist()]
     ties = tied[labels == 0.5]
     return Band(
         width,
         float(np.mean(tied)) if len(tied) else math.nan,
-        accuracy(credit(p_a[said], hard)),
+        accuracy(credit(p_a[said], hard), names),
         float(np.mean(ties)) if len(ties) else math.nan,
     )

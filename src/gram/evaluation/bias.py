@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gram.evaluation.records import Record
-from gram.statistics import Z95, Estimate, PairedDifference, accuracy, mcnemar, paired_bootstrap
-from gram.types import FloatArray
+from gram.evaluation.shares import accuracy, credits_of, share
+from gram.statistics import Z95, Estimate, PairedDifference, paired_difference
 
 EDGES = (-1.0, -0.5, -0.1, 0.1, 0.5, 1.0)
 LOOPING = 0.2
@@ -67,8 +67,8 @@ def bias(records: Sequence[Record]) -> Bias:
     known = all(record.truncated is not None for record in records)
     cut = [record for record in records if record.truncated]
     return Bias(
-        first_place=accuracy(_first_place(records)),
-        longer=accuracy(_favours(records, [r.length_a - r.length_b for r in records], 1)),
+        first_place=_first_place(records),
+        longer=_favours(records, [r.length_a - r.length_b for r in records], 1),
         slope=slope,
         slope_low=slope_low,
         slope_high=slope_high,
@@ -81,12 +81,10 @@ def bias(records: Sequence[Record]) -> Bias:
                 if x >= LOOPING
             }
         ),
-        more_repetitive=accuracy(
-            _favours(records, [r.repetition[0] - r.repetition[1] for r in records], NOTABLE)
-        ),
+        more_repetitive=_favours(records, [r.repetition[0] - r.repetition[1] for r in records], NOTABLE),
         truncated=float(len(cut)) if known else math.nan,
         tokens_cut=float(sum(r.truncated or 0 for r in cut)) if known else math.nan,
-        accuracy_cut=accuracy(_credits(cut)),
+        accuracy_cut=accuracy(cut),
     )
 
 
@@ -118,11 +116,12 @@ def degradation(records: Sequence[Record]) -> list[Degradation]:
         originals = [plain[r.source, r.id, r.pair] for r in changed]
         if not changed:
             continue
-        x, y = _credits(changed), _credits(originals)
-        low, high = paired_bootstrap(x, y)
-        difference = PairedDifference(float(np.mean(x - y)), low, high, mcnemar(x, y), len(x))
+        clusters = [r.cluster for r in changed]
+        difference = paired_difference(credits_of(changed), credits_of(originals), clusters)
         moved = [a.margin - b.margin for a, b in zip(changed, originals, strict=True)]
-        found.append(Degradation(name, accuracy(y), accuracy(x), difference, float(np.mean(moved))))
+        found.append(
+            Degradation(name, accuracy(originals), accuracy(changed), difference, float(np.mean(moved)))
+        )
     return found
 
 
@@ -139,37 +138,32 @@ def styles(records: Sequence[Record]) -> list[Cell]:
     """One cell per two styles that met, in the order in which the styles first appear."""
     order = list(dict.fromkeys(style for r in records for style in r.styles if style))
     cells = {(x, y): [r for r in records if r.styles == (x, y)] for x in order for y in order}
-    return [Cell(x, y, accuracy(_credits(part))) for (x, y), part in cells.items() if part]
+    return [Cell(x, y, accuracy(part)) for (x, y), part in cells.items() if part]
 
 
-def _credits(records: Sequence[Record]) -> FloatArray:
-    return np.array([r.correct for r in records if r.correct is not None])
-
-
-def _first_place(records: Sequence[Record]) -> FloatArray:
-    """Of each single verdict: 1 if it favours the answer shown first (a in column 0, b in column 1)."""
+def _first_place(records: Sequence[Record]) -> Estimate:
+    """Share of the single verdicts that favour the answer shown first (a in column 0, b in column 1)."""
     signs = np.sign(np.array([r.log_odds for r in records])) * np.array([1.0, -1.0])
-    return 0.5 * (1.0 + signs[~np.isnan(signs)])
+    rows, columns = np.nonzero(~np.isnan(signs))
+    return share([records[row] for row in rows.tolist()], 0.5 * (1.0 + signs[rows, columns]))
 
 
-def _favours(records: Sequence[Record], difference: Sequence[float], least: float) -> FloatArray:
-    """Of the records whose a and b differ by ``least`` or more: 1 if the answer with more of it wins."""
-    return np.array(
-        [
-            r.choice if d > 0 else 1.0 - r.choice
-            for r, d in zip(records, difference, strict=True)
-            if abs(d) >= least
-        ]
-    )
+def _favours(records: Sequence[Record], difference: Sequence[float], least: float) -> Estimate:
+    """Of the records whose a and b differ by ``least`` or more: how often the one with more wins."""
+    apart = [(r, d) for r, d in zip(records, difference, strict=True) if abs(d) >= least]
+    return share([r for r, _ in apart], np.array([r.choice if d > 0 else 1.0 - r.choice for r, d in apart]))
 
 
 def _by_length(records: Sequence[Record]) -> tuple[LengthBin, ...]:
     decided = [r for r in records if r.correct is not None]
     relative = np.array([(r.length_a - r.length_b) / max(r.length_a, r.length_b, 1) for r in decided])
-    credit = _credits(decided)
     index = np.clip(np.searchsorted(EDGES, relative, side="right") - 1, 0, len(EDGES) - 2)
     return tuple(
-        LengthBin(EDGES[k], EDGES[k + 1], accuracy(credit[index == k]))
+        LengthBin(
+            EDGES[k],
+            EDGES[k + 1],
+            accuracy([decided[place] for place in np.flatnonzero(index == k).tolist()]),
+        )
         for k in range(len(EDGES) - 1)
         if np.any(index == k)
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
+from gram import statistics
 from gram.errors import DataError
 from gram.evaluation.records import Record
-from gram.statistics import PairedDifference, mcnemar, paired_bootstrap
+from gram.evaluation.shares import credits_of
+from gram.statistics import PairedDifference
 
 
 def same_items(first: Sequence[Record], second: Sequence[Record], names: tuple[str, str] = ("", "")) -> None:
@@ -37,9 +37,8 @@ def paired_difference(
         DataError: the runs judged different rows, or no row has a right answer.
     """
     same_items(first, second)
-    x = np.array([a.correct for a in first if a.correct is not None])
-    y = np.array([b.correct for b in second if b.correct is not None])
+    x, y = credits_of(first), credits_of(second)
     if not len(x):
         raise DataError("cannot compare runs in which no row has a right answer")
-    low, high = paired_bootstrap(x, y, seed=seed, resamples=resamples)
-    return PairedDifference(float(np.mean(x - y)), low, high, mcnemar(x, y), len(x))
+    clusters = [a.cluster for a in first if a.correct is not None]
+    return statistics.paired_difference(x, y, clusters, seed=seed, resamples=resamples)

@@ -35,6 +35,7 @@ class Record:
         length_b: characters of answer b.
         source: where the item comes from.
         unit: the items that its benchmark's rule scores together; its own id where there is one only.
+        group: the underlying question, where the data say so; rows of one group are not independent.
         variant: what was done to the answers; empty: nothing.
         pair: places of a and b among the item's answers.
         gold: quality of a and b.
@@ -56,6 +57,7 @@ class Record:
     length_b: int
     source: str = ""
     unit: str = ""
+    group: str = ""
     variant: str = ""
     pair: tuple[int, int] = (0, 1)
     gold: tuple[float, float] = (1.0, 0.0)
@@ -116,6 +118,11 @@ class Record:
         return not self.variant and self.gold[0] != self.gold[1]
 
     @property
+    def cluster(self) -> tuple[str, str]:
+        """Records with an equal one are not independent: of one group, or else of one item or unit."""
+        return (self.source, self.group or self.unit or self.id)
+
+    @property
     def place(self) -> tuple[str, str, str, int, int]:
         """What was compared: equal in two runs over the same items."""
         return (self.source, self.id, self.variant, *self.pair)
@@ -140,7 +147,8 @@ class Record:
         try:
             values: dict[str, Any] = {}
             for field, read in _READ.items():
-                values[field] = read(row[field])
+                if field in row or field not in _ADDED:
+                    values[field] = read(row[field])
         except (KeyError, TypeError, ValueError) as error:
             raise DataError("missing or malformed in a record", field=field) from error
         return cls(**values)
@@ -187,6 +195,9 @@ def _strings(value: Any) -> tuple[str, str]:
     return first, second
 
 
+_ADDED = {"group"}
+"""Fields that older files of this version lack."""
+
 _READ = {
     "id": str,
     "subset": str,
@@ -197,6 +208,7 @@ _READ = {
     "length_b": int,
     "source": str,
     "unit": str,
+    "group": str,
     "variant": str,
     "pair": _ints,
     "gold": _floats,

@@ -116,12 +116,13 @@ def results(records: Sequence[Record], rules: Mapping[str, str], floors: Floors 
     joined = {name: np.concatenate(values) for name, values in columns.items() if len(values) == len(rules)}
     p_a = np.array([record.p_a for record in everything])
     labels = np.array([record.label for record in everything])
+    clusters = [record.cluster for record in everything]
     by = "source" if len(rules) > 1 else "subset"
     return Results(
         parts=tuple(parts),
         overall=summarize(everything, joined, by=by),
         bias=bias(everything),
-        bands=tuple(tie_band(p_a, labels, width) for width in BANDS),
+        bands=tuple(tie_band(p_a, labels, width, clusters) for width in BANDS),
         styles=tuple(styles(everything)),
         degradation=tuple(degradation(records)),
     )

@@ -158,6 +158,7 @@ def _judge(
             length_b=len(c.item.responses[c.j]),
             source=c.item.source,
             unit=c.item.block,
+            group=c.item.group,
             variant=c.item.variant,
             pair=(c.i, c.j),
             gold=(c.item.gold_of(c.i), c.item.gold_of(c.j)),

@@ -14,8 +14,9 @@ import numpy as np
 
 from gram.errors import DataError
 from gram.evaluation.records import Record
+from gram.evaluation.shares import accuracy, share
 from gram.files import finite
-from gram.statistics import Estimate, accuracy, brier, credit, log_loss, reliability
+from gram.statistics import Estimate, brier, credit, log_loss, reliability
 from gram.types import FloatArray
 
 
@@ -115,14 +116,15 @@ def _row(name: str, records: Sequence[Record], floors: Mapping[str, FloatArray])
     labels = np.array([record.label for record in records])
     decided = labels != 0.5
     hard = np.sign(labels[decided] - 0.5) * 0.5 + 0.5
+    judged = [record for record, counts in zip(records, decided, strict=True) if counts]
     consistent = [record.consistent for record in records if record.consistent is not None]
     return Row(
         subset=name,
         n=len(records),
         ties=int(np.sum(~decided)),
-        accuracy=accuracy(np.array([r.correct for r in records if r.correct is not None])),
+        accuracy=accuracy(judged),
         consistency=_mean(np.array(consistent, dtype=float)),
-        floors={floor: accuracy(credit(p_a[decided], hard)) for floor, p_a in floors.items()},
+        floors={floor: share(judged, credit(p_a[decided], hard)) for floor, p_a in floors.items()},
     )
 
 

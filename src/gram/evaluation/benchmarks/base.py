@@ -101,16 +101,6 @@ def plain(records: Sequence[Record]) -> list[Record]:
     return [record for record in records if not record.variant]
 
 
-def credits_of(records: Sequence[Record]) -> FloatArray:
-    """1, 0, or 0.5 for a tie of the model; rows labeled ties have none."""
-    return np.array([record.correct for record in records if record.correct is not None])
-
-
-def accuracy(records: Sequence[Record]) -> Estimate:
-    """Share of right answers, a tie of the model counting half."""
-    return statistics.accuracy(credits_of(records))
-
-
 def macro(estimates: Sequence[Estimate]) -> Estimate:
     """The unweighted mean of the parts that have any rows."""
     return statistics.weighted([(1.0, estimate) for estimate in estimates])

@@ -19,7 +19,6 @@ from gram.evaluation.benchmarks.base import (
     Benchmark,
     Line,
     Scores,
-    accuracy,
     by_item,
     fault,
     field,
@@ -29,6 +28,7 @@ from gram.evaluation.benchmarks.base import (
 )
 from gram.evaluation.items import Item
 from gram.evaluation.records import Record
+from gram.evaluation.shares import accuracy
 from gram.types import FloatArray
 
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from gram import statistics
 from gram.data import Row
 from gram.data.chats import check_answer, prompt_of, text_of
 from gram.errors import DataError
@@ -15,6 +14,7 @@ from gram.evaluation.benchmarks.base import Benchmark, Line, Scores, fault, fiel
 from gram.evaluation.benchmarks.pairs import preference_item
 from gram.evaluation.items import Item
 from gram.evaluation.records import Record
+from gram.evaluation.shares import share
 from gram.statistics import Estimate
 
 CATEGORIES = {
@@ -87,7 +87,7 @@ def scores(records: Sequence[Record]) -> Scores:
 
 
 def _accuracy(records: Sequence[Record]) -> Estimate:
-    return statistics.accuracy(np.array([verdict(record) for record in records]))
+    return share(records, np.array([verdict(record) for record in records]))
 
 
 BENCHMARK = Benchmark(

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from gram import statistics
 from gram.data import Row, to_preference
-from gram.evaluation.benchmarks.base import Benchmark, Line, Scores, accuracy, fault, field, macro, plain
+from gram.evaluation.benchmarks.base import Benchmark, Line, Scores, fault, field, macro, plain
 from gram.evaluation.items import Item, item_of
 from gram.evaluation.records import Record
+from gram.evaluation.shares import accuracy, share
 from gram.statistics import Estimate
 
 HHH_PARTS = ("harmless", "helpful", "honest", "other")
@@ -68,13 +68,14 @@ def _hhh(records: Sequence[Record]) -> Scores:
 def _llmbar(records: Sequence[Record]) -> Scores:
     records = plain(records)
     parts = {name: _each_order([r for r in records if r.subset == name]) for name in LLMBAR_PARTS}
-    agreement = [r.consistent for r in records if r.consistent is not None]
+    both = [record for record in records if record.consistent is not None]
+    agreement = share(both, np.array([record.consistent for record in both], dtype=float))
     lines = (
         Line("Natural", parts["Natural"]),
         Line("Adversarial", macro([parts[name] for name in LLMBAR_ADVERSARIAL])),
         *(Line(name, parts[name], 1) for name in LLMBAR_ADVERSARIAL),
         Line("all rows alike", _each_order(records)),
-        Line("agreement of both orders", statistics.accuracy(np.array(agreement, dtype=float))),
+        Line("agreement of both orders", agreement),
     )
     return Scores(macro(list(parts.values())), "mean accuracy of the subsets", lines)
 
@@ -82,7 +83,7 @@ def _llmbar(records: Sequence[Record]) -> Scores:
 def _each_order(records: Sequence[Record]) -> Estimate:
     """Mean over rows of the share of orders answered right (LLMBar's average over swapped orders)."""
     shares = [float(np.nanmean(0.5 * (1.0 + np.sign(np.array(record.log_odds))))) for record in records]
-    return statistics.accuracy(np.array(shares))
+    return share(records, np.array(shares))
 
 
 PREFERENCES = Benchmark(

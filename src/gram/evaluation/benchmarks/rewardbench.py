@@ -16,6 +16,7 @@ from gram.evaluation.benchmarks.base import Benchmark, Line, Scores, fault, plai
 from gram.evaluation.benchmarks.pairs import preference_item
 from gram.evaluation.items import Item
 from gram.evaluation.records import Record
+from gram.evaluation.shares import share
 from gram.statistics import Estimate
 
 SECTIONS: dict[str, dict[str, int]] = {
@@ -90,7 +91,7 @@ def scores(records: Sequence[Record]) -> Scores:
 def _accuracy(records: Sequence[Record], subset: str) -> Estimate:
     """A tie counts half for a judge and nothing for a model that scores, as in the two official scripts."""
     part = [record for record in records if record.subset == subset]
-    return statistics.accuracy(np.array([strict(r) if r.scores else r.choice for r in part]))
+    return share(part, np.array([strict(r) if r.scores else r.choice for r in part]))
 
 
 _RULE = (
