@@ -85,15 +85,15 @@ def _run(model: PreferenceModel, items: Sequence[Any]) -> None:
 
 
 def _small_judge(pairs: Sequence[Pair]) -> PreferenceModel:
+    from gram.engine.runner import Runner
     from gram.modeling.loading import build_preset
     from gram.rendering import Renderer, load_template
-    from gram.scoring.backend import TransformersBackend
     from gram.scoring.judge import JudgeModel, LocalBackend
 
     texts = [text for pair in pairs for text in (pair.prompt[0].content, pair.a, pair.b)]
     loaded = build_preset("preset:mini", texts, seed=0)
     renderer = Renderer(loaded.tokenizer, load_template("default"), loaded.context)
-    judge = JudgeModel(LocalBackend(renderer, TransformersBackend(loaded.model)), renderer.template)
+    judge = JudgeModel(LocalBackend(renderer, Runner(loaded.model)), renderer.template)
     judge.compare(pairs[:2])
     return judge
 

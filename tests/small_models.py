@@ -12,7 +12,7 @@ from conftest import sharpened
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-    from gram.tree.engine import Row
+    from gram.engine.base import TokenRow
 
 ARCHITECTURES = ("llama", "qwen2", "gpt2", "gemma", "mistral", "bloom")
 SHARING = ("llama", "mha", "qwen2", "qwen3", "mistral", "gemma", "gemma3", "phi3", "qwen3_moe", "gpt2")
@@ -107,13 +107,13 @@ def fresh(architecture: str, vocab_size: int, *, head: str = "lm", attention: st
     return model
 
 
-def family(vocab_size: int, seed: int = 0) -> list[Row]:
+def family(vocab_size: int, seed: int = 0) -> list[TokenRow]:
     """Rows that share much, little and nothing, with scored spans of all kinds.
 
     A prompt with two answers, one that goes on where another ends, one that leaves it after a shared start
     of an answer, one that leaves it early; the prompt itself; one row twice; strangers of 1, 3 and 50 tokens.
     """
-    from gram.tree.engine import Row
+    from gram.engine.base import TokenRow
 
     draw = random.Random(seed)
 
@@ -123,14 +123,14 @@ def family(vocab_size: int, seed: int = 0) -> list[Row]:
     prompt, start, stranger = some(40), some(20), some(50)
     answer, other = prompt + start + some(5), prompt + start + some(12)
     return [
-        Row(answer, ((40, 65),)),
-        Row(other, ((40, 72),)),
-        Row(stranger, ((0, 50),)),  # all but its first token
-        Row(answer + some(30), ((20, 30), (60, 95))),
-        Row(prompt, ()),
-        Row(prompt[:21] + some(18), ((21, 21),)),  # an empty span
-        Row(some(3), ((2, 3),)),
-        Row(answer, ((64, 65),)),
-        Row(some(1), ((0, 1),)),  # nothing before it: not scored
-        Row(prompt + some(17), ((39, 50),)),
+        TokenRow(answer, ((40, 65),)),
+        TokenRow(other, ((40, 72),)),
+        TokenRow(stranger, ((0, 50),)),  # all but its first token
+        TokenRow(answer + some(30), ((20, 30), (60, 95))),
+        TokenRow(prompt, ()),
+        TokenRow(prompt[:21] + some(18), ((21, 21),)),  # an empty span
+        TokenRow(some(3), ((2, 3),)),
+        TokenRow(answer, ((64, 65),)),
+        TokenRow(some(1), ((0, 1),)),  # nothing before it: not scored
+        TokenRow(prompt + some(17), ((39, 50),)),
     ]

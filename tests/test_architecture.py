@@ -25,7 +25,7 @@ SHIPPED_CONFIGS = 15
 
 # The ground floor: nouns and tools that know nothing of what the rooms above do with them.
 GROUND = {"types", "errors", "paths", "files", "statistics", "progress", "config_file"}
-PARTS = {"data", "rendering", "tree", "objectives", "modeling", "training", "scoring", "ranking"}
+PARTS = {"data", "rendering", "engine", "objectives", "modeling", "training", "scoring", "ranking"}
 PARTS |= {"evaluation", "adaptation", "report", "serving", "bulk", "rl", "plots", "bench"}
 
 # Who may import whom, by the first name under ``gram``; the root package itself is "gram". Every part may
@@ -40,11 +40,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config_file": {"errors", "paths"},
     "data": GROUND,
     "rendering": GROUND,
-    "tree": GROUND,
-    "objectives": GROUND | {"rendering", "tree"},
-    "modeling": GROUND | {"tree"},
-    "training": GROUND | {"data", "rendering", "tree", "objectives", "modeling"},
-    "scoring": GROUND | {"rendering", "tree", "modeling"},
+    "engine": GROUND,
+    "objectives": GROUND | {"rendering", "engine"},
+    "modeling": GROUND | {"engine"},
+    "training": GROUND | {"data", "rendering", "engine", "objectives", "modeling"},
+    "scoring": GROUND | {"rendering", "engine", "modeling"},
     "ranking": GROUND,
     "evaluation": GROUND | {"data"},
     "adaptation": GROUND
@@ -54,7 +54,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rl": GROUND | {"ranking"},
     "plots": GROUND,
     "report": GROUND | {"data", "evaluation", "plots"},
-    "bench": GROUND | {"data", "rendering", "tree", "objectives", "modeling", "scoring", "training", "plots"},
+    "bench": GROUND
+    | {"data", "rendering", "engine", "objectives", "modeling", "scoring", "training", "plots"},
     "gram": GROUND | {"ranking", "scoring"},
     "demo": GROUND | PARTS | {"gram"},
     "cli": GROUND | PARTS | {"gram", "demo"},
@@ -62,7 +63,15 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 
 HEAVY = {"torch", "transformers", "datasets", "matplotlib", "peft", "accelerate", "trl"}
-MAY_LOAD_HEAVY_AT_ONCE = {"rendering", "tree", "objectives", "modeling", "training", "scoring", "adaptation"}
+MAY_LOAD_HEAVY_AT_ONCE = {
+    "rendering",
+    "engine",
+    "objectives",
+    "modeling",
+    "training",
+    "scoring",
+    "adaptation",
+}
 MAY_LOAD_HEAVY_AT_ONCE |= {"bench"}
 
 PUBLIC = ["Answer", "Chat", "Contest", "GramError", "Message", "Pair", "Preference", "PreferenceModel"]

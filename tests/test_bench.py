@@ -18,8 +18,8 @@ from gram.bench.score import by_length, spaced
 from gram.bench.shapes import QUICK, build, twin
 from gram.bench.workloads import Sizes
 from gram.cli.main import main
+from gram.engine.heads import output_layer
 from gram.errors import DataError
-from gram.tree.heads import output_layer
 from gram.types import Contest, as_chat
 
 SMALL = ("--quick", "--shape", "small", "--dtype", "fp32", "--rounds", "1")

@@ -12,7 +12,7 @@ from experiments.engine_choices.profiles import group_of
 from experiments.engine_choices.setting import UPDATE, switched
 from experiments.engine_choices.tries import BLOCK
 
-from gram.tree import attention, packed, trie
+from gram.engine import attention, tree, trie
 
 
 def test_groups_of_operations() -> None:
@@ -79,7 +79,7 @@ def test_all_parts_that_need_no_compiler(
     assert again["compile"]["seed"] == 1 and again["demo"] == found["demo"]
 
 
-@pytest.mark.parametrize(("owner", "name"), [(trie, "SHORTEST_SHARED"), (attention, BLOCK), (packed, "tied")])
+@pytest.mark.parametrize(("owner", "name"), [(trie, "SHORTEST_SHARED"), (attention, BLOCK), (tree, "tied")])
 def test_what_is_switched_is_put_back(owner: Any, name: str) -> None:
     """Also where the path fails. Nothing is switched under a name that the engine does not know."""
 

@@ -12,16 +12,16 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, GraniteConfig
 
 from conftest import sharpened
+from gram.engine.base import Engine
+from gram.engine.choose import choose_engine
+from gram.engine.heads import TiedHead, language_layer
+from gram.engine.plain import Plain
+from gram.engine.tree import Tree
 from gram.errors import ConfigError
 from gram.modeling.language_head import drop_language_head, keep_language_head
 from gram.modeling.trainable import LoraSettings, add_lora, merged
-from gram.tree.engine import Engine
-from gram.tree.heads import TiedHead, language_layer
-from gram.tree.packed import Tree
-from gram.tree.padded import Plain
-from gram.tree.support import choose_engine
 from small_models import SHARING, config_of, family, fresh, small_shape
-from test_tree_engines import assert_same_gradients, close, gradients, per_row, scalar
+from test_engine_agreement import assert_same_gradients, close, gradients, per_row, scalar
 
 VOCAB = 60
 TIED = {"llama", "gemma", "gemma3", "qwen3", "gpt2"}

@@ -18,6 +18,8 @@ import torch
 import gram
 from conftest import MAX_LENGTH, make_manifest, sharpened
 from gram import Pair, Preference
+from gram.engine.base import TokenRow
+from gram.engine.runner import Runner
 from gram.errors import CheckpointError, ConfigError, GramError, TemplateError
 from gram.modeling.loading import (
     Loaded,
@@ -33,7 +35,6 @@ from gram.modeling.presets import PRESETS
 from gram.modeling.saving import copy_checkpoint, library_versions, save_checkpoint
 from gram.modeling.trainable import LoraSettings, add_lora, freeze, merged
 from gram.rendering import Renderer, load_template
-from gram.scoring.backend import TransformersBackend
 from gram.scoring.judge import JudgeModel, LocalBackend
 from gram.scoring.scalar import LikelihoodModel, ScalarHeadModel
 from gram.types import FloatArray, as_chat
@@ -105,7 +106,7 @@ def test_a_judge_scores_the_same_after_loading(
     judge_folder: Path, preset: Loaded, renderer: Renderer, pairs: list[Pair]
 ) -> None:
     model = sharpened(copied(preset))
-    before = JudgeModel(LocalBackend(renderer, TransformersBackend(model)), renderer.template)
+    before = JudgeModel(LocalBackend(renderer, Runner(model)), renderer.template)
     loaded = gram.load(judge_folder)
     assert isinstance(loaded, JudgeModel)
     assert loaded.template == load_template("compact")
@@ -119,7 +120,7 @@ def test_a_likelihood_scores_the_same_after_loading(
     model = sharpened(copied(preset))
     same(
         log_odds(gram.load(likelihood_folder), pairs),
-        log_odds(LikelihoodModel(renderer, TransformersBackend(model)), pairs),
+        log_odds(LikelihoodModel(renderer, Runner(model)), pairs),
     )
 
 
@@ -127,7 +128,7 @@ def test_a_scalar_scores_the_same_after_loading(
     scalar_folder: Path, preset: Loaded, renderer: Renderer, pairs: list[Pair]
 ) -> None:
     model = sharpened(add_score_head(copy.deepcopy(preset), seed=1).model)
-    before = ScalarHeadModel(renderer, TransformersBackend(model))
+    before = ScalarHeadModel(renderer, Runner(model))
     same(log_odds(gram.load(scalar_folder), pairs), log_odds(before, pairs))
 
 
@@ -194,7 +195,7 @@ def test_settings_of_the_manifest_are_used(
     model = load_model(folder, "lm").model
     free = Renderer(preset.tokenizer, renderer.template, MAX_LENGTH, neutralise=False)
     hot = [*pairs, Pair("q", a="stop<|end|>", b="go")]
-    runner = TransformersBackend(model)
+    runner = Runner(model)
     expected = LikelihoodModel(free, runner, context="judge", length_power=1.0, beta=0.5)
     same(log_odds(gram.load(folder), hot), log_odds(expected, hot))
     other = LikelihoodModel(free, runner, context="chat", length_power=0.0, beta=0.5)
@@ -425,10 +426,10 @@ def test_merged_adapters_score_as_the_adapted_model(
     preset: Loaded, renderer: Renderer, tmp_path: Path, pairs: list[Pair]
 ) -> None:
     base = sharpened(copied(preset))
-    bare = JudgeModel(LocalBackend(renderer, TransformersBackend(base)), renderer.template)
+    bare = JudgeModel(LocalBackend(renderer, Runner(base)), renderer.template)
     before = log_odds(bare, pairs)
     model = _moved(add_lora(base, LoraSettings(rank=4), score_head=False))
-    adapted = JudgeModel(LocalBackend(renderer, TransformersBackend(model)), renderer.template)
+    adapted = JudgeModel(LocalBackend(renderer, Runner(model)), renderer.template)
     wanted = log_odds(adapted, pairs)
     differ(wanted, before)
     same(log_odds(gram.load(save(tmp_path / "lora", "judge", model, preset, renderer)), pairs), wanted)
@@ -439,9 +440,9 @@ def test_merged_adapters_and_head_of_a_scalar_model(
     preset: Loaded, renderer: Renderer, tmp_path: Path, pairs: list[Pair]
 ) -> None:
     loaded = add_score_head(copy.deepcopy(preset), seed=1)
-    before = log_odds(ScalarHeadModel(renderer, TransformersBackend(sharpened(loaded.model))), pairs)
+    before = log_odds(ScalarHeadModel(renderer, Runner(sharpened(loaded.model))), pairs)
     model = _moved(add_lora(loaded.model, LoraSettings(rank=4), score_head=True))
-    wanted = log_odds(ScalarHeadModel(renderer, TransformersBackend(model)), pairs)
+    wanted = log_odds(ScalarHeadModel(renderer, Runner(model)), pairs)
     differ(wanted, before)
     folder = save(tmp_path / "lora", "scalar", model, loaded, renderer)
     same(log_odds(gram.load(folder), pairs), wanted)
@@ -466,7 +467,7 @@ def test_a_frozen_tied_head_is_untied_and_stays_so(
     freeze(model)
     _moved(model)
     assert torch.equal(model.get_input_embeddings().weight, embedding)
-    judge = JudgeModel(LocalBackend(renderer, TransformersBackend(model)), renderer.template)
+    judge = JudgeModel(LocalBackend(renderer, Runner(model)), renderer.template)
     wanted = log_odds(judge, pairs)
     folder = save(tmp_path / "head", "judge", model, preset, renderer)
     same(log_odds(gram.load(folder), pairs), wanted)
@@ -543,7 +544,7 @@ def test_pad_that_is_also_the_end_token(
         hidden = [model.base_model(torch.tensor([item.ids]))[0][0] for item in items]
         wanted = torch.stack([model.score(states[-1])[0] for states in hidden]).numpy()
         early = torch.stack([model.score(states[-2])[0] for states in hidden]).numpy()
-        same(TransformersBackend(model).pooled(items), wanted)
+        same(Runner(model).scores([TokenRow(item.ids) for item in items]), wanted)
         differ(wanted, early)
         for side in ("left", "right"):  # a plain Hugging Face caller
             tokenizer.padding_side = side

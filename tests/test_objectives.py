@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from conftest import MAX_LENGTH, sharpened
 from gram import Answer, Message, Pair, Preference, ResponsePair, Text
+from gram.engine.plain import Plain, scored_columns
 from gram.errors import ConfigError
 from gram.modeling.loading import Loaded, add_score_head
 from gram.modeling.presets import Preset, build_model
@@ -26,7 +27,6 @@ from gram.objectives.likelihood import Likelihood
 from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
 from gram.rendering import JudgeTemplate, Renderer
-from gram.tree.padded import Plain, scored_columns
 
 MICRO = Preset(hidden=32, layers=2, heads=2, mlp=64, vocab_size=400, context=1024)
 EPS = 0.1

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from gram import Answer, Message, Pair, Preference, PreferenceModel, ScalarModel, Verdicts
+from gram.engine.base import TokenRow
+from gram.engine.runner import Runner
 from gram.errors import ConfigError, ScoringError
 from gram.modeling.loading import Loaded
 from gram.rendering import Encoded, JudgeTemplate, Renderer
-from gram.scoring.backend import TransformersBackend
 from gram.scoring.judge import JudgeModel, LocalBackend
 from gram.scoring.scalar import LikelihoodModel, ScalarHeadModel
 from gram.types import FloatArray, as_chat
@@ -67,7 +68,7 @@ def make(preset: Loaded, renderer: Renderer) -> Callable[..., JudgeModel]:
     """A judge on a small model of some architecture, with the preset's tokenizer."""
 
     def judge(architecture: str = "llama", budget: int = 1_000, **options) -> JudgeModel:
-        runner = TransformersBackend(causal(architecture, len(preset.tokenizer)), token_budget=budget)
+        runner = Runner(causal(architecture, len(preset.tokenizer)), token_budget=budget)
         return JudgeModel(LocalBackend(renderer, runner), renderer.template, **options)
 
     return judge
@@ -212,7 +213,7 @@ def test_likelihood_variants(
     sums, counts = slow_likelihood(model, renderer.answers(prompts, responses, context))
     bare, _ = slow_likelihood(model, renderer.answers([as_chat("")] * len(prompts), responses, context))
     theirs, _ = slow_likelihood(other, renderer.answers(prompts, responses, context))
-    runner, reference = TransformersBackend(model, token_budget=700), TransformersBackend(other)
+    runner, reference = Runner(model, token_budget=700), Runner(other)
     expected = {
         (): sums,
         (("length_power", 1.0),): sums / counts,
@@ -237,10 +238,10 @@ def test_scores_do_not_depend_on_the_batch(
     size = len(preset.tokenizer)
     prompts, responses = answers_of(pairs)
     items = renderer.answers(prompts, responses)
-    language = TransformersBackend(causal(architecture, size), token_budget=budget)
+    language = Runner(causal(architecture, size), token_budget=budget)
     found = LikelihoodModel(renderer, language).score(prompts, responses)
     close(found, slow_likelihood(causal(architecture, size), items)[0])
-    scorer = TransformersBackend(classifier(architecture, size), token_budget=budget)
+    scorer = Runner(classifier(architecture, size), token_budget=budget)
     scores = ScalarHeadModel(renderer, scorer).score(prompts, responses)
     close(scores, slow_scores(classifier(architecture, size), items))
     assert scores.std() > 1e-3  # a hundred times the tolerance
@@ -251,13 +252,13 @@ def test_an_empty_answer_is_scored_by_its_end_token(preset: Loaded, renderer: Re
     [item] = renderer.answers([as_chat("q")], [""])
     start, stop = item.scored("a")
     assert stop - start == 1
-    likelihood = LikelihoodModel(renderer, TransformersBackend(model), length_power=1.0)
+    likelihood = LikelihoodModel(renderer, Runner(model), length_power=1.0)
     close(likelihood.score([as_chat("q")], [""]), slow_likelihood(model, [item])[0])
 
 
 def test_comparing_by_scores(preset: Loaded, renderer: Renderer, pairs: list[Pair]) -> None:
     """Log-odds are beta times the difference of scores, the same in both orders; no words, so mass 1."""
-    runner = TransformersBackend(causal("llama", len(preset.tokenizer)))
+    runner = Runner(causal("llama", len(preset.tokenizer)))
     model = LikelihoodModel(renderer, runner, beta=0.25, length_power=1.0)
     a = model.score([pair.prompt for pair in pairs], [pair.a for pair in pairs])
     b = model.score([pair.prompt for pair in pairs], [pair.b for pair in pairs])
@@ -270,7 +271,7 @@ def test_comparing_by_scores(preset: Loaded, renderer: Renderer, pairs: list[Pai
 
 
 def test_wrong_options_and_inputs(preset: Loaded, renderer: Renderer) -> None:
-    runner = TransformersBackend(causal("llama", len(preset.tokenizer)))
+    runner = Runner(causal("llama", len(preset.tokenizer)))
     with pytest.raises(ConfigError, match="baseline"):
         LikelihoodModel(renderer, runner, baseline="prior")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="context"):
@@ -280,9 +281,9 @@ def test_wrong_options_and_inputs(preset: Loaded, renderer: Renderer) -> None:
 
 
 def test_a_score_that_is_not_finite_is_an_error(preset: Loaded, renderer: Renderer) -> None:
-    class Broken(TransformersBackend):
-        def pooled(self, answers: Sequence[Encoded]) -> FloatArray:
-            return np.array([0.5, np.nan, 1.0])[: len(answers)]
+    class Broken(Runner):
+        def scores(self, rows: Sequence[TokenRow]) -> FloatArray:
+            return np.array([0.5, np.nan, 1.0])[: len(rows)]
 
     model = ScalarHeadModel(renderer, Broken(causal("llama", len(preset.tokenizer))))
     with pytest.raises(ScoringError, match="answer 1 of this call"):
@@ -290,8 +291,8 @@ def test_a_score_that_is_not_finite_is_an_error(preset: Loaded, renderer: Render
 
 
 def test_nothing_asked_nothing_answered(make, preset: Loaded, renderer: Renderer) -> None:
-    likelihood = LikelihoodModel(renderer, TransformersBackend(causal("llama", len(preset.tokenizer))))
-    scalar = ScalarHeadModel(renderer, TransformersBackend(classifier("llama", len(preset.tokenizer))))
+    likelihood = LikelihoodModel(renderer, Runner(causal("llama", len(preset.tokenizer))))
+    scalar = ScalarHeadModel(renderer, Runner(classifier("llama", len(preset.tokenizer))))
     for model in (make(), likelihood, scalar):
         verdicts = model.compare([])
         assert isinstance(verdicts, Verdicts) and len(verdicts) == 0
@@ -302,7 +303,7 @@ def test_nothing_asked_nothing_answered(make, preset: Loaded, renderer: Renderer
 def test_protocols_and_truncation_counts(preset: Loaded, renderer: Renderer) -> None:
     """A judge compares and cannot score; the others do both. What was shortened is counted."""
     short = Renderer(preset.tokenizer, renderer.template, 64)
-    runner = TransformersBackend(causal("llama", len(preset.tokenizer)))
+    runner = Runner(causal("llama", len(preset.tokenizer)))
     judge = JudgeModel(LocalBackend(short, runner), short.template)
     likelihood = LikelihoodModel(short, runner)
     assert isinstance(judge, PreferenceModel) and not isinstance(judge, ScalarModel)
@@ -328,7 +329,7 @@ def test_conversations_reach_the_model(make, preset: Loaded, renderer: Renderer)
         (Message("user", "hello"), Message("assistant", "what ?"), question),
     ]
     log_odds = make().compare([Pair(chat, a="old", b="green") for chat in chats]).log_odds
-    runner = TransformersBackend(causal("llama", len(preset.tokenizer)))
+    runner = Runner(causal("llama", len(preset.tokenizer)))
     scores = LikelihoodModel(renderer, runner).score(chats, ["old"] * len(chats))
     assert len(np.unique(log_odds[:, 0].round(4))) == len(np.unique(scores.round(4))) == len(chats)
     plain = Answer(as_chat(question.content), "old")

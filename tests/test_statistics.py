@@ -59,9 +59,9 @@ def test_wilson_interval_covers_the_truth_19_times_out_of_20() -> None:
 
 
 def test_rows_of_a_cluster_count_as_few() -> None:
-    """Pairs of rows (1, 1), (0, 0), (1, 0): mean 1/2. Deviations per cluster add up to 1, -1, 0, so the error is
-    sqrt(3/2 * 2) / 6 and its square 1/12; independent rows of that mean would vary by 1/4 each: 1/4 * 12 = 3
-    of them tell as much. Alike in pairs, all rows: 2 clusters of 4 rows, 2 * (2^2 + 2^2) / 8^2 = 1/4, so 1.
+    """Pairs of rows (1, 1), (0, 0), (1, 0): mean 1/2. Deviations per cluster add up to 1, -1, 0, so the error
+    is sqrt(3/2 * 2) / 6 and its square 1/12; independent rows of that mean would vary by 1/4 each: 1/4 * 12 =
+    3 of them tell as much. Two clusters of four equal rows: 2 * (2^2 + 2^2) / 8^2 = 1/4, so one.
     """
     values = np.array([1.0, 1.0, 0.0, 0.0, 1.0, 0.0])
     names = ["x", "x", "y", "y", "z", "z"]

@@ -27,7 +27,7 @@ from gram.modeling.language_head import keep_language_head
 from gram.modeling.loading import Loaded, add_score_head
 from gram.modeling.presets import Preset, build_model
 from gram.modeling.trainable import LoraSettings, add_lora, freeze, merged
-from gram.objectives.base import Batch, Objective, Row, Sample, Sums
+from gram.objectives.base import Batch, Objective, Sample, Sums, TokenRow
 from gram.objectives.language import Language
 from gram.objectives.likelihood import Likelihood
 from gram.objectives.preference import Judge
@@ -160,7 +160,7 @@ def test_batches_that_do_not_divide_are_refused(
 
 def plain_samples(count: int) -> list[Sample]:
     """Samples of 1 to 13 tokens, in no order."""
-    return [Sample((Row([place] * (1 + 7 * place % 13)),)) for place in range(count)]
+    return [Sample((TokenRow([place] * (1 + 7 * place % 13)),)) for place in range(count)]
 
 
 def contents(stream: Stream, step: int, batch_size: int) -> list[int]:

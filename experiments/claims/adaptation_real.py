@@ -28,13 +28,13 @@ from experiments.claims.study import Cell, Result, Study, main
 from experiments.claims.workshop import load_weights, save_weights, trained_copy
 
 from gram.data import read_preferences
+from gram.engine.runner import Runner
 from gram.evaluation.floors import bag_of_words, length_rule
 from gram.modeling.loading import Loaded, add_score_head, build_preset, load_model
 from gram.objectives.base import Objective
 from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
 from gram.rendering import Renderer, load_template
-from gram.scoring.backend import TransformersBackend
 from gram.scoring.judge import JudgeModel, LocalBackend
 from gram.scoring.scalar import ScalarHeadModel
 from gram.statistics import credit
@@ -82,7 +82,7 @@ class Place:
         return replace(self.body, model=type(self.body.model)(self.body.model.config))
 
     def model(self, loaded: Loaded, judge: bool) -> PreferenceModel:
-        runner = TransformersBackend(loaded.model)
+        runner = Runner(loaded.model)
         if judge:
             return JudgeModel(LocalBackend(self.renderer, runner), self.renderer.template)
         return ScalarHeadModel(self.renderer, runner)

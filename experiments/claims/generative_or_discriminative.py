@@ -22,7 +22,7 @@ from experiments.claims import pictures
 from experiments.claims.study import Cell, Result, Study, cell_text, main, markdown, paired, values
 from experiments.claims.workshop import Trained, Workshop
 
-from gram.scoring.backend import TransformersBackend
+from gram.engine.runner import Runner
 from gram.scoring.scalar import LikelihoodModel
 from gram.types import PreferenceModel
 
@@ -57,9 +57,9 @@ def _dpo(shop: Workshop) -> PreferenceModel:
     trained = shop.train(body, shop.likely(beta=DPO_BETA, reference=shop.body().model), shop.labels)
     return LikelihoodModel(
         shop.lab.renderer,
-        TransformersBackend(trained.model),
+        Runner(trained.model),
         context="judge",
-        reference=TransformersBackend(body.model),
+        reference=Runner(body.model),
         beta=DPO_BETA,
     )
 

@@ -24,11 +24,11 @@ from experiments.claims.study import Cell, Result, Study, cell_text, main, markd
 from experiments.claims.workshop import Workshop, flipped
 from torch import nn
 
+from gram.engine.base import Batch
 from gram.objectives.base import Sums
 from gram.objectives.formulas import optimal_margin
 from gram.objectives.preference import Judge
 from gram.rendering import Renderer
-from gram.tree.engine import Batch
 
 SMOOTHING = (0.0, 0.05, 0.1, 0.2)
 NOISE = (0.0, 0.1, 0.2, 0.3)

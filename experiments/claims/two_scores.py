@@ -22,8 +22,8 @@ from experiments.claims import pictures
 from experiments.claims.study import Cell, Result, Study, cell_text, main, markdown, paired, values
 from experiments.claims.workshop import Workshop
 
+from gram.engine.runner import Runner
 from gram.modeling.loading import Loaded
-from gram.scoring.backend import TransformersBackend
 from gram.scoring.scalar import LikelihoodModel
 
 STAGES = ("zero-shot", "fine-tuned")
@@ -57,9 +57,9 @@ def likelihood(
     """One variant of the likelihood score."""
     return LikelihoodModel(
         shop.lab.renderer,
-        TransformersBackend(model.model),
+        Runner(model.model),
         context="judge",
-        reference=TransformersBackend(body.model) if reference else None,
+        reference=Runner(body.model) if reference else None,
         **options,
     )
 

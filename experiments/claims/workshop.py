@@ -22,13 +22,13 @@ from gram.data.world import World
 from gram.demo.lab import LABEL_SMOOTHING, Lab, Recipe
 from gram.demo.recipe import FULL
 from gram.demo.story import test_pairs
+from gram.engine.runner import Runner
 from gram.modeling.loading import Loaded, add_score_head
 from gram.modeling.trainable import LoraSettings, add_lora, freeze
 from gram.objectives.base import Objective
 from gram.objectives.likelihood import Likelihood
 from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
-from gram.scoring.backend import TransformersBackend
 from gram.scoring.scalar import ScalarHeadModel
 from gram.statistics import credit, log_loss, reliability
 from gram.training.fit import FitSettings, fit
@@ -144,7 +144,7 @@ class Workshop:
         return Likelihood(self.lab.renderer, label_smoothing=LABEL_SMOOTHING, context="judge", **options)
 
     def as_scalar(self, loaded: Loaded) -> ScalarHeadModel:
-        return ScalarHeadModel(self.lab.renderer, TransformersBackend(loaded.model))
+        return ScalarHeadModel(self.lab.renderer, Runner(loaded.model))
 
     def measure(
         self, model: PreferenceModel, tests: dict[str, list[Preference]] | None = None

@@ -1,7 +1,7 @@
 """The measurements behind the choices of the tree engine, as listed in docs/decisions.md.
 
 Parts, each of which can be run alone:
-  losses    the sum of the cross-entropy over a vocabulary, forward and backward: ours (tree/heads.py),
+  losses    the sum of the cross-entropy over a vocabulary, forward and backward: ours (engine/heads.py),
             torch's linear_cross_entropy, and full logits; output layers of both shapes of the benchmark, fp32
   compile   scoring with torch.compile: norms and gated products, or the body around our attention; with the
             time to compile. Needs a C++ compiler

@@ -11,14 +11,14 @@ from typing import Any
 from experiments.engine_choices.setting import Setting, backward
 
 from gram.demo.lab import LABEL_SMOOTHING
+from gram.engine.base import Engine
+from gram.engine.choose import choose_engine
+from gram.engine.plain import Plain
 from gram.modeling.loading import add_score_head
 from gram.objectives.base import Objective
 from gram.objectives.language import Language
 from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
-from gram.tree.engine import Engine
-from gram.tree.padded import Plain
-from gram.tree.support import choose_engine
 
 
 def demo(setting: Setting) -> dict[str, Any]:

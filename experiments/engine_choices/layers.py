@@ -12,17 +12,17 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from experiments.engine_choices.setting import Setting, asked, off_by, step, switched
+from experiments.engine_choices.setting import Setting, asked, off_by, step, switched, token_rows
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AttentionInterface
 
 from gram.bench.shapes import Shape, twin
-from gram.scoring.backend import TransformersBackend
-from gram.tree import packed
-from gram.tree.attention import NAME, tree_attention
-from gram.tree.heads import cross_entropy_sum
-from gram.tree.support import choose_engine
+from gram.engine import tree
+from gram.engine.attention import NAME, tree_attention
+from gram.engine.choose import choose_engine
+from gram.engine.heads import cross_entropy_sum
+from gram.engine.runner import Runner
 
 
 def losses(setting: Setting) -> dict[str, Any]:
@@ -105,18 +105,18 @@ def compiled(setting: Setting) -> dict[str, Any]:
     inductor.force_disable_caches = True  # an earlier run must not have compiled for this one
     model = setting.model("small")
     prompts, labels = setting.prompts_of("W2"), setting.renderer.label_ids
-    backends = {"eager": TransformersBackend(model)}
+    backends = {"eager": Runner(model)}
     first = {}
     # Dynamo would unroll our loop over nodes anew for every trie: the body is compiled around it.
     AttentionInterface.register(NAME, torch.compiler.disable(tree_attention))
     try:
         for name in ("pieces", "body"):
             other = twin(model)
-            backends[name] = TransformersBackend(other)
+            backends[name] = Runner(other)
             for module in _compilable(other, name):
                 module.compile(dynamic=True)
             began, began_here = _with_children(), time.perf_counter()
-            backends[name].next_logprobs(prompts, labels)
+            backends[name].next_logprobs(token_rows(prompts), labels)
             first[name] = {
                 "cpu_seconds": _with_children() - began,
                 "wall_seconds": time.perf_counter() - began_here,
@@ -151,7 +151,7 @@ def label_rows(setting: Setting) -> dict[str, Any]:
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
         once = step(model, *setting.stages(choose_engine(model, training=True))["stage 2"], optimizer)
         once()  # the optimizer makes its state
-        whole = switched(packed, "tied", lambda _: False, once)  # as if no weights were tied
+        whole = switched(tree, "tied", lambda _: False, once)  # as if no weights were tied
         row, timings = setting.in_turn({"sparse": once, "whole": whole}, "sparse")
         found[name] = row | {"memory_mb": {way: timing.memory for way, timing in timings.items()}}
     return found

@@ -13,8 +13,8 @@ import torch
 from experiments.engine_choices.setting import UPDATE, Setting, asked, step
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from gram.scoring.backend import TransformersBackend
-from gram.tree.support import choose_engine
+from gram.engine.choose import choose_engine
+from gram.engine.runner import Runner
 
 GROUPS = ("products", "attention", "element-wise", "copying", "vocabulary", UPDATE, "other")
 _PRODUCTS = {"mm", "addmm", "bmm", "baddbmm"}
@@ -58,7 +58,7 @@ def profiled(setting: Setting) -> dict[str, Any]:
     for name in setting.shapes:
         model = setting.model(name)
         vocabulary = setting.shapes[name].vocabulary
-        ask = asked(TransformersBackend(model), setting.prompts_of("W2"), setting.renderer.label_ids)
+        ask = asked(Runner(model), setting.prompts_of("W2"), setting.renderer.label_ids)
         rows[f"{name}, scoring W2"] = _shares(setting, ask, vocabulary)
         model.train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)

@@ -21,12 +21,12 @@ from gram.bench.workloads import Sizes, Workload
 from gram.data.world import World
 from gram.demo.lab import LABEL_SMOOTHING, Lab
 from gram.demo.recipe import FULL
+from gram.engine.base import Engine, TokenRow
+from gram.engine.runner import Runner
 from gram.objectives.base import Objective, Sample
 from gram.objectives.language import Language
 from gram.objectives.preference import Judge
 from gram.rendering import Encoded
-from gram.scoring.backend import TransformersBackend
-from gram.tree.engine import Engine
 from gram.types import Preference, ResponsePair
 
 PAIRS = 4  # in a training step of the benchmark
@@ -112,9 +112,15 @@ def switched(owner: Any, name: str, value: Any, path: Callable[[], Any]) -> Call
     return changed
 
 
-def asked(backend: TransformersBackend, prompts: list[Encoded], labels: Sequence[int]) -> Callable[[], Any]:
+def token_rows(prompts: Sequence[Encoded]) -> list[TokenRow]:
+    """Prompts as the engine reads them."""
+    return [TokenRow(prompt.ids) for prompt in prompts]
+
+
+def asked(runner: Runner, prompts: Sequence[Encoded], labels: Sequence[int]) -> Callable[[], Any]:
     """Scoring of the prompts: the log-probabilities of the labels."""
-    return lambda: backend.next_logprobs(prompts, labels)
+    rows = token_rows(prompts)
+    return lambda: runner.next_logprobs(rows, labels)
 
 
 def backward(model: Any, objective: Objective[Any], samples: Sequence[Sample]) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 from experiments.engine_choices.demonstration import passes, trainings
 from experiments.engine_choices.setting import Setting, asked, off_by, switched
 
-from gram.scoring.backend import TransformersBackend
-from gram.tree import attention, trie
-from gram.tree.support import choose_engine
+from gram.engine import attention, trie
+from gram.engine.choose import choose_engine
+from gram.engine.runner import Runner
 
 RUNS = (16, 8, 4, 2)  # shortest shared runs to try
 BUDGETS = (4096, 2048, 1024, 512)  # tokens of a pack to try
@@ -23,7 +23,7 @@ BLOCK = "_BLOCK"  # in the attention over tries: how many queries of a long node
 
 def shared(setting: Setting) -> dict[str, Any]:
     """Per workload and shortest shared run: seconds, and what the trie holds."""
-    backend = TransformersBackend(setting.model("small"))
+    backend = Runner(setting.model("small"))
     found = {}
     for name, workload in setting.workloads.items():
         prompts = setting.prompts(workload)
@@ -45,7 +45,7 @@ def _sharing(size: int, path: Callable[[], Any]) -> Callable[[], Any]:
     return switched(trie, "SHORTEST_SHARED", size, path)
 
 
-def _packed(size: int, rows: Sequence[trie.Ids], backend: TransformersBackend) -> dict[str, int]:
+def _packed(size: int, rows: Sequence[trie.Ids], backend: Runner) -> dict[str, int]:
     tries = _sharing(size, lambda: _tries(rows, backend.token_budget))()
     return {"tokens": sum(t.tokens for t in tries), "nodes": sum(len(t.nodes) for t in tries)}
 
@@ -58,8 +58,8 @@ def _tries(rows: Sequence[trie.Ids], budget: int) -> list[trie.Trie]:
 def packs(setting: Setting) -> dict[str, Any]:
     """W1 on ``small``, per token budget: seconds, packs, and the tokens that they hold."""
     model, prompts = setting.model("small"), setting.prompts_of("W1")
-    backends = {"default": TransformersBackend(model)}
-    backends |= {str(budget): TransformersBackend(model, token_budget=budget) for budget in BUDGETS}
+    backends = {"default": Runner(model)}
+    backends |= {str(budget): Runner(model, token_budget=budget) for budget in BUDGETS}
     labels = setting.renderer.label_ids
     paths = {name: asked(backend, prompts, labels) for name, backend in backends.items()}
     paths["default"]()
@@ -79,7 +79,7 @@ def blocks(setting: Setting) -> dict[str, Any]:
     """Per shape, W1 and W2: seconds in blocks and with all queries of a node in one; long nodes."""
     found = {}
     for shape in setting.shapes:
-        backend = TransformersBackend(setting.model(shape))
+        backend = Runner(setting.model(shape))
         for kind in ("W1", "W2"):
             prompts = setting.prompts_of(kind)
             ask = asked(backend, prompts, setting.renderer.label_ids)

@@ -1,8 +1,8 @@
 """Scoring, timed: our engine beside a careful user's batches and the published way of asking.
 
 The paths, from token ids to P(first label), with the same weights:
-  ours        the tree engine, through the backend that ``gram.load`` uses
-  plain       the same backend with the plain engine
+  ours        the tree engine, through the runner that ``gram.load`` uses
+  plain       the same runner with the plain engine
   last        prompts sorted by length, left-padded batches of the size that is fastest for it here, logits
               of the last position only
   reference   one pair at a time, both orders as a left-padded batch, logits of the whole vocabulary at every
@@ -21,10 +21,11 @@ from gram.bench.arithmetic import Cost, Work, padded_tokens, unique
 from gram.bench.measure import Machine, body_matmuls, spread
 from gram.bench.shapes import twin
 from gram.bench.workloads import Workload
+from gram.engine import trie
+from gram.engine.base import TokenRow
+from gram.engine.plain import left_pad
+from gram.engine.runner import Runner
 from gram.rendering import Encoded, Renderer
-from gram.scoring.backend import TransformersBackend
-from gram.tree import trie
-from gram.tree.padded import left_pad
 from gram.types import FloatArray, Pair, sigmoid
 
 PEER_BATCHES = {"cpu": (1, 2, 4, 8), "cuda": (4, 8, 16, 32, 64)}
@@ -56,8 +57,8 @@ class Scoring:
         self._renderer = renderer
         self._peer = twin(model)
         self._model = model
-        self._ours = TransformersBackend(model, token_budget=token_budget)
-        self._plain = TransformersBackend(self._peer, token_budget=token_budget, engine="plain")
+        self._ours = Runner(model, token_budget=token_budget)
+        self._plain = Runner(self._peer, token_budget=token_budget, engine="plain")
         self._work = Work.of(model)
         self._peer_batch = self._warm_up(renderer.judge(sample), peer_batch)
 
@@ -82,8 +83,8 @@ class Scoring:
         some_pairs = spaced(sorted(all_pairs, key=lambda pair: lengths[pair[0]]), REFERENCE_PAIRS)
         packs = self._packs(prompts)
         paths = {
-            "ours": lambda: self._backend(self._ours, prompts),
-            "plain": lambda: self._backend(self._plain, prompts),
+            "ours": lambda: self._scored(self._ours, prompts),
+            "plain": lambda: self._scored(self._plain, prompts),
             "last": lambda: self._padded(prompts, sorted_batches, whole=False),
             "reference": lambda: self._padded(prompts, some_pairs, whole=True),
             "matmul": body_matmuls(self._model, max(1, sum(packs) // len(packs)), self._model.dtype),
@@ -133,8 +134,9 @@ class Scoring:
         packs = trie.cut(ids, self._ours.token_budget)
         return [trie.build([ids[number] for number in pack]).tokens for pack in packs]
 
-    def _backend(self, backend: TransformersBackend, prompts: Sequence[Encoded]) -> FloatArray:
-        logprobs = backend.next_logprobs(prompts, self._renderer.label_ids)
+    def _scored(self, runner: Runner, prompts: Sequence[Encoded]) -> FloatArray:
+        rows = [TokenRow(prompt.ids) for prompt in prompts]
+        logprobs = runner.next_logprobs(rows, self._renderer.label_ids)
         return sigmoid(logprobs[:, 0] - logprobs[:, 1])
 
     def _padded(self, prompts: Sequence[Encoded], batches: Batches, *, whole: bool) -> FloatArray:
@@ -153,8 +155,8 @@ class Scoring:
     def _warm_up(self, prompts: Sequence[Encoded], peer_batch: int | None) -> int:
         """Does what happens once only (kernels chosen, buffers made); returns the batch size for the peer."""
         few = prompts[:2]
-        self._backend(self._ours, few)
-        self._backend(self._plain, few)
+        self._scored(self._ours, few)
+        self._scored(self._plain, few)
         self._padded(few, [[0, 1]], whole=True)
         if peer_batch is not None:
             return peer_batch

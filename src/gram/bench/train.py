@@ -21,14 +21,14 @@ from gram.bench.arithmetic import Cost, Work, unique
 from gram.bench.measure import Machine, body_matmuls, spread
 from gram.bench.shapes import twin
 from gram.bench.trl_step import TrlSteps, trl_is_there
+from gram.engine.base import Engine
+from gram.engine.choose import choose_engine
+from gram.engine.plain import Plain, left_pad
 from gram.objectives.base import Objective, Sample
 from gram.objectives.formulas import smoothed_label_loss
 from gram.objectives.language import Language
 from gram.objectives.preference import Judge
 from gram.rendering import Renderer
-from gram.tree.engine import Engine
-from gram.tree.padded import Plain, left_pad
-from gram.tree.support import choose_engine
 from gram.types import Pair, Preference, ResponsePair
 
 _EPS = 0.1

@@ -14,13 +14,13 @@ from functools import cached_property
 from typing import Any
 
 from gram.data.world import World
+from gram.engine.runner import Runner
 from gram.modeling.loading import Loaded, add_score_head, build_preset
 from gram.objectives.base import Objective
 from gram.objectives.language import Language
 from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
 from gram.rendering import Renderer, load_template
-from gram.scoring.backend import TransformersBackend
 from gram.scoring.judge import JudgeModel, LocalBackend
 from gram.scoring.scalar import LikelihoodModel, ScalarHeadModel
 from gram.training.fit import FitSettings, fit
@@ -101,13 +101,13 @@ class Lab:
 
     def as_judge(self, body: Loaded, *, both_orders: bool = True) -> JudgeModel:
         """``body`` asked which of two answers is better."""
-        backend = LocalBackend(self.renderer, TransformersBackend(body.model))
+        backend = LocalBackend(self.renderer, Runner(body.model))
         return JudgeModel(backend, self.renderer.template, both_orders=both_orders)
 
     def bradley_terry(self, body: Loaded, labels: int, *, title: str = "Bradley-Terry") -> ScalarHeadModel:
         """The discriminative baseline: a scalar head on a copy of ``body``, all weights trained."""
         trained = self.scalar_head(body, labels, title=title)
-        return ScalarHeadModel(self.renderer, TransformersBackend(trained.model))
+        return ScalarHeadModel(self.renderer, Runner(trained.model))
 
     def scalar_head(self, body: Loaded, labels: int, *, title: str = "Bradley-Terry") -> Loaded:
         """The weights behind ``bradley_terry``."""
@@ -117,7 +117,7 @@ class Lab:
 
     def likelihood(self, body: Loaded) -> LikelihoodModel:
         """``body`` asked how likely an answer is, in the place where stage 1 has learned to write it."""
-        return LikelihoodModel(self.renderer, TransformersBackend(body.model), context="judge")
+        return LikelihoodModel(self.renderer, Runner(body.model), context="judge")
 
     def policy(self, how: FitSettings) -> Loaded:
         """A small policy for reinforcement learning: the blank model after reading single answers.

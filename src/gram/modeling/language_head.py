@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from gram.engine.base import TokenRow
+from gram.engine.heads import LANGUAGE_HEAD, core
+from gram.engine.plain import Plain
 from gram.errors import ConfigError
-from gram.tree.engine import Row
-from gram.tree.heads import LANGUAGE_HEAD, core
-from gram.tree.padded import Plain
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -57,7 +57,7 @@ def _difference(scorer: PreTrainedModel, source: PreTrainedModel) -> float:
     """How far the two models' log-probabilities of a short text lie apart, at most."""
     size: int = source.config.get_text_config().vocab_size
     engine = Plain()
-    batch = engine.lay_out([Row([(7 * place + 3) % size for place in range(16)], ((1, 16),))])
+    batch = engine.lay_out([TokenRow([(7 * place + 3) % size for place in range(16)], ((1, 16),))])
     batch = {name: value.to(source.device) for name, value in batch.items()}
     mine, _ = engine.scores_and_logprobs(scorer.eval(), batch)[1:]
     theirs, _ = engine.token_logprobs(source.eval(), batch)

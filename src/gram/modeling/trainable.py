@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from gram.engine.heads import LANGUAGE_HEAD
 from gram.errors import ConfigError
-from gram.tree.heads import LANGUAGE_HEAD
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -14,9 +14,9 @@ from typing import ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from gram.engine.base import Batch, Engine, TokenRow
+from gram.engine.plain import Plain
 from gram.rendering import Encoded
-from gram.tree.engine import Batch, Engine, Row
-from gram.tree.padded import Plain
 
 PLAIN = Plain()
 Example = TypeVar("Example")
@@ -33,7 +33,7 @@ class Sample:
         collapsed: truncation has made the two answers equal; not fit to train on.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[TokenRow, ...]
     target: float = 0.5
     margin: float = 0.0
     cut: int = 0

@@ -10,17 +10,17 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from gram.engine.base import Engine
 from gram.objectives.base import (
     PLAIN,
     Batch,
     Objective,
-    Row,
     Sample,
     Sums,
+    TokenRow,
     cut_tokens,
 )
 from gram.rendering import Encoded, Renderer
-from gram.tree.engine import Engine
 from gram.types import Answer, Pair, ResponsePair, Text
 
 Unlabeled = ResponsePair | Answer | Text
@@ -57,4 +57,4 @@ class Language(Objective[Unlabeled]):
 
 def _sample(item: Encoded, *slots: str) -> Sample:
     spans = tuple(item.scored(slot) for slot in slots)
-    return Sample((Row(item.ids, spans),), cut=cut_tokens(item))
+    return Sample((TokenRow(item.ids, spans),), cut=cut_tokens(item))

@@ -12,14 +12,15 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from gram.engine.base import Engine
 from gram.errors import ConfigError
 from gram.objectives.base import (
     PLAIN,
     Batch,
     Objective,
-    Row,
     Sample,
     Sums,
+    TokenRow,
     collapsed,
     correct_sum,
     cut_tokens,
@@ -32,7 +33,6 @@ from gram.objectives.formulas import (
     smoothed_ranking_loss,
 )
 from gram.rendering import Context, Renderer
-from gram.tree.engine import Engine
 from gram.types import Preference
 
 Form: TypeAlias = Literal["ranking", "cross_entropy"]
@@ -86,7 +86,7 @@ class Likelihood(Objective[Preference]):
         second = self._renderer.answers(prompts, [example.pair.b for example in examples], self._context)
         samples = []
         for example, a, b in zip(examples, first, second, strict=True):
-            rows = tuple(Row(item.ids, (item.scored("a"),)) for item in (a, b))
+            rows = tuple(TokenRow(item.ids, (item.scored("a"),)) for item in (a, b))
             samples.append(Sample(rows, example.p_a, cut=cut_tokens(a, b), collapsed=collapsed(a, b)))
         return samples
 

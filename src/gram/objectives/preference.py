@@ -11,13 +11,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from gram.engine.base import Engine
 from gram.objectives.base import (
     PLAIN,
     Batch,
     Objective,
-    Row,
     Sample,
     Sums,
+    TokenRow,
     collapsed,
     correct_sum,
     cut_tokens,
@@ -25,7 +26,6 @@ from gram.objectives.base import (
 )
 from gram.objectives.formulas import check_smoothing, smoothed_label_loss
 from gram.rendering import Renderer
-from gram.tree.engine import Engine
 from gram.types import Preference
 
 
@@ -64,7 +64,7 @@ class Judge(Objective[Preference]):
         swapped = self._renderer.judge([example.pair.swapped() for example in examples])
         samples = []
         for example, first, second in zip(examples, shown, swapped, strict=True):
-            rows = (Row(first.ids), Row(second.ids))[: self._orders]
+            rows = (TokenRow(first.ids), TokenRow(second.ids))[: self._orders]
             samples.append(
                 Sample(rows, example.p_a, cut=cut_tokens(first), collapsed=collapsed(first, second))
             )

@@ -11,14 +11,15 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from gram.engine.base import Engine
 from gram.errors import ConfigError
 from gram.objectives.base import (
     PLAIN,
     Batch,
     Objective,
-    Row,
     Sample,
     Sums,
+    TokenRow,
     collapsed,
     correct_sum,
     cut_tokens,
@@ -31,7 +32,6 @@ from gram.objectives.formulas import (
     smoothed_ranking_loss,
 )
 from gram.rendering import Renderer
-from gram.tree.engine import Engine
 from gram.types import Preference
 
 TextForm: TypeAlias = Literal["sft", "dpo"]
@@ -88,7 +88,7 @@ class Scalar(Objective[Preference]):
         second = self._renderer.answers(prompts, [example.pair.b for example in examples])
         samples = []
         for example, a, b in zip(examples, first, second, strict=True):
-            rows = tuple(Row(item.ids, (item.scored("a"),) if self._alpha else ()) for item in (a, b))
+            rows = tuple(TokenRow(item.ids, (item.scored("a"),) if self._alpha else ()) for item in (a, b))
             samples.append(Sample(rows, example.p_a, example.margin, cut_tokens(a, b), collapsed(a, b)))
         return samples
 

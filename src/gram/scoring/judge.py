@@ -7,9 +7,10 @@ from typing import Protocol
 
 import numpy as np
 
+from gram.engine.base import TokenRow
+from gram.engine.runner import Runner
 from gram.errors import ScoringError
 from gram.rendering import JudgeTemplate, Renderer
-from gram.scoring.backend import TransformersBackend
 from gram.types import FloatArray, Pair, Verdicts
 
 
@@ -34,13 +35,14 @@ class Backend(Protocol):
 class LocalBackend:
     """Judge prompts through a local model."""
 
-    def __init__(self, renderer: Renderer, runner: TransformersBackend) -> None:
+    def __init__(self, renderer: Renderer, runner: Runner) -> None:
         self._renderer = renderer
         self._runner = runner
 
     def label_logprobs(self, pairs: Sequence[Pair], template: JudgeTemplate) -> FloatArray:
         assert template.hash == self._renderer.template.hash
-        return self._runner.next_logprobs(self._renderer.judge(pairs), self._renderer.label_ids)
+        rows = [TokenRow(prompt.ids) for prompt in self._renderer.judge(pairs)]
+        return self._runner.next_logprobs(rows, self._renderer.label_ids)
 
     def tokens_cut(self, pairs: Sequence[Pair]) -> list[int]:
         return self._renderer.tokens_cut(lambda: self._renderer.judge(pairs))

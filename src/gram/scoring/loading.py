@@ -6,16 +6,16 @@ from pathlib import Path
 
 import torch
 
+from gram.engine.choose import EngineName
+from gram.engine.runner import Runner
 from gram.errors import CheckpointError, ConfigError
 from gram.modeling.loading import Loaded, choose_device, load_model
 from gram.modeling.manifest import FILE, KINDS, Kind, Manifest, read_manifest
 from gram.modeling.shipped import model_folder
 from gram.rendering import Context, JudgeTemplate, Renderer, load_template, stored_template
-from gram.scoring.backend import TransformersBackend
 from gram.scoring.calibrated import put_on
 from gram.scoring.judge import JudgeModel, LocalBackend
 from gram.scoring.scalar import Baseline, LikelihoodModel, ScalarHeadModel
-from gram.tree.support import EngineName
 
 LONGEST = 8192
 
@@ -129,7 +129,7 @@ def wrap(
     if neutralise is None:
         neutralise = manifest.neutralise if manifest else True
     renderer = Renderer(loaded.tokenizer, judge_template, longest, neutralise=neutralise)
-    runner = TransformersBackend(loaded.model, token_budget=token_budget, engine=engine)
+    runner = Runner(loaded.model, token_budget=token_budget, engine=engine)
     model: JudgeModel | LikelihoodModel | ScalarHeadModel
     match chosen:
         case "judge":
@@ -146,9 +146,7 @@ def wrap(
                 if length_power is not None
                 else (manifest.length_power if manifest else 0.0),
                 baseline=baseline,
-                reference=TransformersBackend(other.model, token_budget=token_budget, engine=engine)
-                if other
-                else None,
+                reference=Runner(other.model, token_budget=token_budget, engine=engine) if other else None,
                 beta=manifest.beta if manifest else 1.0,
             )
     asked = {"context": context, "length_power": length_power, "baseline": baseline, "reference": reference}

@@ -11,9 +11,10 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from gram.engine.base import TokenRow
+from gram.engine.runner import Runner
 from gram.errors import ConfigError, ScoringError
 from gram.rendering import Context, Encoded, Renderer
-from gram.scoring.backend import TransformersBackend
 from gram.types import Chat, FloatArray, Message, Pair, Verdicts
 
 Baseline: TypeAlias = Literal["none", "unconditional"]
@@ -24,7 +25,7 @@ _NO_PROMPT: Chat = (Message("user", ""),)
 class Scored(ABC):
     """A ``ScalarModel`` that is a ``PreferenceModel`` too, by the difference of two scores."""
 
-    def __init__(self, renderer: Renderer, runner: TransformersBackend, beta: float = 1.0) -> None:
+    def __init__(self, renderer: Renderer, runner: Runner, beta: float = 1.0) -> None:
         self._renderer = renderer
         self._runner = runner
         self.beta = beta
@@ -98,12 +99,12 @@ class LikelihoodModel(Scored):
     def __init__(
         self,
         renderer: Renderer,
-        runner: TransformersBackend,
+        runner: Runner,
         *,
         context: Context = "chat",
         length_power: float = 0.0,
         baseline: Baseline = "none",
-        reference: TransformersBackend | None = None,
+        reference: Runner | None = None,
         beta: float = 1.0,
     ) -> None:
         if baseline not in ("none", "unconditional"):
@@ -129,8 +130,8 @@ class LikelihoodModel(Scored):
     def _rendered(self, prompts: Sequence[Chat], responses: Sequence[str]) -> Sequence[Encoded]:
         return self._renderer.answers(prompts, responses, self._context)
 
-    def _likelihood(self, runner: TransformersBackend, answers: Sequence[Encoded]) -> FloatArray:
-        sums, lengths = runner.answer_logprobs(answers)
+    def _likelihood(self, runner: Runner, answers: Sequence[Encoded]) -> FloatArray:
+        sums, lengths = runner.span_logprobs([TokenRow(item.ids, (item.scored("a"),)) for item in answers])
         return sums / np.maximum(lengths, 1.0) ** self._power
 
 
@@ -138,4 +139,4 @@ class ScalarHeadModel(Scored):
     """Scores an answer by the scalar head of a sequence classifier."""
 
     def _score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> FloatArray:
-        return self._runner.pooled(self._rendered(prompts, responses))
+        return self._runner.scores([TokenRow(item.ids) for item in self._rendered(prompts, responses)])

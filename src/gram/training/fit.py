@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
 
+from gram.engine.base import Batch
 from gram.errors import ConfigError
 from gram.objectives.base import Objective, Sample
 from gram.training.progress import CompleteLog, Guard, Observer, ProgressBar, check_finite, mean_loss
 from gram.training.stream import Stream
-from gram.tree.engine import Batch
 
 
 @dataclass(frozen=True)

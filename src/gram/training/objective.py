@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from gram.engine.choose import choose_engine
 from gram.errors import ConfigError
 from gram.modeling.loading import Loaded, load_model
 from gram.modeling.manifest import FILE
@@ -17,7 +18,6 @@ from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
 from gram.rendering import Context, Renderer, load_template, stored_template
 from gram.training.config import TrainConfig
-from gram.tree.support import choose_engine
 from gram.types import ResponsePair
 
 _MOST_TOKENS = 2048

@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gram.modeling.trainable import LoraSettings, add_lora, freeze
-from gram.tree import heads
-from gram.tree.heads import (
+from gram.engine import heads
+from gram.engine.heads import (
     core,
     cross_entropy_sum,
     few_logits,
@@ -19,6 +18,7 @@ from gram.tree.heads import (
     tied,
     token_logprobs,
 )
+from gram.modeling.trainable import LoraSettings, add_lora, freeze
 from small_models import fresh
 
 WIDTH, VOCAB = 12, 50

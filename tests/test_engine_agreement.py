@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gram.engine.attention import NAME
+from gram.engine.base import Batch, Engine, TokenRow
+from gram.engine.choose import choose_engine
+from gram.engine.plain import Plain
+from gram.engine.tree import Tree
 from gram.modeling.trainable import LoraSettings, add_lora, freeze
-from gram.tree.attention import NAME
-from gram.tree.engine import Batch, Engine, Row
-from gram.tree.packed import Tree
-from gram.tree.padded import Plain
-from gram.tree.support import choose_engine
 from small_models import SHARING, family, fresh
 
 VOCAB = 60
@@ -53,11 +53,11 @@ def both(architecture: str, head: str = "lm") -> tuple[Any, Any]:
     return ours, theirs
 
 
-def ask(question: str, engine: Engine, model: nn.Module, rows: list[Row]) -> Tensor:
+def ask(question: str, engine: Engine, model: nn.Module, rows: list[TokenRow]) -> Tensor:
     return QUESTIONS[question](engine, model, engine.lay_out(rows))
 
 
-def alone(question: str, model: Any, row: Row) -> Tensor:
+def alone(question: str, model: Any, row: TokenRow) -> Tensor:
     """The answer for one row, the model called as plainly as can be; scored tokens only."""
     ids = torch.tensor([list(row.ids)])
     if question == "scores":
@@ -95,7 +95,7 @@ def assert_same_gradients(ours: nn.Module, theirs: nn.Module, tolerance: float =
         assert difference <= tolerance * max(value.norm().item(), 0.02 * most), name
 
 
-def step(question: str, ours: nn.Module, theirs: nn.Module, rows: list[Row], **tolerance: float) -> None:
+def step(question: str, ours: nn.Module, theirs: nn.Module, rows: list[TokenRow], **tolerance: float) -> None:
     """Both ways forward and backward: values and gradients agree."""
     values = [ask(question, engine, model, rows) for engine, model in ((Tree(), ours), (Plain(), theirs))]
     close(values[0], values[1], tolerance.get("tolerance", TOLERANCE))
@@ -158,7 +158,7 @@ def test_the_layout_by_hand() -> None:
     """A shared run of 20 tokens (all 1), then 2 3 and 4: packed 0-19, 20-21, 22. The scored tokens are 1 at
     position 19, and 2 and 3; and 4: predicted from places 18, 19 and 20; and 19.
     """
-    batch = Tree().lay_out([Row([1] * 20 + [2, 3], ((19, 22),)), Row([1] * 20 + [4], ((20, 21),))])
+    batch = Tree().lay_out([TokenRow([1] * 20 + [2, 3], ((19, 22),)), TokenRow([1] * 20 + [4], ((20, 21),))])
     assert batch["input_ids"].tolist() == [[1] * 20 + [2, 3, 4]]
     assert batch["position_ids"].tolist() == [[*range(20), 20, 21, 20]]
     assert batch["last"].tolist() == [21, 22]
@@ -177,7 +177,7 @@ def test_shared_prefixes_are_read_once() -> None:
 def test_no_scored_token_at_all(engine: Engine) -> None:
     """Nothing to predict costs nothing, and has a gradient of zero."""
     model = fresh("llama", VOCAB, attention=NAME)
-    rows = [Row(row.ids) for row in family(VOCAB)[:3]]
+    rows = [TokenRow(row.ids) for row in family(VOCAB)[:3]]
     logprobs, scored = engine.token_logprobs(model, engine.lay_out(rows))
     assert logprobs.shape == scored.shape == (3, 0)
     loss = engine.language_loss(model, engine.lay_out(rows))

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gram.tree.engine import Batch, Engine, Row
-from gram.tree.heads import core, language_layer
+from gram.engine.base import Batch, Engine, TokenRow
+from gram.engine.heads import core, language_layer
 
 
 class Plain(Engine):
@@ -28,12 +28,12 @@ class Plain(Engine):
 
     name = "plain"
 
-    def cut(self, rows: Sequence[Row], budget: int) -> Iterator[list[int]]:
+    def cut(self, rows: Sequence[TokenRow], budget: int) -> Iterator[list[int]]:
         return length_batches([len(row.ids) for row in rows], budget)
 
-    def lay_out(self, rows: Sequence[Row]) -> Batch:
+    def lay_out(self, rows: Sequence[TokenRow]) -> Batch:
         batch = left_pad([row.ids for row in rows])
-        scored = torch.zeros(batch["input_ids"].shape, dtype=torch.bool)
+        scored = torch.zeros(batch["input_ids"].shape, dtype=torch.bool)  # (n, T)
         width = scored.shape[1]
         for place, row in enumerate(rows):
             scored[place, width - len(row.ids) + torch.from_numpy(row.scored)] = True
@@ -58,7 +58,7 @@ class Plain(Engine):
     def scores_and_logprobs(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         output = model(**_inputs(model, batch), use_cache=False, output_hidden_states=True)
         keep = max(scored_columns(batch["scored"]), 1)
-        logits = language_layer(model)(output.hidden_states[-1][:, -keep:])
+        logits = language_layer(model)(output.hidden_states[-1][:, -keep:])  # (n, keep, V)
         return output.logits[:, 0].float(), *_scored_logprobs(logits, batch)
 
 
@@ -68,12 +68,12 @@ def left_pad(sequences: Sequence[Sequence[int]]) -> dict[str, Tensor]:
     Padding holds token 0: it is masked, and its value never matters.
     """
     width = max(len(sequence) for sequence in sequences)
-    ids = torch.zeros(len(sequences), width, dtype=torch.long)
+    ids = torch.zeros(len(sequences), width, dtype=torch.long)  # (n, T)
     mask = torch.zeros(len(sequences), width, dtype=torch.long)
     for row, sequence in enumerate(sequences):
         ids[row, width - len(sequence) :] = torch.as_tensor(np.asarray(sequence, dtype=np.int64))
         mask[row, width - len(sequence) :] = 1
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)  # (n, T)
     return {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gram.tree import trie
-from gram.tree.trie import SHORTEST_SHARED, Node
+from gram.engine import trie
+from gram.engine.trie import SHORTEST_SHARED, Node
 
 Rows = list[list[int]]
 

@@ -1,7 +1,7 @@
 """What training and scoring ask of a layout: token rows in, the numbers they need of them out.
 
-Two engines answer the same questions with the same numbers: ``padded.Plain`` reads every row by itself,
-``packed.Tree`` reads shared prefixes once. Knows no template, label or loss.
+Two engines answer the same questions with the same numbers: ``plain.Plain`` reads every row by itself,
+``tree.Tree`` reads shared prefixes once. Knows no template, label or loss.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Span: TypeAlias = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TokenRow:
     """One sequence; ``spans`` are the half-open token ranges whose log-probability counts."""
 
     ids: Sequence[int]
@@ -39,17 +39,17 @@ class Engine(ABC):
     """A way to run rows through a decoder.
 
     In a batch of n rows, ``scored`` is an (n, T) mask of the tokens that count, in the columns of
-    ``token_logprobs``. Row order is kept.
+    ``token_logprobs``. TokenRow order is kept.
     """
 
     name: ClassVar[str]
 
     @abstractmethod
-    def cut(self, rows: Sequence[Row], budget: int) -> Iterator[list[int]]:
+    def cut(self, rows: Sequence[TokenRow], budget: int) -> Iterator[list[int]]:
         """Indices of ``rows`` in batches that read at most ``budget`` tokens (or hold a single row)."""
 
     @abstractmethod
-    def lay_out(self, rows: Sequence[Row]) -> Batch:
+    def lay_out(self, rows: Sequence[TokenRow]) -> Batch:
         """One batch of n rows."""
 
     @abstractmethod

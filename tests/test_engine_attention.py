@@ -15,15 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from gram.engine import attention, trie
+from gram.engine.attention import NAME, node_by_node, tree_attention
+from gram.engine.base import TokenRow
+from gram.engine.kernels import by_flex, by_varlen, gather_of, varlen_serves
+from gram.engine.plan import Gather, Plan, Reach
+from gram.engine.tree import Tree
 from gram.errors import ConfigError
-from gram.tree import attention, trie
-from gram.tree.attention import NAME, node_by_node, tree_attention
-from gram.tree.engine import Row
-from gram.tree.kernels import by_flex, by_varlen, gather_of, varlen_serves
-from gram.tree.packed import Tree
-from gram.tree.plan import Gather, Plan, Reach
 from small_models import family, fresh
-from test_tree_trie import ROWS
+from test_engine_trie import ROWS
 
 CPU = torch.device("cpu")
 VOCAB = 60
@@ -267,7 +267,7 @@ def test_stock_attention_on_a_packed_trie_is_wrong() -> None:
     are off by far more than rounding.
     """
     engine = Tree()
-    rows = [Row(row.ids) for row in family(VOCAB)]
+    rows = [TokenRow(row.ids) for row in family(VOCAB)]
     batch = engine.lay_out(rows)
     ours, stock = fresh("llama", VOCAB, attention=NAME), fresh("llama", VOCAB, attention="sdpa")
     with torch.inference_mode():

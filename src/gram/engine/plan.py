@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gram.tree.trie import Trie
+from gram.engine.trie import Trie
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The fast layout: all rows of a batch as one token trie, every shared prefix read once.
 
 One forward pass over the packed trie; the output layer meets only the hidden states that are asked for.
-The same numbers as ``padded.Plain``, to fp32 rounding.
+The same numbers as ``plain.Plain``, to fp32 rounding.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gram.tree import trie
-from gram.tree.engine import Batch, Engine, Row
-from gram.tree.heads import (
+from gram.engine import trie
+from gram.engine.base import Batch, Engine, TokenRow
+from gram.engine.heads import (
     core,
     cross_entropy_sum,
     few_logits,
@@ -25,7 +25,7 @@ from gram.tree.heads import (
     tied,
     token_logprobs,
 )
-from gram.tree.plan import Plan
+from gram.engine.plan import Plan
 
 
 class Tree(Engine):
@@ -37,40 +37,37 @@ class Tree(Engine):
 
     name = "tree"
 
-    def cut(self, rows: Sequence[Row], budget: int) -> Iterator[list[int]]:
+    def cut(self, rows: Sequence[TokenRow], budget: int) -> Iterator[list[int]]:
         return trie.cut([row.ids for row in rows], budget)
 
-    def lay_out(self, rows: Sequence[Row]) -> Batch:
-        ids = [np.asarray(row.ids, dtype=np.int64) for row in rows]
-        tree = trie.build(ids)
-        scored = [row.scored for row in rows]
-        last = [tree.place(number, np.array([len(row) - 1])) for number, row in enumerate(ids)]
-        read = [tree.place(number, positions - 1) for number, positions in enumerate(scored)]
-        mask = torch.zeros(len(rows), max(map(len, scored)), dtype=torch.bool)
+    def lay_out(self, rows: Sequence[TokenRow]) -> Batch:
+        ids = [np.asarray(row.ids, dtype=np.int64) for row in rows]  # n times (length,)
+        shared = trie.build(ids)  # N packed tokens in all
+        scored = [row.scored for row in rows]  # n times (tokens that count,), k of them in all
+        last = [shared.place(number, np.array([len(row) - 1])) for number, row in enumerate(ids)]
+        read = [shared.place(number, positions - 1) for number, positions in enumerate(scored)]
+        mask = torch.zeros(len(rows), max(map(len, scored)), dtype=torch.bool)  # (n, T)
         for number, positions in enumerate(scored):
             mask[number, : len(positions)] = True
+        packed = np.concatenate([ids[n.row][n.start : n.stop] for n in shared.nodes])  # (N,)
+        depths = np.concatenate([np.arange(n.start, n.stop) for n in shared.nodes])  # (N,)
+        targets = np.concatenate([row[at] for row, at in zip(ids, scored, strict=True)])  # (k,)
         return {
-            "input_ids": torch.from_numpy(np.concatenate([ids[n.row][n.start : n.stop] for n in tree.nodes]))[
-                None
-            ],
-            "position_ids": torch.from_numpy(
-                np.concatenate([np.arange(n.start, n.stop) for n in tree.nodes])
-            )[None],
-            "tree_plan": Plan.of(tree),
-            "last": torch.from_numpy(np.concatenate(last)),
-            "read": torch.from_numpy(np.concatenate(read)),
-            "targets": torch.from_numpy(
-                np.concatenate([row[at] for row, at in zip(ids, scored, strict=True)])
-            ),
+            "input_ids": torch.from_numpy(packed)[None],  # (1, N)
+            "position_ids": torch.from_numpy(depths)[None],  # (1, N)
+            "tree_plan": Plan.of(shared),
+            "last": torch.from_numpy(np.concatenate(last)),  # (n,)
+            "read": torch.from_numpy(np.concatenate(read)),  # (k,)
+            "targets": torch.from_numpy(targets),
             "scored": mask,
         }
 
     def next_logits(self, model: nn.Module, batch: Batch, tokens: Sequence[int]) -> Tensor:
-        layer, hidden = output_layer(model), _hidden(model, batch)[batch["last"]]
+        layer, hidden = output_layer(model), _hidden(model, batch)[batch["last"]]  # (n, H)
         return few_logits(layer, hidden, tokens, sparse=tied(model))
 
     def next_logprobs(self, model: nn.Module, batch: Batch, tokens: Sequence[int]) -> Tensor:
-        layer, hidden = output_layer(model), _hidden(model, batch)[batch["last"]]
+        layer, hidden = output_layer(model), _hidden(model, batch)[batch["last"]]  # (n, H)
         logits = few_logits(layer, hidden, tokens)
         return logits - log_normaliser(layer, hidden, tokens, logits)
 
@@ -93,9 +90,9 @@ def _scores(model: nn.Module, hidden: Tensor, batch: Batch) -> Tensor:
 
 
 def _scored_logprobs(layer: Any, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    found = token_logprobs(layer, hidden[batch["read"]], batch["targets"])
-    scored: Tensor = batch["scored"]
-    return torch.zeros(scored.shape, device=found.device).masked_scatter(scored, found), scored
+    logprobs = token_logprobs(layer, hidden[batch["read"]], batch["targets"])  # (k,)
+    scored: Tensor = batch["scored"]  # (n, T), k of them true, row by row as in logprobs
+    return torch.zeros(scored.shape, device=logprobs.device).masked_scatter(scored, logprobs), scored
 
 
 def _hidden(model: nn.Module, batch: Batch) -> Tensor:

@@ -11,11 +11,11 @@ import torch
 import transformers as hf
 
 from conftest import sharpened
-from gram.tree.attention import NAME
-from gram.tree.engine import Engine, Row
-from gram.tree.packed import Tree
-from gram.tree.padded import Plain
-from gram.tree.support import choose_engine, obstacle, rotary_switch
+from gram.engine.attention import NAME
+from gram.engine.base import Engine, TokenRow
+from gram.engine.choose import choose_engine, obstacle, rotary_switch
+from gram.engine.plain import Plain
+from gram.engine.tree import Tree
 from small_models import SHARING, causal, classifier, family, fresh, small_shape
 
 VOCAB = 60
@@ -74,7 +74,7 @@ def chosen(model: Any, wanted: Any = "tree", *, training: bool = False) -> tuple
     return engine, [str(item.message) for item in said if issubclass(item.category, UserWarning)]
 
 
-def numbers(engine: Engine, model: Any, rows: list[Row]) -> torch.Tensor:
+def numbers(engine: Engine, model: Any, rows: list[TokenRow]) -> torch.Tensor:
     with torch.inference_mode():
         return engine.next_logprobs(model, engine.lay_out(rows), range(VOCAB))
 
@@ -182,7 +182,7 @@ def test_a_window_longer_than_the_trial_is_not_forgotten(name: str) -> None:
     untouched = copy.deepcopy(model)
     engine, _ = chosen(model)
     ids = torch.randint(2, VOCAB, (300,), generator=torch.Generator().manual_seed(0)).tolist()
-    rows = [Row(ids[:230]), Row(ids[:200] + ids[250:])]
+    rows = [TokenRow(ids[:230]), TokenRow(ids[:200] + ids[250:])]
     difference = numbers(engine, model, rows).exp() - numbers(Plain(), untouched, rows).exp()
     assert difference.abs().max() < 1e-5
 
@@ -208,18 +208,17 @@ def test_where_the_rotary_embedding_switches() -> None:
 @pytest.mark.parametrize("engine", ["tree", "plain"])
 def test_a_long_row_does_not_change_the_scores_of_short_ones(engine: Any) -> None:
     """90 tokens are short, 91 are long; without a switch, all would be read as if they were long."""
-    from gram.rendering import Encoded
-    from gram.scoring.backend import TransformersBackend
+    from gram.engine.runner import Runner
 
     ids = torch.randint(2, VOCAB, (200,), generator=torch.Generator().manual_seed(0)).tolist()
-    prompts = [Encoded(row, {"a": (len(row) - 4, len(row))}) for row in (ids[:50], ids[:90], ids[:91], ids)]
-    backend = TransformersBackend(longrope(), engine=engine, token_budget=10_000)
-    assert backend.engine == engine
-    together = backend.next_logprobs(prompts, range(VOCAB))
-    alone = [backend.next_logprobs([prompt], range(VOCAB))[0] for prompt in prompts]
+    prompts = [TokenRow(row, ((len(row) - 4, len(row)),)) for row in (ids[:50], ids[:90], ids[:91], ids)]
+    runner = Runner(longrope(), engine=engine, token_budget=10_000)
+    assert runner.engine == engine
+    together = runner.next_logprobs(prompts, range(VOCAB))
+    alone = [runner.next_logprobs([prompt], range(VOCAB))[0] for prompt in prompts]
     assert together == pytest.approx(torch.tensor(alone).numpy(), abs=1e-5)
-    sums, _ = backend.answer_logprobs(prompts)
-    assert sums == pytest.approx([backend.answer_logprobs([p])[0][0] for p in prompts], abs=1e-5)
-    always_long = TransformersBackend(longrope(short=4.0), engine=engine).next_logprobs(prompts, range(VOCAB))
+    sums, _ = runner.span_logprobs(prompts)
+    assert sums == pytest.approx([runner.span_logprobs([p])[0][0] for p in prompts], abs=1e-5)
+    always_long = Runner(longrope(short=4.0), engine=engine).next_logprobs(prompts, range(VOCAB))
     changed = abs(always_long - together).max(axis=1)
     assert changed[:2].min() > 0.01 and changed[2:].max() < 1e-5  # the kinds differ: the test could fail

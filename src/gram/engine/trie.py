@@ -1,7 +1,27 @@
-"""Which prompts share which prefix: a token trie over whole token sequences.
+"""Which sequences share which prefix: a token trie over whole token sequences.
 
 Pure numpy; knows token ids only. Sequences are never cut or encoded again, so a prompt read through the
 trie has exactly the tokens a naive caller would give the model.
+
+A worked example, three rows (A, B, ... are tokens)::
+
+    row 0   A B C D E F G H I         node 0  A B C D E   depth 0-4   rows 0, 1, 2
+    row 1   A B C D E F G H I K         node 1  F G H I   depth 5-8   rows 0, 1; row 0 ends here
+    row 2   A B C D E X Y                 node 2  K       depth 9     row 1 ends here
+                                        node 3  X Y       depth 5-6   row 2 ends here
+
+    packed    A B C D E F G H I K X Y      one pass reads 12 tokens instead of 26
+    offsets   0         5       9 10       of nodes 0 to 3 in it
+    position  0 1 2 3 4 5 6 7 8 9 5 6      depth, as each row by itself would count
+    paths     (0) (0 1) (0 1 2) (0 3)      what the tokens of nodes 0 to 3 may see
+
+>>> trie = build([[1, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3, 4, 5, 6, 7, 8, 9, 11], [1, 2, 3, 4, 5, 24, 25]])
+>>> [(node.start, node.stop) for node in trie.nodes], trie.offsets.tolist()
+([(0, 5), (5, 9), (9, 10), (5, 7)], [0, 5, 9, 10])
+>>> trie.paths, trie.ends, trie.tokens
+([(0,), (0, 1), (0, 1, 2), (0, 3)], [1, 2, 3], 12)
+>>> trie.place(2, np.array([4, 5, 6])).tolist()  # the last three tokens of row 2 among the packed ones
+[4, 10, 11]
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The forward passes behind every local model: token rows in, log-probabilities or scores out.
 
 Rows are cut into batches under a token budget; results come back in the caller's order and do not depend
-on the batch they were computed in. Knows tokens only.
+on the batch they were computed in. Knows token rows; knows no prompts and nothing of training.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from gram.rendering import Encoded
-from gram.tree.engine import Batch, Row
-from gram.tree.memory import token_budget_for
-from gram.tree.support import EngineName, choose_engine, rotary_switch
+from gram.engine.base import Batch, TokenRow
+from gram.engine.choose import EngineName, choose_engine, rotary_switch
+from gram.engine.memory import token_budget_for
 from gram.types import FloatArray
 
 
-class TransformersBackend:
+class Runner:
     """Runs one Hugging Face model without gradients.
 
     Args:
@@ -47,43 +46,41 @@ class TransformersBackend:
         """Most tokens read in one forward pass; lower than given once memory has run out."""
         return self._budget
 
-    def next_logprobs(self, prompts: Sequence[Encoded], tokens: Sequence[int]) -> FloatArray:
+    def next_logprobs(self, rows: Sequence[TokenRow], tokens: Sequence[int]) -> FloatArray:
         """(n, k) log-probability of each of k ``tokens`` as the next one, out of the whole vocabulary."""
 
         def read(batch: Batch) -> Tensor:
             return self._engine.next_logprobs(self._model, batch, tokens)
 
-        rows = [Row(prompt.ids) for prompt in prompts]
-        return self._run(rows, read, np.empty((len(prompts), len(tokens))))
+        return self._run(rows, read, np.empty((len(rows), len(tokens))))
 
-    def answer_logprobs(self, answers: Sequence[Encoded]) -> tuple[FloatArray, FloatArray]:
-        """Summed log-probability of each answer with its end token, (n,), and its number of tokens, (n,)."""
+    def span_logprobs(self, rows: Sequence[TokenRow]) -> tuple[FloatArray, FloatArray]:
+        """Summed log-probability of the scored tokens of each row, (n,), and their number, (n,)."""
 
         def read(batch: Batch) -> Tensor:
             logprobs, _ = self._engine.token_logprobs(self._model, batch)
             return logprobs.double().sum(dim=1)
 
-        rows = [Row(answer.ids, (answer.scored("a"),)) for answer in answers]
         lengths = [len(row.scored) for row in rows]
-        return self._run(rows, read, np.empty(len(answers))), np.array(lengths, dtype=np.float64)
+        return self._run(rows, read, np.empty(len(rows))), np.array(lengths, dtype=np.float64)
 
-    def pooled(self, answers: Sequence[Encoded]) -> FloatArray:
+    def scores(self, rows: Sequence[TokenRow]) -> FloatArray:
         """(n,) scores of a sequence classifier."""
 
         def read(batch: Batch) -> Tensor:
             return self._engine.scores(self._model, batch)
 
-        return self._run([Row(answer.ids) for answer in answers], read, np.empty(len(answers)))
+        return self._run(rows, read, np.empty(len(rows)))
 
-    def _run(self, rows: Sequence[Row], read: Callable[[Batch], Tensor], found: FloatArray) -> FloatArray:
-        """Fills ``found`` with what ``read`` says of each row; halves the budget where memory runs out."""
+    def _run(self, rows: Sequence[TokenRow], read: Callable[[Batch], Tensor], out: FloatArray) -> FloatArray:
+        """Fills ``out`` with what ``read`` gives for each row; halves the budget where memory runs out."""
         for left in self._groups(rows):
             while left:
-                left = self._fill(rows, left, read, found)
-        return found
+                left = self._fill(rows, left, read, out)
+        return out
 
     def _fill(
-        self, rows: Sequence[Row], left: list[int], read: Callable[[Batch], Tensor], found: FloatArray
+        self, rows: Sequence[TokenRow], left: list[int], read: Callable[[Batch], Tensor], out: FloatArray
     ) -> list[int]:
         """Reads the rows numbered in ``left``; returns those that did not fit into memory."""
         done: set[int] = set()
@@ -94,7 +91,7 @@ class TransformersBackend:
                     batch = [left[place] for place in picked]
                     laid_out = self._engine.lay_out([rows[index] for index in batch])
                     values = read({name: value.to(self._model.device) for name, value in laid_out.items()})
-                    found[batch] = values.cpu().numpy()
+                    out[batch] = values.cpu().numpy()
                     done.update(batch)
         except torch.OutOfMemoryError:
             if len(batch) == 1:
@@ -102,7 +99,7 @@ class TransformersBackend:
             self._budget = max(1, self._budget // 2)
         return [index for index in left if index not in done]
 
-    def _groups(self, rows: Sequence[Row]) -> list[list[int]]:
+    def _groups(self, rows: Sequence[TokenRow]) -> list[list[int]]:
         """Rows that may meet in one batch: some rotary embeddings change once any row of it is long."""
         if self._switch is None:
             return [list(range(len(rows)))]

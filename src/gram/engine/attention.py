@@ -15,9 +15,9 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from gram.engine.kernels import by_flex, by_varlen, varlen_serves
+from gram.engine.plan import Plan
 from gram.errors import ConfigError
-from gram.tree.kernels import by_flex, by_varlen, varlen_serves
-from gram.tree.plan import Plan
 
 NAME = "gram_tree"
 
@@ -67,17 +67,19 @@ def node_by_node(
     Nodes of one shape go together. Splitting once, instead of slicing per node, keeps the backward pass
     linear: the gradient of a slice is a full tensor of zeros around it.
     """
-    sizes = list(plan.sizes)
+    sizes = list(plan.sizes)  # m nodes
+    # m times (1, heads, size, d); keys and values may have fewer heads
     queries, keys, values = (part.split(sizes, dim=2) for part in (query, key, value))
     outputs: list[Tensor] = [query] * len(sizes)
     for nodes in _alike(plan, window):
         seen = [plan.seen(node, window) for node in nodes]
-        q = _stacked([queries[node] for node in nodes])
+        q = _stacked([queries[node] for node in nodes])  # (alike, heads, size, d)
+        # (alike, kv_heads, keys of the path, d)
         k = _stacked([_joined([keys[number] for number in path], hidden) for path, hidden in seen])
         v = _stacked([_joined([values[number] for number in path], hidden) for path, hidden in seen])
         for node, part in zip(nodes, _attended(q, k, v, scaling, window).split(1), strict=True):
             outputs[node] = part
-    return torch.cat(outputs, dim=2).transpose(1, 2)
+    return torch.cat(outputs, dim=2).transpose(1, 2)  # (1, N, heads, d)
 
 
 def _attended(q: Tensor, k: Tensor, v: Tensor, scaling: float | None, window: int | None) -> Tensor:
@@ -93,11 +95,11 @@ def _attended(q: Tensor, k: Tensor, v: Tensor, scaling: float | None, window: in
     group, parts = heads // kv_heads, []
     block = length if q.requires_grad else _BLOCK  # the gradient of a slice is zeros as long as the whole
     for start in range(0, length, block):
-        part = q[:, :, start : start + block]
+        part = q[:, :, start : start + block]  # (n, heads, size, d)
         size = part.shape[2]
         last = before + start + size
         first = 0 if window is None else max(0, last - size - window + 1)
-        mask = _mask(size, last, window, q.device)[:, first:]
+        mask = _mask(size, last, window, q.device)[:, first:]  # (size, last - first)
         if group > 1:  # the query heads of a key head become more queries of it: no key is copied
             part, mask = part.reshape(n, kv_heads, group * size, -1), mask.repeat(group, 1)
         part = nn.functional.scaled_dot_product_attention(

@@ -8,7 +8,7 @@ import psutil
 import torch
 from torch import nn
 
-from gram.tree.heads import core
+from gram.engine.heads import core
 
 _MOST = {"cpu": 4_096, "cuda": 131_072}  # a CPU keeps smaller packs in its cache; a GPU wants large products
 _FEWEST = 2_048

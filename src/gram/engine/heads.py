@@ -88,7 +88,7 @@ def few_logits(layer: Any, hidden: Tensor, tokens: Sequence[int] | slice, *, spa
     if sparse and not isinstance(chosen, slice) and type(layer.weight) is nn.Parameter:
         rows = embedding(torch.tensor(chosen, device=hidden.device), layer.weight, sparse=True)
     else:
-        rows = layer.weight[chosen]
+        rows = layer.weight[chosen]  # (t, H)
     with torch.autocast(hidden.device.type, enabled=False):
         bias = None if layer.bias is None else layer.bias[chosen].float()
         return linear(hidden.float(), rows.float(), bias)
@@ -99,7 +99,7 @@ def log_normaliser(layer: Any, hidden: Tensor, tokens: Sequence[int], logits: Te
     rows = _rows(layer)
     sums = []
     for some, exact in zip(hidden.split(rows), logits.split(rows), strict=True):
-        every = layer(some).float()
+        every = layer(some).float()  # (rows, V)
         every[:, list(tokens)] = exact
         sums.append(every.logsumexp(dim=-1, keepdim=True))
     return torch.cat(sums)
@@ -146,11 +146,11 @@ class _CrossEntropySum(torch.autograd.Function):
         to_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and wanted[2] else None
         for start in range(0, len(hidden), rows):
             some, labels = hidden[start : start + rows], targets[start : start + rows, None]
-            logits = linear(some, weight, bias).float()
+            logits = linear(some, weight, bias).float()  # (rows, V)
             # In place: a second array of this size costs more than the arithmetic on it.
             logits -= logits.amax(dim=-1, keepdim=True)
-            own = logits.gather(1, labels)
-            total = logits.exp_().sum(dim=-1, keepdim=True)
+            own = logits.gather(1, labels)  # (rows, 1)
+            total = logits.exp_().sum(dim=-1, keepdim=True)  # (rows, 1)
             loss += (total.log() - own).sum()
             if not any(wanted):
                 continue

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from gram import Pair, Preference
+from gram.engine.base import Batch, TokenRow
+from gram.engine.memory import token_budget_for
+from gram.engine.runner import Runner
 from gram.modeling.loading import Loaded
-from gram.rendering import Encoded, Renderer
-from gram.scoring.backend import TransformersBackend
+from gram.rendering import Renderer
 from gram.scoring.judge import JudgeModel, LocalBackend
 from gram.scoring.scalar import LikelihoodModel, ScalarHeadModel
-from gram.tree.engine import Batch, Row
-from gram.tree.memory import token_budget_for
 from gram.types import FloatArray
 from small_models import family, fresh
 
@@ -36,7 +36,7 @@ def candidates(preferences: list[Preference]) -> list[Pair]:
     return pairs[::3]
 
 
-Read: TypeAlias = Callable[[TransformersBackend], list[FloatArray]]
+Read: TypeAlias = Callable[[Runner], list[FloatArray]]
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +44,15 @@ def reads(renderer: Renderer, candidates: list[Pair]) -> dict[str, tuple[str, Re
     """Per kind of model the head it needs, and all it says about the candidates."""
     prompts, answers = [pair.prompt for pair in candidates], [pair.a for pair in candidates]
 
-    def judge(runner: TransformersBackend) -> list[FloatArray]:
+    def judge(runner: Runner) -> list[FloatArray]:
         verdicts = JudgeModel(LocalBackend(renderer, runner), renderer.template).compare(candidates)
         return [verdicts.log_odds, verdicts.mass]
 
-    def likelihood(runner: TransformersBackend) -> list[FloatArray]:
+    def likelihood(runner: Runner) -> list[FloatArray]:
         model = LikelihoodModel(renderer, runner, baseline="unconditional", length_power=0.5)
         return [model.score(prompts, answers), model.compare(candidates).log_odds]
 
-    def scalar(runner: TransformersBackend) -> list[FloatArray]:
+    def scalar(runner: Runner) -> list[FloatArray]:
         model = ScalarHeadModel(renderer, runner)
         return [model.score(prompts, answers), model.compare(candidates).log_odds]
 
@@ -66,14 +66,14 @@ def test_both_engines_agree_under_any_budget(
 ) -> None:
     head, read = reads[kind]
     vocab = len(preset.tokenizer)
-    plain = TransformersBackend(fresh(architecture, vocab, head=head), engine="plain", token_budget=2_000)
+    plain = Runner(fresh(architecture, vocab, head=head), engine="plain", token_budget=2_000)
     wanted = read(plain)
     assert plain.engine == "plain" and wanted[0].std() > 0.1
     model = fresh(architecture, vocab, head=head)
     for budget in BUDGETS:
-        backend = TransformersBackend(model, token_budget=budget)
-        assert backend.engine == "tree"
-        for mine, theirs in zip(read(backend), wanted, strict=True):
+        runner = Runner(model, token_budget=budget)
+        assert runner.engine == "tree"
+        for mine, theirs in zip(read(runner), wanted, strict=True):
             np.testing.assert_allclose(mine, theirs, atol=TOLERANCE, rtol=TOLERANCE)
 
 
@@ -82,22 +82,22 @@ def test_candidates_of_one_prompt_share_it(
 ) -> None:
     """Far fewer tokens are read than there are in the prompts."""
     model = fresh("llama", len(preset.tokenizer))
-    backend = TransformersBackend(model, token_budget=10**9)
+    runner = Runner(model, token_budget=10**9)
     read: list[int] = []
     model.model.register_forward_pre_hook(
         lambda _, __, options: read.append(options["input_ids"].numel()), with_kwargs=True
     )
-    prompts = renderer.judge(candidates)
-    backend.next_logprobs(prompts, renderer.label_ids)
+    prompts = [TokenRow(prompt.ids) for prompt in renderer.judge(candidates)]
+    runner.next_logprobs(prompts, renderer.label_ids)
     assert len(read) == 1 and read[0] < 0.6 * sum(len(prompt.ids) for prompt in prompts)
 
 
 # Memory
 
 
-def encoded(rows: Sequence[Row]) -> list[Encoded]:
-    """The rows as prompts whose last four tokens are an answer."""
-    return [Encoded(list(row.ids), {"a": (max(0, len(row.ids) - 5), len(row.ids) - 1)}) for row in rows]
+def ending(rows: Sequence[TokenRow]) -> list[TokenRow]:
+    """The rows with their last five tokens scored."""
+    return [TokenRow(list(row.ids), ((max(0, len(row.ids) - 5), len(row.ids)),)) for row in rows]
 
 
 class Small:
@@ -118,51 +118,51 @@ class Small:
 @pytest.mark.parametrize("room", [110, 150])
 def test_running_out_of_memory_halves_the_budget(engine: Name, room: int) -> None:
     """A budget of 1600 tokens, of which ``room`` fit: halved until it does, and no result is lost."""
-    prompts = encoded(family(VOCAB))
-    roomy = TransformersBackend(fresh("llama", VOCAB), engine=engine, token_budget=1_600)
-    wanted = roomy.next_logprobs(prompts, [5, 6]), roomy.answer_logprobs(prompts)[0]
+    prompts = ending(family(VOCAB))
+    roomy = Runner(fresh("llama", VOCAB), engine=engine, token_budget=1_600)
+    wanted = roomy.next_logprobs(prompts, [5, 6]), roomy.span_logprobs(prompts)[0]
     assert roomy.token_budget == 1_600
     model = fresh("llama", VOCAB)
-    backend = TransformersBackend(model, engine=engine, token_budget=1_600)
+    runner = Runner(model, engine=engine, token_budget=1_600)
     small = Small(model, room)
-    found = backend.next_logprobs(prompts, [5, 6])
+    found = runner.next_logprobs(prompts, [5, 6])
     np.testing.assert_allclose(found, wanted[0], atol=TOLERANCE, rtol=TOLERANCE)
-    assert small.failures >= 2 and backend.token_budget == 1_600 // 2**small.failures
-    assert backend.token_budget <= 2 * room
-    np.testing.assert_allclose(backend.answer_logprobs(prompts)[0], wanted[1], atol=TOLERANCE, rtol=TOLERANCE)
-    failures, budget = small.failures, backend.token_budget
-    backend.next_logprobs(prompts, [5, 6])
-    assert (small.failures, backend.token_budget) == (failures, budget)  # it has learned
+    assert small.failures >= 2 and runner.token_budget == 1_600 // 2**small.failures
+    assert runner.token_budget <= 2 * room
+    np.testing.assert_allclose(runner.span_logprobs(prompts)[0], wanted[1], atol=TOLERANCE, rtol=TOLERANCE)
+    failures, budget = small.failures, runner.token_budget
+    runner.next_logprobs(prompts, [5, 6])
+    assert (small.failures, runner.token_budget) == (failures, budget)  # it has learned
 
 
 @pytest.mark.parametrize("engine", ["tree", "plain"])
 def test_a_row_that_does_not_fit_alone_is_an_error(engine: Name) -> None:
     """95 tokens where 94 fit."""
     model = fresh("llama", VOCAB)
-    backend = TransformersBackend(model, engine=engine, token_budget=1_600)
+    runner = Runner(model, engine=engine, token_budget=1_600)
     Small(model, 94)
     with pytest.raises(torch.OutOfMemoryError):
-        backend.next_logprobs(encoded(family(VOCAB)), [5, 6])
+        runner.next_logprobs(ending(family(VOCAB)), [5, 6])
 
 
 def test_rows_that_are_done_are_not_read_again() -> None:
     """Memory runs out once, in a later batch of several rows: what came before it stays as it is."""
     model = fresh("llama", VOCAB)
-    backend = TransformersBackend(model, token_budget=120)
+    runner = Runner(model, token_budget=120)
     rows = family(VOCAB)
     read: list[int] = []
-    plain = backend._engine.lay_out
+    plain = runner._engine.lay_out
     failed: list[int] = []
 
-    def lay_out(some: Sequence[Row]) -> Batch:
+    def lay_out(some: Sequence[TokenRow]) -> Batch:
         if read and len(some) > 1 and not failed:
             failed.append(len(some))
             raise torch.OutOfMemoryError("out of memory")
         read.extend(id(row.ids) for row in some)
         return plain(some)
 
-    backend._engine.lay_out = lay_out  # type: ignore[method-assign]
-    backend.next_logprobs(encoded(rows), [5])
+    runner._engine.lay_out = lay_out  # type: ignore[method-assign]
+    runner.next_logprobs(ending(rows), [5])
     assert failed and len(read) == len(set(read)) == len(rows)
 
 
@@ -176,15 +176,15 @@ def test_a_budget_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(psutil, "virtual_memory", lambda free=free: type("M", (), {"available": free}))
         budgets.append(token_budget_for(model))
     assert 1_000 < budgets[0] < budgets[1] < budgets[2] < 100_000
-    assert TransformersBackend(model).token_budget == budgets[2]
-    assert TransformersBackend(model, token_budget=77).token_budget == 77
+    assert Runner(model).token_budget == budgets[2]
+    assert Runner(model, token_budget=77).token_budget == 77
 
 
 def test_no_rows_no_forward_pass() -> None:
     model = fresh("llama", VOCAB)
-    backend = TransformersBackend(model)
+    runner = Runner(model)
     small = Small(model, 0)
-    assert backend.next_logprobs([], [5, 6]).shape == (0, 2)
-    assert backend.pooled([]).shape == (0,)
-    sums, lengths = backend.answer_logprobs([])
+    assert runner.next_logprobs([], [5, 6]).shape == (0, 2)
+    assert runner.scores([]).shape == (0,)
+    sums, lengths = runner.span_logprobs([])
     assert sums.shape == lengths.shape == (0,) and small.calls == 0

@@ -18,6 +18,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from conftest import sharpened
 from gram import Preference, ResponsePair, Text
+from gram.engine.base import Engine
+from gram.engine.choose import choose_engine
+from gram.engine.plain import Plain
+from gram.engine.tree import Tree
 from gram.modeling.loading import Loaded, add_score_head
 from gram.modeling.presets import Preset, build_model
 from gram.modeling.trainable import LoraSettings, add_lora, freeze
@@ -28,12 +32,8 @@ from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
 from gram.rendering import Renderer
 from gram.training.fit import FitSettings, fit, through
-from gram.tree.engine import Engine
-from gram.tree.packed import Tree
-from gram.tree.padded import Plain
-from gram.tree.support import choose_engine
 from small_models import family, fresh
-from test_tree_engines import assert_same_gradients, both, gradients
+from test_engine_agreement import assert_same_gradients, both, gradients
 
 VOCAB = 60
 MICRO = Preset(hidden=32, layers=2, heads=2, mlp=64, vocab_size=400, context=1024)

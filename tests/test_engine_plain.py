@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gram.engine.plain import last_logits, left_pad, length_batches, pooled_scores, token_logprobs
 from gram.modeling.trainable import LoraSettings, add_lora
-from gram.tree.padded import last_logits, left_pad, length_batches, pooled_scores, token_logprobs
 from small_models import ARCHITECTURES, causal, classifier
 
 VOCAB = 60

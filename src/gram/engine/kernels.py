@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gram.tree.plan import Gather, Plan, Reach
+from gram.engine.plan import Gather, Plan, Reach
 
 _KEPT = 4  # plans in flight at once: gradient accumulation and checkpointing come back to recent ones
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from gram.tree.attention import NAME
-from gram.tree.engine import Batch, Engine, Row
-from gram.tree.heads import core, output_layer
-from gram.tree.packed import Tree
-from gram.tree.padded import Plain, takes_positions
+from gram.engine.attention import NAME
+from gram.engine.base import Batch, Engine, TokenRow
+from gram.engine.heads import core, output_layer
+from gram.engine.plain import Plain, takes_positions
+from gram.engine.tree import Tree
 
 EngineName: TypeAlias = Literal["tree", "plain"]
 
@@ -112,17 +112,17 @@ def _differs(model: PreTrainedModel) -> str | None:
     return None
 
 
-def _example(model: PreTrainedModel) -> list[Row]:
+def _example(model: PreTrainedModel) -> list[TokenRow]:
     """Two prompts that share two thirds; no token is the pad, which classifiers would not count."""
     config: Any = model.config.get_text_config()
     longest = min(getattr(config, "max_position_embeddings", None) or _LONGEST, _LONGEST)
     own = longest // 3
     ids = [(7 * place + 3) % config.vocab_size for place in range(longest + own)]
     ids = [(token + 1) % config.vocab_size if token == config.pad_token_id else token for token in ids]
-    return [Row(ids[:longest]), Row(ids[: longest - own] + ids[longest:])]
+    return [TokenRow(ids[:longest]), TokenRow(ids[: longest - own] + ids[longest:])]
 
 
-def _read(engine: Engine, model: PreTrainedModel, rows: list[Row]) -> tuple[Tensor, Batch]:
+def _read(engine: Engine, model: PreTrainedModel, rows: list[TokenRow]) -> tuple[Tensor, Batch]:
     batch = {name: value.to(model.device) for name, value in engine.lay_out(rows).items()}
     if isinstance(getattr(model, "score", None), nn.Module):
         return engine.scores(model, batch), batch
