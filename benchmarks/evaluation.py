@@ -88,7 +88,8 @@ def _small_judge(pairs: Sequence[Pair]) -> PreferenceModel:
     from gram.engine.runner import Runner
     from gram.modeling.loading import build_preset
     from gram.rendering import Renderer, load_template
-    from gram.scoring.judge import JudgeModel, LocalBackend
+    from gram.scoring.judge import JudgeModel
+    from gram.scoring.local import LocalBackend
 
     texts = [text for pair in pairs for text in (pair.prompt[0].content, pair.a, pair.b)]
     loaded = build_preset("preset:mini", texts, seed=0)

@@ -258,10 +258,17 @@ def test_the_probe_sees_what_is_loaded() -> None:
     [
         ("-c", "import gram"),
         ("-c", "import gram.data, gram.evaluation, gram.ranking"),
+        ("-c", "import gram.scoring.judge"),
         ("-c", "import " + ", ".join(sorted(name for name, m in modules().items() if m.is_package))),
         ("-m", "gram", "--help"),
     ],
-    ids=["import gram", "import light packages", "import every package", "gram --help"],
+    ids=[
+        "import gram",
+        "import light packages",
+        "a judge without its backend",
+        "import every package",
+        "gram --help",
+    ],
 )
 def test_loads_no_torch(arguments: tuple[str, ...]) -> None:
     heavy = loaded_by(*arguments) & HEAVY

@@ -23,7 +23,7 @@ from gram.cli import train as train_command
 from gram.cli.main import COMMANDS, main
 from gram.cli.options import ModelOptions
 from gram.scoring.judge import JudgeModel
-from gram.scoring.scalar import Scored
+from gram.scoring.scalar import Scorer
 
 Rows = list[dict[str, Any]]
 
@@ -458,7 +458,7 @@ def test_score_with_a_scorer(
     rows = read_rows(tmp_path / "s.jsonl")
     assert ids(rows)[:4] == [item.id for item in items]
     model = gram.load(folder)
-    assert isinstance(model, Scored)
+    assert isinstance(model, Scorer)
     wanted = model.score([item.pair.prompt for item in items], [item.pair.a for item in items])
     assert [row["score"] for row in rows[:4]] == pytest.approx(wanted.tolist(), abs=1e-4)
     contest, pair = rows[4 + 2], rows[4 + 0]

@@ -15,7 +15,8 @@ from gram.engine.memory import token_budget_for
 from gram.engine.runner import Runner
 from gram.modeling.loading import Loaded
 from gram.rendering import Renderer
-from gram.scoring.judge import JudgeModel, LocalBackend
+from gram.scoring.judge import JudgeModel
+from gram.scoring.local import LocalBackend
 from gram.scoring.scalar import LikelihoodModel, ScalarHeadModel
 from gram.types import FloatArray
 from small_models import family, fresh

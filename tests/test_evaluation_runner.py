@@ -15,7 +15,7 @@ from gram.evaluation import Record, evaluate
 from gram.evaluation.items import Item, item_of
 from gram.evaluation.runner import merge
 from gram.files import Journal
-from gram.types import Chat, Pair, Preference, Verdicts, as_chat
+from gram.types import Chat, Pair, Preference, Usage, Verdicts, as_chat
 
 NAN = math.nan
 
@@ -139,10 +139,16 @@ def test_no_rows_no_records() -> None:
 class Scorer:
     """Scores an answer by the number in it; counts what it is asked."""
 
-    slope = 2.0
+    slope, temperature, template, usage = 2.0, 0.5, None, Usage()
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+
+    def compare(self, pairs: Sequence[Pair]) -> Verdicts:
+        raise AssertionError("a model that scores is asked for scores")
+
+    def tokens_cut(self, pairs: Sequence[Pair]) -> None:
+        return None
 
     def score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> np.ndarray:
         self.asked += responses
@@ -224,10 +230,10 @@ def test_a_torn_call_is_asked_whole_again(tmp_path: Path) -> None:
 class Cutting(Oracle):
     """Says that it cuts three tokens from every prompt that has a 7 in it."""
 
-    truncated = 0
+    template, temperature, slope, usage = None, 1.0, 1.0, Usage()
 
     def compare(self, pairs: Sequence[Pair]) -> Verdicts:
-        self.truncated += sum(self.tokens_cut(pairs)) // 3
+        self.usage += Usage(truncated=sum(self.tokens_cut(pairs)) // 3)
         return super().compare(pairs)
 
     def tokens_cut(self, pairs: Sequence[Pair]) -> list[int]:

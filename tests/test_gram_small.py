@@ -63,9 +63,9 @@ def test_it_is_small_whole_and_reads_what_it_was_trained_on(model: LikelihoodMod
 
 
 def test_a_long_prompt_is_cut_to_what_it_reads(model: LikelihoodModel) -> None:
-    before = model.truncated
+    before = model.usage.truncated
     model.compare([gram.Pair("Say it.", "yes " * 600, "no " * 600)])
-    assert model.truncated == before + 2
+    assert model.usage.truncated == before + 2
 
 
 def test_its_card_names_every_source_it_was_trained_on() -> None:

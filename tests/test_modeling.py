@@ -35,7 +35,8 @@ from gram.modeling.presets import PRESETS
 from gram.modeling.saving import copy_checkpoint, library_versions, save_checkpoint
 from gram.modeling.trainable import LoraSettings, add_lora, freeze, merged
 from gram.rendering import Renderer, load_template
-from gram.scoring.judge import JudgeModel, LocalBackend
+from gram.scoring.judge import JudgeModel
+from gram.scoring.local import LocalBackend
 from gram.scoring.scalar import LikelihoodModel, ScalarHeadModel
 from gram.types import FloatArray, as_chat
 from small_models import causal, classifier, config_of
@@ -223,7 +224,7 @@ def test_a_reference_with_a_shorter_context_limits_both(
     preset.tokenizer.save_pretrained(tmp_path / "short")
     model = gram.load(likelihood_folder, reference=tmp_path / "short")
     model.compare([Pair("what ?", a="old " * 60, b="new")])
-    assert model.truncated == 1
+    assert model.usage.truncated == 1
 
 
 def test_max_length_is_a_choice_up_to_what_the_model_reads(judge_folder: Path) -> None:
@@ -231,10 +232,10 @@ def test_max_length_is_a_choice_up_to_what_the_model_reads(judge_folder: Path) -
     for length, truncated in ((None, 0), (10_000, 0), (100, 2)):
         model = gram.load(judge_folder, max_length=length)
         model.compare([long])
-        assert model.truncated == truncated
+        assert model.usage.truncated == truncated
     model = gram.load(judge_folder)
     model.compare([Pair("what ?", a="old " * 3_000, b="new")])  # more than the model's 1024
-    assert model.truncated == 2
+    assert model.usage.truncated == 2
     with pytest.raises(ConfigError, match="max_length"):
         gram.load(judge_folder, max_length=0)
 

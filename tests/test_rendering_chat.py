@@ -12,8 +12,8 @@ import pytest
 
 from gram import Message, Pair
 from gram.errors import ConfigError, TemplateError
-from gram.rendering import Encoded, JudgeTemplate, Renderer, load_template
-from gram.types import Chat, as_chat
+from gram.rendering import Encoded, JudgeTemplate, Renderer, load_template, usage_of
+from gram.types import Chat, Usage, as_chat
 from small_tokenizers import CHATML, STYLES, byte_level, naive_answer, naive_judge, tokenizer_of
 
 TEMPLATES = {
@@ -62,7 +62,7 @@ def test_judge_prompts_are_what_a_naive_caller_gets(style: str, template: str) -
         [item] = renderer.judge([Pair(prompt, a, b)])
         assert item.ids == naive, (prompt, a, b)
         assert not item.cut
-    assert renderer.truncated == 0
+        assert usage_of([item]) == Usage(tokens=len(naive))
 
 
 def _literals(template: JudgeTemplate) -> list[str]:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from gram import Message, Pair
 from gram.errors import TemplateError
-from gram.rendering import Encoded, Renderer, load_template
+from gram.rendering import Encoded, Renderer, load_template, usage_of
 from gram.rendering.pieces import Piece
 from gram.rendering.truncation import ELLIPSIS, fair_shares, fit, shorten
-from gram.types import as_chat
+from gram.types import Usage, as_chat
 from small_tokenizers import tokenizer_of
 
 STYLES = ["chatml", "headers", "base with bos", "sentencepiece first"]
@@ -191,15 +191,14 @@ def test_truncated_prompts(style: str, prompt: str, a: str, b: str, limit: int) 
     """Never too long; cue and markers stay; both answers keep something; cuts are alike and counted."""
     assume(prompt and a and b)
     renderer = renderer_of(style, limit)
-    before = renderer.truncated
     [item] = renderer.judge([Pair(prompt, a, b)])
     [whole] = renderer_of(style, 100_000).judge([Pair(prompt, a, b)])
     assert len(item.ids) <= limit
     if len(whole.ids) <= limit:
         assert item == whole
-        assert renderer.truncated == before
+        assert usage_of([item]) == Usage(len(item.ids), truncated=0)
         return
-    assert renderer.truncated == before + 1
+    assert usage_of([item]) == Usage(len(item.ids), truncated=1)
     first, last = skeleton(style)
     assert item.ids[: len(first)] == first
     assert item.ids[-len(last) :] == last
@@ -332,6 +331,6 @@ def test_the_count_of_truncated_prompts() -> None:
     """Two of three pairs are too long; asking in both orders renders each twice."""
     renderer = Renderer(tokenizer_of("chatml"), TEMPLATE, 100)
     pairs = [Pair("q", "short", "short"), Pair("q", "long " * 200, "short"), Pair("q" * 300, "x", "y")]
-    cut = [bool(item.cut) for item in renderer.judge([*pairs, *(pair.swapped() for pair in pairs)])]
-    assert cut == [False, True, True] * 2
-    assert renderer.truncated == 4
+    prompts = renderer.judge([*pairs, *(pair.swapped() for pair in pairs)])
+    assert [bool(item.cut) for item in prompts] == [False, True, True] * 2
+    assert usage_of(prompts) == Usage(sum(len(item.ids) for item in prompts), truncated=4)

@@ -17,9 +17,10 @@ from gram.engine.runner import Runner
 from gram.errors import ConfigError, ScoringError
 from gram.modeling.loading import Loaded
 from gram.rendering import Encoded, JudgeTemplate, Renderer
-from gram.scoring.judge import JudgeModel, LocalBackend
+from gram.scoring.judge import JudgeModel, LabelLogprobs
+from gram.scoring.local import LocalBackend
 from gram.scoring.scalar import LikelihoodModel, ScalarHeadModel
-from gram.types import FloatArray, as_chat
+from gram.types import FloatArray, RewardModel, Usage, as_chat
 from small_models import ARCHITECTURES, causal, classifier
 
 TOLERANCE = 1e-5
@@ -134,16 +135,16 @@ def test_swapped_pairs_get_swapped_verdicts(make, pairs: list[Pair]) -> None:
 class Fixed:
     """A backend that answers with given numbers: (n, 2) log-probabilities, in the order asked."""
 
-    truncated = 0
-    tokens = 0
-
     def __init__(self, logprobs: list[list[float]]) -> None:
         self.logprobs = np.array(logprobs)
         self.asked: list[Pair] = []
 
-    def label_logprobs(self, pairs: Sequence[Pair], template: JudgeTemplate) -> FloatArray:
+    def label_logprobs(self, pairs: Sequence[Pair], template: JudgeTemplate) -> LabelLogprobs:
         self.asked = list(pairs)
-        return self.logprobs[: len(pairs)]
+        return LabelLogprobs(self.logprobs[: len(pairs)], Usage(tokens=3 * len(pairs)))
+
+    def tokens_cut(self, pairs: Sequence[Pair]) -> None:
+        return None
 
 
 TEMPLATE = JudgeTemplate("t", "{prompt}{a}{b}", ("A", "B"))
@@ -309,12 +310,15 @@ def test_protocols_and_truncation_counts(preset: Loaded, renderer: Renderer) -> 
     assert isinstance(judge, PreferenceModel) and not isinstance(judge, ScalarModel)
     assert isinstance(likelihood, PreferenceModel) and isinstance(likelihood, ScalarModel)
     pair = Pair("what is the bridge ?", a="old and green . " * 30, b="small .")
-    assert judge.truncated == 0
+    assert judge.usage.truncated == 0
     verdicts = judge.compare([pair, Pair("what ?", a="old", b="small")])
-    assert judge.truncated == likelihood.truncated == 2  # one pair, in both orders
+    assert judge.usage == verdicts.usage
+    assert judge.usage.truncated == 2  # one pair, in both orders; another model on the renderer counts apart
+    assert likelihood.usage.truncated == 0
     assert np.isfinite(verdicts.log_odds).all()
-    likelihood.compare([pair])
-    assert likelihood.truncated == 3  # answer a alone
+    assert likelihood.compare([pair]).usage.truncated == likelihood.usage.truncated == 1  # answer a alone
+    assert isinstance(judge, RewardModel) and isinstance(likelihood, RewardModel)
+    assert (judge.template, likelihood.template) == (short.template, None)
     close(judge.compare([pair.swapped()]).log_odds, judge.compare([pair]).swapped().log_odds)
 
 

@@ -17,9 +17,9 @@ from gram.errors import ConfigError
 from gram.modeling.loading import Loaded, add_score_head, build_preset
 from gram.modeling.saving import save_checkpoint
 from gram.rendering import Renderer
-from gram.scoring.ensemble import RULES, JudgeEnsemble, ScoredEnsemble, combine_log_odds, combine_scores
-from gram.scoring.scalar import Scored
-from gram.types import as_chat
+from gram.scoring.ensemble import RULES, JudgeEnsemble, ScorerEnsemble, combine_log_odds, combine_scores
+from gram.scoring.scalar import Scorer
+from gram.types import Usage, as_chat
 
 each_rule = pytest.mark.parametrize("rule", RULES)
 
@@ -27,7 +27,7 @@ each_rule = pytest.mark.parametrize("rule", RULES)
 class Judge:
     """Says for every pair what it was told, in both orders."""
 
-    truncated, tokens = 1, 10
+    template, temperature, slope, usage = None, 1.0, 1.0, Usage(tokens=10, truncated=1)
 
     def __init__(self, *log_odds: float, mass: float = 1.0) -> None:
         self._said = log_odds
@@ -37,19 +37,17 @@ class Judge:
         return [len(pair.a) for pair in pairs]
 
     def compare(self, pairs: Sequence[Pair]) -> Verdicts:
-        return Verdicts(np.array([self._said] * len(pairs)), np.full((len(pairs), 2), self._mass))
+        return Verdicts(np.array([self._said] * len(pairs)), np.full((len(pairs), 2), self._mass), self.usage)
 
 
-class Scorer(Scored):
+class Table(Scorer):
     """Scores by a table."""
 
-    truncated, tokens = 0, 5  # type: ignore[assignment]
-
     def __init__(self, table: dict[str, float], beta: float = 1.0) -> None:
-        self._table, self.beta, self.temperature = table, beta, 1.0
+        self._table, self.beta, self.temperature, self._usage = table, beta, 1.0, Usage()
 
     def _score(self, prompts: Any, responses: Sequence[str]) -> Any:
-        return np.array([self._table[text] for text in responses])
+        return np.array([self._table[text] for text in responses]), Usage(tokens=5 * len(responses))
 
 
 def test_scores_by_hand() -> None:
@@ -103,7 +101,7 @@ def test_judges_are_combined_order_by_order() -> None:
     verdicts = model.compare(pairs)
     assert verdicts.log_odds == pytest.approx(np.array([[2.0, 0.0]]))
     assert verdicts.mass == pytest.approx(np.array([[0.4, 0.4]]))
-    assert (model.truncated, model.tokens, model.tokens_cut(pairs)) == (2, 20, [2])
+    assert (model.usage, model.tokens_cut(pairs)) == (Usage(tokens=20, truncated=2), [2])
     model.temperature = 2.0
     assert model.compare(pairs).log_odds[0, 0] == 1.0
     assert isinstance(model, PreferenceModel) and not isinstance(model, ScalarModel)
@@ -113,10 +111,10 @@ def test_scorers_are_combined_in_log_odds() -> None:
     """One member's scores count double (beta 2): (1, 3) -> (2, 6), and (4, 0). Means 3 and 3; minima 2 and 0.
     Centred on both answers, by 4 and 2: (-2, 2) and (2, -2): minima -2 and -2, and the mean is 0 for both.
     """
-    members = [Scorer({"a": 1.0, "b": 3.0}, beta=2.0), Scorer({"a": 4.0, "b": 0.0})]
+    members = [Table({"a": 1.0, "b": 3.0}, beta=2.0), Table({"a": 4.0, "b": 0.0})]
     prompts, answers = [as_chat("?")] * 2, ["a", "b"]
-    assert ScoredEnsemble(members).score(prompts, answers) == pytest.approx([3, 3])
-    model = ScoredEnsemble(members, "minimum")
+    assert ScorerEnsemble(members).score(prompts, answers) == pytest.approx([3, 3])
+    model = ScorerEnsemble(members, "minimum")
     assert model.score(prompts, answers) == pytest.approx([2, 0])
     assert model.compare([Pair("?", "a", "b")]).log_odds == pytest.approx(np.array([[2.0, 2.0]]))
     model.centre(prompts, answers)
@@ -126,12 +124,12 @@ def test_scorers_are_combined_in_log_odds() -> None:
 
 
 def test_what_makes_no_ensemble() -> None:
-    member = Scorer({})
+    member = Table({})
     for wrong in (
-        lambda: ScoredEnsemble([member]),
-        lambda: ScoredEnsemble([member] * 2, "median"),  # type: ignore[arg-type]
-        lambda: ScoredEnsemble([member] * 2, "mean", -1.0),
-        lambda: ScoredEnsemble([member] * 2).centre([], []),
+        lambda: ScorerEnsemble([member]),
+        lambda: ScorerEnsemble([member] * 2, "median"),  # type: ignore[arg-type]
+        lambda: ScorerEnsemble([member] * 2, "mean", -1.0),
+        lambda: ScorerEnsemble([member] * 2).centre([], []),
     ):
         with pytest.raises(ConfigError):
             wrong()
@@ -163,7 +161,7 @@ def test_swapping_a_pair_swaps_the_verdict(
     """P(a beats b) + P(b beats a) = 1, whatever the rule; members are those that load alone."""
     pairs = [item.pair for item in preferences[:6]]
     model = gram.ensemble(folders[kind], rule, device="cpu")
-    if isinstance(model, ScoredEnsemble):
+    if isinstance(model, ScorerEnsemble):
         model.centre([pair.prompt for pair in pairs], [pair.a for pair in pairs])
     there, back = model.compare(pairs), model.compare([pair.swapped() for pair in pairs])
     assert there.p_a + back.p_a == pytest.approx(1.0, abs=1e-5)

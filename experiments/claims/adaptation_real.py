@@ -35,7 +35,8 @@ from gram.objectives.base import Objective
 from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
 from gram.rendering import Renderer, load_template
-from gram.scoring.judge import JudgeModel, LocalBackend
+from gram.scoring.judge import JudgeModel
+from gram.scoring.local import LocalBackend
 from gram.scoring.scalar import ScalarHeadModel
 from gram.statistics import credit
 from gram.training.fit import FitSettings

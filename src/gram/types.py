@@ -1,4 +1,4 @@
-"""The nouns of the project and the two protocols every model is used through.
+"""The nouns of the project and the protocols every model is used through.
 
 Knows numpy and nothing else: no tokenizer, no template, no torch. Everything here is immutable, so a
 record can be shared between data, training, scoring and evaluation without copies.
@@ -128,6 +128,29 @@ class Contest:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What answering took.
+
+    Attributes:
+        tokens: in all prompts that were read, shared beginnings counted each time.
+        truncated: prompts that were shortened to fit the model.
+
+    Example:
+        >>> Usage(tokens=7) + Usage(tokens=5, truncated=1)
+        Usage(tokens=12, truncated=1)
+    """
+
+    tokens: int = 0
+    truncated: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(self.tokens + other.tokens, self.truncated + other.truncated)
+
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(self.tokens - other.tokens, self.truncated - other.truncated)
+
+
+@dataclass(frozen=True, slots=True)
 class Verdicts:
     """What a model said about n pairs, raw enough to derive everything else without the model.
 
@@ -136,10 +159,17 @@ class Verdicts:
             column 1: with ``a`` shown second. NaN: not asked.
         mass: (n, 2) probability the model gave to the two labels together, out of its whole vocabulary;
             1 for models that do not answer in words.
+        usage: what these verdicts took, where the model says.
+
+    Example:
+        >>> verdicts = Verdicts(np.log([[3.0, 1.0]]), np.ones((1, 2)))  # odds 3:1 shown first, 1:1 second
+        >>> verdicts.p_a.tolist(), verdicts.position_gap.tolist()
+        ([0.625], [0.25])
     """
 
     log_odds: FloatArray
     mass: FloatArray
+    usage: Usage = Usage()
 
     def __post_init__(self) -> None:
         if self.log_odds.ndim != 2 or self.log_odds.shape[1] != 2:
@@ -166,7 +196,7 @@ class Verdicts:
 
     def swapped(self) -> Verdicts:
         """The verdicts on the swapped pairs."""
-        return Verdicts(-self.log_odds[:, ::-1], self.mass[:, ::-1])
+        return Verdicts(-self.log_odds[:, ::-1], self.mass[:, ::-1], self.usage)
 
 
 def sigmoid(x: FloatArray) -> FloatArray:
@@ -189,4 +219,44 @@ class ScalarModel(Protocol):
 
     def score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> FloatArray:
         """(n,) scores of ``responses[i]`` as an answer to ``prompts[i]``."""
+        ...
+
+
+class Fingerprinted(Protocol):
+    """Something with a fingerprint: equal ones mean the same."""
+
+    @property
+    def hash(self) -> str: ...
+
+
+@runtime_checkable
+class RewardModel(PreferenceModel, Protocol):
+    """What every model has that ``gram.load`` gives; one that scores single answers is a ``ScalarModel`` too.
+
+    Attributes:
+        temperature: divides the log-odds; set by calibration, 1 without.
+    """
+
+    temperature: float
+
+    @property
+    def slope(self) -> float:
+        """Log-odds per unit of score; 1 over the temperature where there are no scores."""
+        ...
+
+    @property
+    def template(self) -> Fingerprinted | None:
+        """The judge prompt; None for models that are not asked with one."""
+        ...
+
+    @property
+    def usage(self) -> Usage:
+        """What all answers so far took together."""
+        ...
+
+    def tokens_cut(self, pairs: Sequence[Pair]) -> list[int] | None:
+        """Tokens that each pair loses to fit the model, as it is shown; None if that is not known.
+
+        Renders and asks no model.
+        """
         ...

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from transformers import PreTrainedModel
@@ -20,11 +19,7 @@ from gram.data import folds, questions
 from gram.errors import DataError
 from gram.objectives.base import Objective
 from gram.progress import parts_with_progress
-from gram.scoring.judge import JudgeModel
-from gram.scoring.scalar import LikelihoodModel, ScalarHeadModel
-from gram.types import FloatArray, Pair, Preference
-
-Model: TypeAlias = JudgeModel | LikelihoodModel | ScalarHeadModel
+from gram.types import FloatArray, Pair, Preference, RewardModel
 
 LEAST_ROWS = 10
 LEAST_QUESTIONS = 5
@@ -72,11 +67,11 @@ class Outcome:
 def adapt(
     model: PreTrainedModel,
     objective: Objective[Preference],
-    asked: Model,
+    asked: RewardModel,
     rows: Sequence[Preference],
     settings: AdaptSettings | None = None,
     *,
-    before: Model | None = None,
+    before: RewardModel | None = None,
     progress: bool = True,
 ) -> Outcome:
     """Adapt ``model`` in place to labeled ``rows``, unless that does not help.
@@ -133,7 +128,7 @@ def adapt(
 
 def _held_back(
     learner: Learner,
-    asked: Model,
+    asked: RewardModel,
     rows: Sequence[Preference],
     fold: IntArray,
     candidates: Sequence[Candidate],

@@ -26,7 +26,6 @@ from gram.modeling.saving import copy_checkpoint, library_versions, save_checkpo
 from gram.modeling.shipped import model_folder
 from gram.objectives.base import Objective
 from gram.rendering import Renderer
-from gram.scoring.judge import JudgeModel
 from gram.scoring.loading import wrap
 from gram.training.config import ObjectiveName, TrainConfig
 from gram.training.objective import make_objective
@@ -73,7 +72,7 @@ def adapt_checkpoint(config: AdaptConfig) -> dict[str, Any]:
     asked = wrap(loaded, kind, config.template, source=config.model, engine=config.engine)
     otherwise = manifest is not None and (
         manifest.kind != kind
-        or (isinstance(asked, JudgeModel) and asked.template.hash != manifest.template_hash)
+        or (asked.template is not None and asked.template.hash != manifest.template_hash)
     )
     before = wrap(loaded, source=config.model, engine=config.engine) if otherwise else None
     outcome = adapt(loaded.model, objective, asked, usable, settings, before=before)

@@ -102,8 +102,7 @@ def run(config: Config) -> dict[str, Any]:
         storable(Path(config.model), model, vars(config))  # before an hour of asking
         model.temperature = 1.0
     if not records:
-        template = getattr(model, "template", None)
-        stamp = Stamp(stamp.run, template.hash if template else "", config.seed)
+        stamp = Stamp(stamp.run, model.template.hash if model.template else "", config.seed)
         journal = _journal(config.output, place, header)
         resumed = journal.done
         records = evaluate(

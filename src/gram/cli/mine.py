@@ -68,7 +68,7 @@ def run(config: Config) -> dict[str, Any]:
         "pairs": written,
         "prompts_without_pairs": sum(not record["pairs"] for record in records),
         "schedule": config.schedule,
-        **cost(records, resumed, model.tokens),
+        **cost(records, resumed, model.usage.tokens),
         "rejected": rows.rejected,
         "truncated_prompts": truncated_prompts(model, resumed),
         "seconds": round(time.monotonic() - began, 2),

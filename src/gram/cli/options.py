@@ -13,9 +13,7 @@ from gram.files import make_folder
 from gram.modeling.shipped import model_folder
 
 if TYPE_CHECKING:
-    from gram.scoring.ensemble import JudgeEnsemble
-    from gram.scoring.judge import JudgeModel
-    from gram.scoring.scalar import Scored
+    from gram.types import RewardModel
 
 _MIB = 2**20
 _WHOLE = 64 * _MIB  # files up to this size are read whole to tell one model from another: a tenth of a second
@@ -59,7 +57,7 @@ class ModelOptions:
     centre_on: str | None = None
     """Ensembles of scalar models: rows whose answers put the models' zeros in one place."""
 
-    def load_model(self) -> JudgeModel | Scored | JudgeEnsemble:
+    def load_model(self) -> RewardModel:
         """The model, or the ensemble, ready to be asked.
 
         Raises:
@@ -115,12 +113,12 @@ class ModelOptions:
         }
 
 
-def _centre(model: JudgeEnsemble | Scored, source: str) -> None:
+def _centre(model: RewardModel, source: str) -> None:
     from gram.data import read_scorables
-    from gram.scoring.ensemble import ScoredEnsemble
+    from gram.scoring.ensemble import ScorerEnsemble
     from gram.types import Answer, Contest, Pair
 
-    if not isinstance(model, ScoredEnsemble):
+    if not isinstance(model, ScorerEnsemble):
         raise ConfigError("--centre-on is for models that score: judges that compare have no zero")
     prompts, answers = [], []
     for row in read_scorables(source).records:
@@ -136,9 +134,9 @@ def _centre(model: JudgeEnsemble | Scored, source: str) -> None:
     model.centre(prompts, answers)
 
 
-def truncated_prompts(model: JudgeModel | Scored | JudgeEnsemble, resumed: int) -> int | None:
+def truncated_prompts(model: RewardModel, resumed: int) -> int | None:
     """How many prompts of a run were shortened; None if some rows were on file, which keep no such count."""
-    return None if resumed else model.truncated
+    return None if resumed else model.usage.truncated
 
 
 def check_output_file(output: Path, source: str) -> None:

@@ -105,7 +105,7 @@ def run(config: Config) -> dict[str, Any]:
         "prompts": len(rows.records),
         "resumed": resumed,
         "schedule": config.schedule,
-        **cost(records, resumed, model.tokens),
+        **cost(records, resumed, model.usage.tokens),
         "rejected": rows.rejected,
         "truncated_prompts": truncated_prompts(model, resumed),
         "seconds": round(time.monotonic() - began, 2),

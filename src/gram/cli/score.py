@@ -14,9 +14,7 @@ from gram.progress import chunks_with_progress
 
 if TYPE_CHECKING:
     from gram.data import Scorable
-    from gram.scoring.ensemble import JudgeEnsemble
-    from gram.scoring.judge import JudgeModel
-    from gram.scoring.scalar import Scored
+    from gram.types import RewardModel
 
 _CHUNK = 128  # rows per write: what a kill can cost
 
@@ -68,7 +66,7 @@ def run(config: Config) -> dict[str, Any]:
     }
 
 
-def score_rows(model: JudgeModel | Scored | JudgeEnsemble, rows: Sequence[Scorable]) -> list[dict[str, Any]]:
+def score_rows(model: RewardModel, rows: Sequence[Scorable]) -> list[dict[str, Any]]:
     """One output row per input row; rows of one form are asked together.
 
     Raises:
@@ -85,7 +83,7 @@ def score_rows(model: JudgeModel | Scored | JudgeEnsemble, rows: Sequence[Scorab
     return [({"id": row.id} if row.id else {}) | found[place] for place, row in enumerate(rows)]
 
 
-def _pair_rows(model: JudgeModel | Scored | JudgeEnsemble, pairs: Sequence[Any]) -> list[dict[str, Any]]:
+def _pair_rows(model: RewardModel, pairs: Sequence[Any]) -> list[dict[str, Any]]:
     verdicts = model.compare(pairs)
     return [
         {"p_a": float(p_a), "log_odds": [float(x) for x in log_odds], "position_gap": float(gap)}
@@ -93,9 +91,7 @@ def _pair_rows(model: JudgeModel | Scored | JudgeEnsemble, pairs: Sequence[Any])
     ]
 
 
-def _contest_rows(
-    model: JudgeModel | Scored | JudgeEnsemble, contests: Sequence[Any]
-) -> list[dict[str, Any]]:
+def _contest_rows(model: RewardModel, contests: Sequence[Any]) -> list[dict[str, Any]]:
     from gram.ranking import rank_many
     from gram.types import ScalarModel
 
@@ -111,7 +107,7 @@ def _contest_rows(
     return rows
 
 
-def _answer_rows(model: JudgeModel | Scored | JudgeEnsemble, answers: Sequence[Any]) -> list[dict[str, Any]]:
+def _answer_rows(model: RewardModel, answers: Sequence[Any]) -> list[dict[str, Any]]:
     from gram.types import ScalarModel
 
     if not isinstance(model, ScalarModel):

@@ -21,7 +21,8 @@ from gram.objectives.language import Language
 from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
 from gram.rendering import Renderer, load_template
-from gram.scoring.judge import JudgeModel, LocalBackend
+from gram.scoring.judge import JudgeModel
+from gram.scoring.local import LocalBackend
 from gram.scoring.scalar import LikelihoodModel, ScalarHeadModel
 from gram.training.fit import FitSettings, fit
 from gram.types import Answer, Preference

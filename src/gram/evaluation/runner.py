@@ -18,7 +18,7 @@ from gram.evaluation.records import Record
 from gram.evaluation.texts import repetition
 from gram.files import Journal
 from gram.progress import parts_with_progress
-from gram.types import Chat, FloatArray, Pair, PreferenceModel, ScalarModel, Verdicts
+from gram.types import Chat, FloatArray, PreferenceModel, RewardModel, ScalarModel, Usage, Verdicts
 
 # Stands for certainty in the records: sigmoid is 0 or 1 in double precision long before.
 MAX_LOG_ODDS = 1000.0
@@ -61,7 +61,7 @@ def evaluate(
 
     Args:
         model: compares pairs, or scores single answers; one that does both is asked for scores, each answer
-            of a call once, and its log-odds are ``model.slope`` (1 if it has none) times their difference.
+            of a call once, and its log-odds are their difference times the slope of a ``RewardModel``, or 1.
         items: the questions; their labels are not shown to the model.
         stamp: goes into every record.
         journal: what is on file there is not asked again, and new records are added call by call. The
@@ -139,13 +139,13 @@ def _resume(journal: Journal, parts: Sequence[Sequence[_Comparison]]) -> list[Re
 def _judge(
     model: PreferenceModel | ScalarModel, part: Sequence[_Comparison], stamp: Stamp, single_order: bool
 ) -> list[Record]:
-    cut_before = getattr(model, "truncated", 0)
+    before = model.usage if isinstance(model, RewardModel) else Usage()
     scores: list[tuple[float, float]] | None = None
     if isinstance(model, ScalarModel):
         scores, verdicts = _from_scores(model, part)
     else:
         verdicts = _from_comparisons(model, part, single_order)
-    cut = _tokens_cut(model, part, cut_before)
+    cut = _tokens_cut(model, part, before)
     finite = np.clip(verdicts.log_odds, -MAX_LOG_ODDS, MAX_LOG_ODDS)
     return [
         Record(
@@ -213,20 +213,18 @@ def _from_scores(
         raise ScoringError(
             f"the model gave no finite score for answer {(c.i, c.j)[bad[0, 1]]} of item {c.item.id}"
         )
-    log_odds = float(getattr(model, "slope", 1.0)) * (table[:, 0] - table[:, 1])
+    slope = model.slope if isinstance(model, RewardModel) else 1.0
+    log_odds = slope * (table[:, 0] - table[:, 1])
     both = np.stack([log_odds, log_odds], axis=1)
     return [(float(a), float(b)) for a, b in table], Verdicts(both, np.ones_like(both))
 
 
 def _tokens_cut(
-    model: PreferenceModel | ScalarModel, part: Sequence[_Comparison], before: int
+    model: PreferenceModel | ScalarModel, part: Sequence[_Comparison], before: Usage
 ) -> Sequence[int | None]:
     """Tokens cut per comparison; looked up only where the model's own count says that any were."""
-    if not hasattr(model, "truncated"):
+    if not isinstance(model, RewardModel):
         return [None] * len(part)
-    if model.truncated == before:  # type: ignore[union-attr]
+    if model.usage.truncated == before.truncated:
         return [0] * len(part)
-    count = getattr(model, "tokens_cut", None)
-    pairs: list[Pair] = [c.item.pair(c.i, c.j) for c in part]
-    cut = None if count is None else count(pairs)
-    return [None] * len(part) if cut is None else cut
+    return model.tokens_cut([c.item.pair(c.i, c.j) for c in part]) or [None] * len(part)

@@ -102,7 +102,7 @@ class Objective(ABC, Generic[Example]):
 
 def cut_tokens(*encoded: Encoded) -> int:
     """Tokens that truncation removed from these prompts."""
-    return sum(sum(item.cut.values()) for item in encoded)
+    return sum(item.tokens_cut for item in encoded)
 
 
 def correct_sum(log_odds: Tensor, target: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ formats and tokenizers; knows no model, no loss and no file format of data rows.
 
 from __future__ import annotations
 
-from gram.rendering.pieces import Encoded, Piece
+from gram.rendering.pieces import Encoded, Piece, usage_of
 from gram.rendering.renderer import Context, Renderer
 from gram.rendering.template import DEFAULT_TEMPLATE, JudgeTemplate, load_template, stored_template
 
@@ -19,4 +19,5 @@ __all__ = [
     "Renderer",
     "load_template",
     "stored_template",
+    "usage_of",
 ]

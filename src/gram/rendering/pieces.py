@@ -6,8 +6,10 @@ shortened, so a cue or a marker cannot be cut off. Knows no tokenizer and no tem
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from gram.types import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,11 @@ class Encoded:
     spans: Mapping[str, tuple[int, int]]
     cut: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def tokens_cut(self) -> int:
+        """Tokens that truncation removed from all slots together."""
+        return sum(self.cut.values())
+
     def scored(self, slot: str) -> tuple[int, int]:
         """The token range of an answer together with the one token that ends it, where there is one.
 
@@ -49,3 +56,11 @@ def char_spans(pieces: Sequence[Piece]) -> dict[str, tuple[int, int]]:
             spans[piece.slot] = (place, place + len(piece.text))
         place += len(piece.text)
     return spans
+
+
+def usage_of(prompts: Iterable[Encoded]) -> Usage:
+    """What it takes to read these prompts."""
+    total = Usage()
+    for prompt in prompts:
+        total += Usage(len(prompt.ids), int(bool(prompt.cut)))
+    return total

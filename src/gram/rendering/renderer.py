@@ -6,7 +6,7 @@ gives other tokens at the seams. Knows a tokenizer, a judge template and a lengt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
@@ -67,8 +67,6 @@ class Renderer:
         self.template = template
         self.max_length = max_length
         self.chat = ChatFormat(tokenizer, neutralise=neutralise)
-        self.truncated = 0  # prompts shortened so far, for reports
-        self.tokens = 0  # in all prompts so far, for reports of cost
         self._label_ids: tuple[int, int] | None = None
 
     @property
@@ -118,14 +116,6 @@ class Renderer:
                 if stop - start > 1:  # a single token has nothing before it to be predicted from
                     windows.append(Encoded(ids[start:stop], {"text": (0, stop - start)}))
         return windows
-
-    def tokens_cut(self, render: Callable[[], Sequence[Encoded]]) -> list[int]:
-        """Tokens that each prompt made by ``render`` has lost; counts into no report."""
-        before = self.truncated, self.tokens
-        try:
-            return [sum(encoded.cut.values()) for encoded in render()]
-        finally:
-            self.truncated, self.tokens = before
 
     @property
     def label_ids(self) -> tuple[int, int]:
@@ -178,9 +168,7 @@ class Renderer:
                     spare=_earlier_turns(pieces),
                 )
                 [(ids, offsets)] = self._tokens(["".join(piece.text for piece in pieces)])
-                self.truncated += 1
             encoded.append(_located(pieces, begin, ids, offsets, cut))
-            self.tokens += len(encoded[-1].ids)
         return encoded
 
     def _tokens(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:

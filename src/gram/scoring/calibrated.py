@@ -13,7 +13,7 @@ from typing import Any
 from gram.errors import CheckpointError
 from gram.modeling.manifest import FILE, Manifest, read_manifest
 from gram.modeling.shipped import model_folder
-from gram.scoring.judge import JudgeModel
+from gram.types import RewardModel
 
 # Options that make other scores out of the same weights, and their values when they do not.
 _SAME_SCORES: Mapping[str, Any] = {
@@ -24,7 +24,7 @@ _SAME_SCORES: Mapping[str, Any] = {
 }
 
 
-def put_on(model: Any, manifest: Manifest | None, options: Mapping[str, Any]) -> None:
+def put_on(model: RewardModel, manifest: Manifest | None, options: Mapping[str, Any]) -> None:
     """Give ``model`` the temperature of its checkpoint, where it was fitted for what is asked.
 
     A checkpoint asked as another kind, with another template, or for another likelihood keeps 1.
@@ -36,7 +36,7 @@ def put_on(model: Any, manifest: Manifest | None, options: Mapping[str, Any]) ->
         model.temperature = float(manifest.calibration["temperature"])
 
 
-def storable(folder: Path, model: Any, options: Mapping[str, Any]) -> Manifest:
+def storable(folder: Path, model: RewardModel, options: Mapping[str, Any]) -> Manifest:
     """The manifest that a temperature of ``model`` can be put into; to be asked before it is fitted.
 
     Args:
@@ -60,7 +60,7 @@ def storable(folder: Path, model: Any, options: Mapping[str, Any]) -> Manifest:
 
 
 def store(
-    folder: Path, model: Any, temperature: float, about: Mapping[str, Any], options: Mapping[str, Any]
+    folder: Path, model: RewardModel, temperature: float, about: Mapping[str, Any], options: Mapping[str, Any]
 ) -> None:
     """Write the temperature into the folder's ``gram.json``, with what is known ``about`` its fit.
 
@@ -71,8 +71,8 @@ def store(
     replace(manifest, calibration={"temperature": temperature, **about}).write(folder)
 
 
-def _as_trained(model: Any, manifest: Manifest, options: Mapping[str, Any]) -> bool:
-    if isinstance(model, JudgeModel):
+def _as_trained(model: RewardModel, manifest: Manifest, options: Mapping[str, Any]) -> bool:
+    if model.template is not None:
         return manifest.kind == "judge" and model.template.hash == manifest.template_hash
     same_kind = options.get("kind") in (None, manifest.kind) and manifest.kind != "judge"
     return same_kind and all(options.get(name, same) == same for name, same in _SAME_SCORES.items())

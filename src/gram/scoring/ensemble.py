@@ -16,8 +16,8 @@ import numpy as np
 from gram.errors import ConfigError
 from gram.scoring.judge import JudgeModel
 from gram.scoring.loading import load
-from gram.scoring.scalar import ScalarHeadModel, Scored
-from gram.types import Chat, FloatArray, Pair, Verdicts
+from gram.scoring.scalar import ScalarHeadModel, Scorer, both_answers, verdicts_of
+from gram.types import Chat, Fingerprinted, FloatArray, Pair, RewardModel, Usage, Verdicts
 
 Rule: TypeAlias = Literal["mean", "minimum", "uncertainty_weighted"]
 RULES: tuple[Rule, ...] = ("mean", "minimum", "uncertainty_weighted")
@@ -56,41 +56,37 @@ def combine_log_odds(log_odds: FloatArray, rule: Rule, penalty: float = PENALTY)
     return np.sign(mean) * np.maximum(np.abs(mean) - penalty * log_odds.var(axis=0), 0.0)
 
 
-class _Members:
-    """What an ensemble of either kind tells about its members."""
+class JudgeEnsemble:
+    """A ``RewardModel`` of several judges: see ``combine_log_odds``.
 
-    def __init__(self, members: Sequence[Any], rule: Rule, penalty: float) -> None:
-        if len(members) < 2:
-            raise ConfigError(f"an ensemble has two members or more, got {len(members)}")
-        if rule not in RULES:
-            raise ConfigError(f"an ensemble is one of {', '.join(RULES)}, got '{rule}'")
-        if not penalty >= 0:
-            raise ConfigError(f"the penalty on disagreement must not be negative, got {penalty}")
+    Each order is combined by itself, so that position bias stays visible; the label mass is the members'
+    mean.
+    """
+
+    def __init__(self, members: Sequence[RewardModel], rule: Rule = "mean", penalty: float = PENALTY) -> None:
+        _check(members, rule, penalty)
         self.members = tuple(members)
         self.rule: Rule = rule
         self.penalty = penalty
         self.temperature = 1.0  # divides the log-odds, after those of the members
 
     @property
-    def truncated(self) -> int:
-        """Prompts shortened so far, by all members together."""
-        return sum(member.truncated for member in self.members)
+    def slope(self) -> float:
+        return 1.0 / self.temperature
 
     @property
-    def tokens(self) -> int:
-        """Tokens read so far, by all members together."""
-        return sum(member.tokens for member in self.members)
+    def template(self) -> Fingerprinted | None:
+        """That of the first member; the others may be asked with their own."""
+        return self.members[0].template
 
+    @property
+    def usage(self) -> Usage:
+        """What all members took together."""
+        return sum((member.usage for member in self.members), Usage())
 
-class JudgeEnsemble(_Members):
-    """A ``PreferenceModel`` of several: see ``combine_log_odds``.
-
-    Each order is combined by itself, so that position bias stays visible; the label mass is the members'
-    mean.
-    """
-
-    def __init__(self, members: Sequence[JudgeModel], rule: Rule = "mean", penalty: float = PENALTY) -> None:
-        super().__init__(members, rule, penalty)
+    def tokens_cut(self, pairs: Sequence[Pair]) -> list[int] | None:
+        """Tokens that each pair loses, for the member that loses most; None if one cannot tell."""
+        return _most([member.tokens_cut(pairs) for member in self.members])
 
     def compare(self, pairs: Sequence[Pair]) -> Verdicts:
         """Verdicts of the members together.
@@ -98,19 +94,14 @@ class JudgeEnsemble(_Members):
         Raises:
             ScoringError: a member gave a number that is not finite.
         """
-        said = [member.compare(pairs) for member in self.members]
-        combined = combine_log_odds(np.stack([v.log_odds for v in said]), self.rule, self.penalty)
-        return Verdicts(combined / self.temperature, np.mean([v.mass for v in said], axis=0))
-
-    def tokens_cut(self, pairs: Sequence[Pair]) -> list[int] | None:
-        """Tokens that each pair loses, for the member that loses most; None if one cannot tell."""
-        each = [member.tokens_cut(pairs) for member in self.members]
-        known = [counts for counts in each if counts is not None]
-        return _most(known) if len(known) == len(each) else None
+        each = [member.compare(pairs) for member in self.members]
+        combined = combine_log_odds(np.stack([v.log_odds for v in each]), self.rule, self.penalty)
+        usage = sum((v.usage for v in each), Usage())
+        return Verdicts(combined / self.temperature, np.mean([v.mass for v in each], axis=0), usage)
 
 
-class ScoredEnsemble(_Members, Scored):
-    """A ``ScalarModel`` and ``PreferenceModel`` of several: see ``combine_scores``.
+class ScorerEnsemble:
+    """A ``RewardModel`` and ``ScalarModel`` of several that score: see ``combine_scores``.
 
     Scores are in log-odds: each member's times its slope (beta over temperature), less its offset. A scalar
     head's zero is arbitrary, since a ranking loss never sees it: without a common zero, the minimum would
@@ -119,8 +110,12 @@ class ScoredEnsemble(_Members, Scored):
     (``gram eval --calibrate``) corrects it.
     """
 
-    def __init__(self, members: Sequence[Scored], rule: Rule = "mean", penalty: float = PENALTY) -> None:
-        super().__init__(members, rule, penalty)
+    def __init__(self, members: Sequence[Scorer], rule: Rule = "mean", penalty: float = PENALTY) -> None:
+        _check(members, rule, penalty)
+        self.members = tuple(members)
+        self.rule: Rule = rule
+        self.penalty = penalty
+        self.temperature = 1.0  # divides the log-odds, after those of the members
         self.offsets = np.zeros(len(members))
         self._centred = rule == "mean" or not any(isinstance(m, ScalarHeadModel) for m in members)
 
@@ -128,6 +123,16 @@ class ScoredEnsemble(_Members, Scored):
     def slope(self) -> float:
         """1 over the temperature: scores are log-odds."""
         return 1.0 / self.temperature
+
+    @property
+    def template(self) -> None:
+        """None: a score does not depend on the wording of a judge prompt."""
+        return None
+
+    @property
+    def usage(self) -> Usage:
+        """What all members took together."""
+        return sum((member.usage for member in self.members), Usage())
 
     def centre(self, prompts: Sequence[Chat], responses: Sequence[str]) -> None:
         """Put every member's zero at its mean score of these answers.
@@ -141,11 +146,18 @@ class ScoredEnsemble(_Members, Scored):
         self.offsets = self._of_members(prompts, responses).mean(axis=1)
         self._centred = True
 
-    def tokens_cut(self, pairs: Sequence[Pair]) -> list[int]:
+    def tokens_cut(self, pairs: Sequence[Pair]) -> list[int] | None:
         """Tokens that each pair loses, for the member that loses most."""
         return _most([member.tokens_cut(pairs) for member in self.members])
 
-    def _score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> FloatArray:
+    def score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> FloatArray:
+        """(n,) scores of the members together, in log-odds; higher is better.
+
+        Raises:
+            ConfigError: the rule compares scores of members whose zeros have not been centred.
+            ValueError: not as many responses as prompts.
+            ScoringError: a member gave a number that is not finite.
+        """
         if not self._centred:
             raise ConfigError(
                 f"'{self.rule}' compares the members' scores, and each scalar head has a zero of its own: "
@@ -153,18 +165,35 @@ class ScoredEnsemble(_Members, Scored):
             )
         return combine_scores(self._of_members(prompts, responses), self.rule, self.penalty)
 
+    def compare(self, pairs: Sequence[Pair]) -> Verdicts:
+        """Verdicts whose log-odds are ``slope`` times the difference of the two answers' scores."""
+        before = self.usage
+        scores = self.score(*both_answers(pairs))
+        return verdicts_of(scores, self.slope, self.usage - before)
+
     def _of_members(self, prompts: Sequence[Chat], responses: Sequence[str]) -> FloatArray:
         scores = [member.slope * member.score(prompts, responses) for member in self.members]
-        return np.stack(scores) - self.offsets[:, None]
+        return np.stack(scores) - self.offsets[:, None]  # (k, n)
 
 
-def _most(counts: Sequence[Sequence[int]]) -> list[int]:
-    return [max(each) for each in zip(*counts, strict=True)]
+def _check(members: Sequence[RewardModel], rule: str, penalty: float) -> None:
+    if len(members) < 2:
+        raise ConfigError(f"an ensemble has two members or more, got {len(members)}")
+    if rule not in RULES:
+        raise ConfigError(f"an ensemble is one of {', '.join(RULES)}, got '{rule}'")
+    if not penalty >= 0:
+        raise ConfigError(f"the penalty on disagreement must not be negative, got {penalty}")
+
+
+def _most(counts: Sequence[Sequence[int] | None]) -> list[int] | None:
+    """The largest count of each pair; None if one member's are not known."""
+    known = [each for each in counts if each is not None]
+    return [max(each) for each in zip(*known, strict=True)] if len(known) == len(counts) else None
 
 
 def ensemble(
     paths: Sequence[str | Path], rule: Rule = "mean", *, penalty: float = PENALTY, **options: Any
-) -> JudgeEnsemble | ScoredEnsemble:
+) -> JudgeEnsemble | ScorerEnsemble:
     """Load several models and ask them as one.
 
     Args:
@@ -180,8 +209,8 @@ def ensemble(
     """
     members = [load(path, **options) for path in paths]
     judges = [member for member in members if isinstance(member, JudgeModel)]
-    scorers = [member for member in members if isinstance(member, Scored)]
+    scorers = [member for member in members if isinstance(member, Scorer)]
     if judges and scorers:
         kinds = ", ".join(f"{path}: {type(m).__name__}" for path, m in zip(paths, members, strict=True))
         raise ConfigError(f"an ensemble is of judges or of models that score, not of both ({kinds})")
-    return JudgeEnsemble(judges, rule, penalty) if judges else ScoredEnsemble(scorers, rule, penalty)
+    return JudgeEnsemble(judges, rule, penalty) if judges else ScorerEnsemble(scorers, rule, penalty)

@@ -14,7 +14,8 @@ from gram.modeling.manifest import FILE, KINDS, Kind, Manifest, read_manifest
 from gram.modeling.shipped import model_folder
 from gram.rendering import Context, JudgeTemplate, Renderer, load_template, stored_template
 from gram.scoring.calibrated import put_on
-from gram.scoring.judge import JudgeModel, LocalBackend
+from gram.scoring.judge import JudgeModel
+from gram.scoring.local import LocalBackend
 from gram.scoring.scalar import Baseline, LikelihoodModel, ScalarHeadModel
 
 LONGEST = 8192

@@ -14,20 +14,21 @@ import numpy as np
 from gram.engine.base import TokenRow
 from gram.engine.runner import Runner
 from gram.errors import ConfigError, ScoringError
-from gram.rendering import Context, Encoded, Renderer
-from gram.types import Chat, FloatArray, Message, Pair, Verdicts
+from gram.rendering import Context, Encoded, Renderer, usage_of
+from gram.types import Chat, FloatArray, Message, Pair, Usage, Verdicts
 
 Baseline: TypeAlias = Literal["none", "unconditional"]
 
 _NO_PROMPT: Chat = (Message("user", ""),)
 
 
-class Scored(ABC):
-    """A ``ScalarModel`` that is a ``PreferenceModel`` too, by the difference of two scores."""
+class Scorer(ABC):
+    """A ``RewardModel`` that scores single answers, and compares by the difference of two scores."""
 
     def __init__(self, renderer: Renderer, runner: Runner, beta: float = 1.0) -> None:
         self._renderer = renderer
         self._runner = runner
+        self._usage = Usage()
         self.beta = beta
         self.temperature = 1.0  # divides the log-odds; set by calibration
 
@@ -37,17 +38,18 @@ class Scored(ABC):
         return self.beta / self.temperature
 
     @property
-    def truncated(self) -> int:
-        """Prompts shortened so far to fit the model."""
-        return self._renderer.truncated
+    def template(self) -> None:
+        """None: a score does not depend on the wording of a judge prompt."""
+        return None
 
     @property
-    def tokens(self) -> int:
-        """Tokens in all prompts read so far, shared beginnings counted each time."""
-        return self._renderer.tokens
+    def usage(self) -> Usage:
+        """What all scores so far took together."""
+        return self._usage
 
     @abstractmethod
-    def _score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> FloatArray: ...
+    def _score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> tuple[FloatArray, Usage]:
+        """(n,) scores of at least one answer, and what they took."""
 
     def score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> FloatArray:
         """(n,) scores; higher is better.
@@ -58,31 +60,54 @@ class Scored(ABC):
         """
         if len(prompts) != len(responses):
             raise ValueError(f"{len(prompts)} prompts but {len(responses)} responses")
-        scores = self._score(prompts, responses) if len(prompts) else np.empty(0)
-        if not np.isfinite(scores).all():
-            row = int(np.flatnonzero(~np.isfinite(scores))[0])
-            raise ScoringError(f"the model gave no finite score for answer {row} of this call")
-        return scores
+        if not len(prompts):
+            return np.empty(0)
+        scores, usage = self._score(prompts, responses)
+        self._usage += usage
+        return finite_scores(scores)
 
     def tokens_cut(self, pairs: Sequence[Pair]) -> list[int]:
         """Tokens that the two answers of each pair, with their prompts, lose together to fit the model."""
-        prompts = [pair.prompt for pair in pairs] * 2
-        responses = [pair.a for pair in pairs] + [pair.b for pair in pairs]
-        cut = self._renderer.tokens_cut(lambda: self._rendered(prompts, responses))
+        prompts, responses = both_answers(pairs)
+        cut = [answer.tokens_cut for answer in self._rendered(prompts, responses)]
         return [cut[k] + cut[k + len(pairs)] for k in range(len(pairs))]
 
-    def _rendered(self, prompts: Sequence[Chat], responses: Sequence[str]) -> Sequence[Encoded]:
+    def _rendered(self, prompts: Sequence[Chat], responses: Sequence[str]) -> list[Encoded]:
         return self._renderer.answers(prompts, responses)
 
     def compare(self, pairs: Sequence[Pair]) -> Verdicts:
         """Verdicts whose log-odds are ``slope`` times the difference of the two answers' scores."""
-        prompts = [pair.prompt for pair in pairs]
-        scores = self.score(prompts * 2, [pair.a for pair in pairs] + [pair.b for pair in pairs])
-        difference = self.slope * (scores[: len(pairs)] - scores[len(pairs) :])
-        return Verdicts(np.stack([difference, difference], axis=1), np.ones((len(pairs), 2)))
+        before = self._usage
+        scores = self.score(*both_answers(pairs))
+        return verdicts_of(scores, self.slope, self._usage - before)
 
 
-class LikelihoodModel(Scored):
+def both_answers(pairs: Sequence[Pair]) -> tuple[list[Chat], list[str]]:
+    """Prompts and answers of n pairs as 2n answers to score: all ``a``, then all ``b``."""
+    prompts = [pair.prompt for pair in pairs]
+    return prompts * 2, [pair.a for pair in pairs] + [pair.b for pair in pairs]
+
+
+def verdicts_of(scores: FloatArray, slope: float, usage: Usage) -> Verdicts:
+    """The verdicts that (2n,) scores of ``both_answers`` mean: the same in both orders."""
+    n = len(scores) // 2
+    difference = slope * (scores[:n] - scores[n:])
+    return Verdicts(np.stack([difference, difference], axis=1), np.ones((n, 2)), usage)
+
+
+def finite_scores(scores: FloatArray) -> FloatArray:
+    """``scores``, if all are numbers.
+
+    Raises:
+        ScoringError: naming the first that is not.
+    """
+    if not np.isfinite(scores).all():
+        row = int(np.flatnonzero(~np.isfinite(scores))[0])
+        raise ScoringError(f"the model gave no finite score for answer {row} of this call")
+    return scores
+
+
+class LikelihoodModel(Scorer):
     """Scores an answer by its log-likelihood, in nats.
 
     Args:
@@ -117,26 +142,28 @@ class LikelihoodModel(Scored):
         self._baseline = baseline
         self._reference = reference
 
-    def _score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> FloatArray:
+    def _score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> tuple[FloatArray, Usage]:
         answers = self._rendered(prompts, responses)
-        scores = self._likelihood(self._runner, answers)
+        scores, usage = self._likelihood(self._runner, answers), usage_of(answers)
         if self._baseline == "unconditional":
             bare = self._renderer.answers([_NO_PROMPT] * len(prompts), responses, self._context)
-            scores = scores - self._likelihood(self._runner, bare)
+            scores, usage = scores - self._likelihood(self._runner, bare), usage + usage_of(bare)
         if self._reference is not None:
             scores = scores - self._likelihood(self._reference, answers)
-        return scores
+        return scores, usage
 
-    def _rendered(self, prompts: Sequence[Chat], responses: Sequence[str]) -> Sequence[Encoded]:
+    def _rendered(self, prompts: Sequence[Chat], responses: Sequence[str]) -> list[Encoded]:
         return self._renderer.answers(prompts, responses, self._context)
 
     def _likelihood(self, runner: Runner, answers: Sequence[Encoded]) -> FloatArray:
-        sums, lengths = runner.span_logprobs([TokenRow(item.ids, (item.scored("a"),)) for item in answers])
+        rows = [TokenRow(answer.ids, (answer.scored("a"),)) for answer in answers]
+        sums, lengths = runner.span_logprobs(rows)
         return sums / np.maximum(lengths, 1.0) ** self._power
 
 
-class ScalarHeadModel(Scored):
+class ScalarHeadModel(Scorer):
     """Scores an answer by the scalar head of a sequence classifier."""
 
-    def _score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> FloatArray:
-        return self._runner.scores([TokenRow(item.ids) for item in self._rendered(prompts, responses)])
+    def _score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> tuple[FloatArray, Usage]:
+        answers = self._rendered(prompts, responses)
+        return self._runner.scores([TokenRow(answer.ids) for answer in answers]), usage_of(answers)
