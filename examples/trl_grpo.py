@@ -24,13 +24,13 @@ from datasets import Dataset
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
-from gram.cli.quiet import quiet_libraries
 from gram.data.world import World
 from gram.demo.lab import Lab
 from gram.demo.recipe import FULL
+from gram.modeling.quiet import quiet_libraries
+from gram.modeling.writer import Writer
 from gram.rl import ReferenceReward
 from gram.rl.trl import TrlReward
-from gram.rl.writer import Writer
 
 LONGEST = 28  # tokens of an answer
 

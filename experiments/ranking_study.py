@@ -38,8 +38,8 @@ from typing import Any
 import numpy as np
 
 import gram
-from gram.cli.quiet import quiet_libraries
 from gram.data.world import World
+from gram.modeling.quiet import quiet_libraries
 from gram.progress import chunks_with_progress
 from gram.ranking import SCHEDULES, rank_many
 from gram.types import Contest, FloatArray, Pair, Verdicts, as_chat

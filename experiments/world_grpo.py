@@ -30,12 +30,12 @@ from typing import Any
 import numpy as np
 
 import gram
-from gram.cli.quiet import quiet_libraries
 from gram.data.world import World
 from gram.evaluation import Estimate
+from gram.modeling.quiet import quiet_libraries
+from gram.modeling.writer import Writer
 from gram.rl import LikelihoodReward, ReferenceReward, Reward
 from gram.rl.trl import TrlReward
-from gram.rl.writer import Writer
 from gram.statistics import over_seeds
 from gram.types import Chat
 

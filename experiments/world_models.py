@@ -16,11 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from gram.cli.quiet import quiet_libraries
+from gram.asking import Kind
 from gram.data.world import World
 from gram.demo.lab import LABEL_SMOOTHING, Lab
 from gram.demo.recipe import FULL
-from gram.modeling.manifest import FILE, Kind, Manifest
+from gram.modeling.manifest import FILE, Manifest
+from gram.modeling.quiet import quiet_libraries
 from gram.modeling.saving import library_versions, save_checkpoint
 from gram.training.fit import FitSettings
 

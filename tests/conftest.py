@@ -19,8 +19,9 @@ from gram import Message, Pair, Preference
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: no test may reach for the network
 
 if TYPE_CHECKING:
-    from gram.modeling.loading import Loaded
-    from gram.modeling.manifest import Kind, Manifest
+    from gram.asking import Kind
+    from gram.modeling.loading import LoadedModel
+    from gram.modeling.manifest import Manifest
     from gram.rendering import Renderer
 
 MAX_LENGTH = 512
@@ -116,7 +117,7 @@ def texts(preferences: list[Preference]) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def preset(texts: list[str]) -> Loaded:
+def preset(texts: list[str]) -> LoadedModel:
     """``preset:tiny`` with about 400 tokens, untrained."""
     from gram.modeling.loading import build_preset
 
@@ -124,7 +125,7 @@ def preset(texts: list[str]) -> Loaded:
 
 
 @pytest.fixture(scope="session")
-def renderer(preset: Loaded) -> Renderer:
+def renderer(preset: LoadedModel) -> Renderer:
     """Of the preset's tokenizer, in the compact template, at most 512 tokens."""
     from gram.rendering import Renderer, load_template
 
@@ -132,24 +133,26 @@ def renderer(preset: Loaded) -> Renderer:
 
 
 @pytest.fixture(scope="session")
-def judge_folder(preset: Loaded, renderer: Renderer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def judge_folder(preset: LoadedModel, renderer: Renderer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved judge; its verdicts differ from pair to pair, though it has learned nothing."""
     return _saved(preset, renderer, "judge", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
-def likelihood_folder(preset: Loaded, renderer: Renderer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def likelihood_folder(
+    preset: LoadedModel, renderer: Renderer, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A saved likelihood model."""
     return _saved(preset, renderer, "likelihood", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
-def scalar_folder(preset: Loaded, renderer: Renderer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def scalar_folder(preset: LoadedModel, renderer: Renderer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved scalar model."""
     return _saved(preset, renderer, "scalar", tmp_path_factory)
 
 
-def _saved(preset: Loaded, renderer: Renderer, kind: Kind, factory: pytest.TempPathFactory) -> Path:
+def _saved(preset: LoadedModel, renderer: Renderer, kind: Kind, factory: pytest.TempPathFactory) -> Path:
     import copy
 
     from gram.modeling.loading import add_score_head

@@ -19,8 +19,9 @@ from conftest import run
 from gram import Pair, Preference
 from gram.adaptation.adapt import Candidate, Outcome, adapt, check_rows
 from gram.adaptation.learner import AdaptSettings, Method
+from gram.asking import Asking
 from gram.errors import ConfigError, DataError
-from gram.modeling.loading import Loaded, load_model
+from gram.modeling.loading import LoadedModel, load_model
 from gram.modeling.manifest import read_manifest
 from gram.objectives.base import Objective
 from gram.objectives.likelihood import Likelihood
@@ -52,7 +53,7 @@ def task(count: int, *, coin: bool = False, seed: int = 0) -> list[Preference]:
 class Subject:
     """A model of one kind, ready to be adapted."""
 
-    loaded: Loaded
+    loaded: LoadedModel
     objective: Objective[Preference]
     asked: Any
 
@@ -178,7 +179,7 @@ def test_ties_and_soft_labels_are_learned_from(make: Make) -> None:
 def test_an_old_model_of_another_kind_is_the_one_to_beat(make: Make) -> None:
     subject = make("judge")
     rows = task(12)
-    likelihood = wrap(subject.loaded, "likelihood")
+    likelihood = wrap(subject.loaded, Asking("likelihood"))
     old = likelihood.compare([row.pair for row in rows]).log_odds
     outcome = adapt(
         subject.loaded.model,

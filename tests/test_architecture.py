@@ -24,7 +24,7 @@ SOURCE = ROOT / "src"
 SHIPPED_CONFIGS = 15
 
 # The ground floor: nouns and tools that know nothing of what the rooms above do with them.
-GROUND = {"types", "errors", "paths", "files", "statistics", "progress", "config_file"}
+GROUND = {"types", "errors", "paths", "files", "statistics", "asking", "progress", "config_file"}
 PARTS = {"data", "rendering", "engine", "objectives", "modeling", "training", "scoring", "ranking"}
 PARTS |= {"evaluation", "adaptation", "report", "serving", "bulk", "rl", "plots", "bench"}
 
@@ -36,22 +36,23 @@ MAY_IMPORT: dict[str, set[str]] = {
     "paths": set(),
     "files": {"errors"},
     "statistics": {"types"},
+    "asking": {"errors"},
     "progress": set(),
     "config_file": {"errors", "paths"},
     "data": GROUND,
     "rendering": GROUND,
     "engine": GROUND,
     "objectives": GROUND | {"rendering", "engine"},
-    "modeling": GROUND | {"engine"},
+    "modeling": GROUND | {"engine", "rendering"},
     "training": GROUND | {"data", "rendering", "engine", "objectives", "modeling"},
-    "scoring": GROUND | {"rendering", "engine", "modeling"},
+    "scoring": GROUND | {"data", "rendering", "engine", "modeling", "ranking"},
     "ranking": GROUND,
     "evaluation": GROUND | {"data"},
     "adaptation": GROUND
     | {"data", "rendering", "objectives", "modeling", "training", "scoring", "evaluation"},
     "serving": GROUND | {"ranking"},
     "bulk": GROUND | {"data"},
-    "rl": GROUND | {"ranking"},
+    "rl": GROUND | {"ranking", "modeling"},
     "plots": GROUND,
     "report": GROUND | {"data", "evaluation", "plots"},
     "bench": GROUND

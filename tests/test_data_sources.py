@@ -135,28 +135,33 @@ def test_a_saved_dataset_with_splits(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_not_local_is_looked_for_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, str | None]] = []
+    asked: list[tuple[str, str | None, str | None]] = []
 
-    def load_dataset(name: str, config: str | None) -> datasets.DatasetDict:
-        asked.append((name, config))
+    def load_dataset(name: str, config: str | None, revision: str | None) -> datasets.DatasetDict:
+        asked.append((name, config, revision))
         tables = {split: datasets.Dataset.from_list([{"text": split}]) for split in ("train", "test")}
         return datasets.DatasetDict(**tables)
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     assert list(read_rows("org/some-data::test")) == [Row({"text": "test"}, "org/some-data::test", 1)]
     assert list(read_rows("some.data::en:train")) == [Row({"text": "train"}, "some.data::train", 1)]
-    assert asked == [("org/some-data", None), ("some.data", "en")]
+    assert next(read_rows("org/some-data@v1.0::test")).file == "org/some-data@v1.0::test"
+    assert asked == [
+        ("org/some-data", None, None),
+        ("some.data", "en", None),
+        ("org/some-data", None, "v1.0"),
+    ]
 
 
 def test_an_unreachable_hub_is_not_blamed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def offline(*_: object) -> None:
+    def offline(*_: object, **__: object) -> None:
         raise ConnectionError("no route")
 
     monkeypatch.setattr(datasets, "load_dataset", offline)
     with pytest.raises(DataError, match=r"no such file or folder here, and .* not be reached .*no route"):
         read_rows("org/some-data")
 
-    def missing(*_: object) -> None:
+    def missing(*_: object, **__: object) -> None:
         raise ValueError("Config name is missing.")
 
     monkeypatch.setattr(datasets, "load_dataset", missing)
@@ -183,7 +188,7 @@ def test_a_missing_file_is_not_looked_for_on_the_hub(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(datasets, "load_dataset", lambda *_: pytest.fail("asked the Hub"))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("asked the Hub"))
     with pytest.raises(DataError, match="no such file or folder") as caught:
         read_rows(name)
     assert caught.value.file == name

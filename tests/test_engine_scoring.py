@@ -13,7 +13,7 @@ from gram import Pair, Preference
 from gram.engine.base import Batch, TokenRow
 from gram.engine.memory import token_budget_for
 from gram.engine.runner import Runner
-from gram.modeling.loading import Loaded
+from gram.modeling.loading import LoadedModel
 from gram.rendering import Renderer
 from gram.scoring.judge import JudgeModel
 from gram.scoring.local import LocalBackend
@@ -63,7 +63,7 @@ def reads(renderer: Renderer, candidates: list[Pair]) -> dict[str, tuple[str, Re
 @pytest.mark.parametrize("architecture", ["llama", "mistral"])
 @pytest.mark.parametrize("kind", ["judge", "likelihood", "scalar"])
 def test_both_engines_agree_under_any_budget(
-    kind: str, architecture: str, reads: dict[str, tuple[str, Read]], preset: Loaded
+    kind: str, architecture: str, reads: dict[str, tuple[str, Read]], preset: LoadedModel
 ) -> None:
     head, read = reads[kind]
     vocab = len(preset.tokenizer)
@@ -79,7 +79,7 @@ def test_both_engines_agree_under_any_budget(
 
 
 def test_candidates_of_one_prompt_share_it(
-    renderer: Renderer, candidates: list[Pair], preset: Loaded
+    renderer: Renderer, candidates: list[Pair], preset: LoadedModel
 ) -> None:
     """Far fewer tokens are read than there are in the prompts."""
     model = fresh("llama", len(preset.tokenizer))

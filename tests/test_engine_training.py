@@ -22,7 +22,7 @@ from gram.engine.base import Engine
 from gram.engine.choose import choose_engine
 from gram.engine.plain import Plain
 from gram.engine.tree import Tree
-from gram.modeling.loading import Loaded, add_score_head
+from gram.modeling.loading import LoadedModel, add_score_head
 from gram.modeling.presets import Preset, build_model
 from gram.modeling.trainable import LoraSettings, add_lora, freeze
 from gram.objectives.base import Objective, Sample
@@ -56,12 +56,12 @@ MakeWork = Callable[[str, bool], Work]
 
 
 @pytest.fixture(scope="module")
-def make(preset: Loaded, renderer: Renderer, preferences: list[Preference]) -> MakeWork:
+def make(preset: LoadedModel, renderer: Renderer, preferences: list[Preference]) -> MakeWork:
     """A fresh model, an objective by name on a trie or not, and samples of it; all the same each time."""
 
     def body(seed: int, score: bool = False) -> Any:
         model: Any = sharpened(build_model(MICRO, cast(Any, preset.tokenizer), seed), 2.0)
-        return add_score_head(Loaded(model, preset.tokenizer, None), seed=4).model if score else model
+        return add_score_head(LoadedModel(model, preset.tokenizer, None), seed=4).model if score else model
 
     def work(name: str, tree: bool) -> Work:
         model, reference = body(3, score=name in ("scalar", "regularised")), body(5)

@@ -188,14 +188,14 @@ def test_a_score_that_is_no_number_is_named() -> None:
 def test_one_order_is_picked_by_the_id_and_turned_back() -> None:
     """The oracle leans to the first place by 0.25: +0.25 where the better answer stands first, else -0.25."""
     items = rows(40)
-    records = evaluate(Oracle(), items, single_order=True)
+    records = evaluate(Oracle(), items, both_orders=False)
     firsts = [not math.isnan(record.log_odds[0]) for record in records]
     assert 8 < sum(firsts) < 32
     for record, item, first in zip(records, items, firsts, strict=True):
         better = float(item.responses[0]) - float(item.responses[1])
         assert math.isnan(record.log_odds[first])
         assert record.log_odds[not first] == pytest.approx(better + (0.25 if first else -0.25))
-    assert repr(evaluate(Oracle(), items[::-1], single_order=True)[::-1]) == repr(records)
+    assert repr(evaluate(Oracle(), items[::-1], both_orders=False)[::-1]) == repr(records)
 
 
 @pytest.mark.parametrize("n", [2, 3, 7])

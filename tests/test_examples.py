@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 import gram
+from gram.modeling.writer import Writer
 from gram.rl import GroupReward, LikelihoodReward, ReferenceReward
 from gram.rl.trl import AsyncTrlReward, TrlReward
-from gram.rl.writer import Writer
 
 ROOT = Path(__file__).resolve().parents[1]
 

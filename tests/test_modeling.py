@@ -22,7 +22,7 @@ from gram.engine.base import TokenRow
 from gram.engine.runner import Runner
 from gram.errors import CheckpointError, ConfigError, GramError, TemplateError
 from gram.modeling.loading import (
-    Loaded,
+    LoadedModel,
     add_score_head,
     build_preset,
     choose_device,
@@ -48,7 +48,7 @@ def pairs(preferences: list[Preference]) -> list[Pair]:
 
 
 @pytest.fixture(scope="module")
-def raw_folder(preset: Loaded, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def raw_folder(preset: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A language model as Hugging Face saves it, without ``gram.json``."""
     folder = tmp_path_factory.mktemp("raw") / "model"
     sharpened(copied(preset)).save_pretrained(folder)
@@ -71,7 +71,7 @@ def altered(judge_folder: Path, tmp_path: Path) -> Callable[..., Path]:
     return alter
 
 
-def copied(loaded: Loaded) -> Any:
+def copied(loaded: LoadedModel) -> Any:
     return copy.deepcopy(loaded.model)
 
 
@@ -104,7 +104,7 @@ def test_the_folder_says_what_it_is(judge_folder: Path, likelihood_folder: Path,
 
 
 def test_a_judge_scores_the_same_after_loading(
-    judge_folder: Path, preset: Loaded, renderer: Renderer, pairs: list[Pair]
+    judge_folder: Path, preset: LoadedModel, renderer: Renderer, pairs: list[Pair]
 ) -> None:
     model = sharpened(copied(preset))
     before = JudgeModel(LocalBackend(renderer, Runner(model)), renderer.template)
@@ -116,7 +116,7 @@ def test_a_judge_scores_the_same_after_loading(
 
 
 def test_a_likelihood_scores_the_same_after_loading(
-    likelihood_folder: Path, preset: Loaded, renderer: Renderer, pairs: list[Pair]
+    likelihood_folder: Path, preset: LoadedModel, renderer: Renderer, pairs: list[Pair]
 ) -> None:
     model = sharpened(copied(preset))
     same(
@@ -126,7 +126,7 @@ def test_a_likelihood_scores_the_same_after_loading(
 
 
 def test_a_scalar_scores_the_same_after_loading(
-    scalar_folder: Path, preset: Loaded, renderer: Renderer, pairs: list[Pair]
+    scalar_folder: Path, preset: LoadedModel, renderer: Renderer, pairs: list[Pair]
 ) -> None:
     model = sharpened(add_score_head(copy.deepcopy(preset), seed=1).model)
     before = ScalarHeadModel(renderer, Runner(model))
@@ -185,7 +185,7 @@ def test_another_template(judge_folder: Path, tmp_path: Path, pairs: list[Pair])
 
 
 def test_settings_of_the_manifest_are_used(
-    likelihood_folder: Path, tmp_path: Path, preset: Loaded, renderer: Renderer, pairs: list[Pair]
+    likelihood_folder: Path, tmp_path: Path, preset: LoadedModel, renderer: Renderer, pairs: list[Pair]
 ) -> None:
     """beta, length power, context and neutralise come from ``gram.json``; options win over them."""
     folder = tmp_path / "settings"
@@ -214,7 +214,7 @@ def test_reference_and_baseline_options(likelihood_folder: Path, raw_folder: Pat
 
 
 def test_a_reference_with_a_shorter_context_limits_both(
-    likelihood_folder: Path, preset: Loaded, tmp_path: Path
+    likelihood_folder: Path, preset: LoadedModel, tmp_path: Path
 ) -> None:
     config = config_of("gpt2", len(preset.tokenizer))
     config.n_positions = 40
@@ -368,7 +368,9 @@ def test_kinds_that_do_not_fit(
     assert isinstance(gram.load(bare, kind="scalar"), ScalarHeadModel)
 
 
-def test_a_tokenizer_larger_than_the_embedding(judge_folder: Path, preset: Loaded, tmp_path: Path) -> None:
+def test_a_tokenizer_larger_than_the_embedding(
+    judge_folder: Path, preset: LoadedModel, tmp_path: Path
+) -> None:
     folder = tmp_path / "larger"
     shutil.copytree(judge_folder, folder)
     tokenizer = copy.deepcopy(preset.tokenizer)
@@ -402,7 +404,7 @@ def test_options_that_make_no_sense(judge_folder: Path, likelihood_folder: Path,
 # Saving
 
 
-def save(folder: Path, kind: Any, model: Any, loaded: Loaded, renderer: Renderer) -> Path:
+def save(folder: Path, kind: Any, model: Any, loaded: LoadedModel, renderer: Renderer) -> Path:
     save_checkpoint(folder, model, loaded.tokenizer, make_manifest(kind, renderer))
     return folder
 
@@ -424,7 +426,7 @@ def test_manifest_round_trip(tmp_path: Path, renderer: Renderer) -> None:
 
 
 def test_merged_adapters_score_as_the_adapted_model(
-    preset: Loaded, renderer: Renderer, tmp_path: Path, pairs: list[Pair]
+    preset: LoadedModel, renderer: Renderer, tmp_path: Path, pairs: list[Pair]
 ) -> None:
     base = sharpened(copied(preset))
     bare = JudgeModel(LocalBackend(renderer, Runner(base)), renderer.template)
@@ -438,7 +440,7 @@ def test_merged_adapters_score_as_the_adapted_model(
 
 
 def test_merged_adapters_and_head_of_a_scalar_model(
-    preset: Loaded, renderer: Renderer, tmp_path: Path, pairs: list[Pair]
+    preset: LoadedModel, renderer: Renderer, tmp_path: Path, pairs: list[Pair]
 ) -> None:
     loaded = add_score_head(copy.deepcopy(preset), seed=1)
     before = log_odds(ScalarHeadModel(renderer, Runner(sharpened(loaded.model))), pairs)
@@ -460,7 +462,7 @@ def _moved(model: Any) -> Any:
 
 
 def test_a_frozen_tied_head_is_untied_and_stays_so(
-    preset: Loaded, renderer: Renderer, tmp_path: Path, pairs: list[Pair]
+    preset: LoadedModel, renderer: Renderer, tmp_path: Path, pairs: list[Pair]
 ) -> None:
     """Training the head must leave the embedding alone, in memory and after loading."""
     model = copied(preset)
@@ -480,7 +482,7 @@ def test_a_frozen_tied_head_is_untied_and_stays_so(
 
 
 def test_saving_over_a_checkpoint_and_over_a_broken_draft(
-    preset: Loaded, renderer: Renderer, tmp_path: Path, pairs: list[Pair]
+    preset: LoadedModel, renderer: Renderer, tmp_path: Path, pairs: list[Pair]
 ) -> None:
     """The folder is then the new checkpoint; what an earlier kill left behind is gone."""
     folder = tmp_path / "model"
@@ -495,7 +497,7 @@ def test_saving_over_a_checkpoint_and_over_a_broken_draft(
 
 
 def test_a_save_that_is_cut_off_leaves_no_finished_checkpoint(
-    preset: Loaded, renderer: Renderer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    preset: LoadedModel, renderer: Renderer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """``gram.json`` means finished: an interrupted save must not keep the older one's."""
     real = Path.replace
@@ -528,12 +530,12 @@ def test_a_save_that_is_cut_off_leaves_no_finished_checkpoint(
 
 
 def test_pad_that_is_also_the_end_token(
-    preset: Loaded, renderer: Renderer, pairs: list[Pair], tmp_path: Path
+    preset: LoadedModel, renderer: Renderer, pairs: list[Pair], tmp_path: Path
 ) -> None:
     """The score is read at the end token, not before it, padded left or right or not at all."""
     tokenizer = copy.deepcopy(preset.tokenizer)
     tokenizer.pad_token = tokenizer.eos_token
-    body = Loaded(sharpened(copied(preset)), tokenizer, None)
+    body = LoadedModel(sharpened(copied(preset)), tokenizer, None)
     loaded = add_score_head(body, seed=2)
     model: Any = loaded.model
     end = tokenizer.get_vocab()["<|end|>"]
@@ -562,7 +564,7 @@ def test_pad_that_is_also_the_end_token(
     same(theirs.score(prompts, responses), wanted)
 
 
-def test_no_token_to_pad_with(preset: Loaded) -> None:
+def test_no_token_to_pad_with(preset: LoadedModel) -> None:
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 
@@ -643,7 +645,7 @@ def test_merged_of_a_plain_model_is_itself() -> None:
 # Presets
 
 
-def test_presets_are_drawn_from_their_seed(texts: list[str], preset: Loaded) -> None:
+def test_presets_are_drawn_from_their_seed(texts: list[str], preset: LoadedModel) -> None:
     """Same texts and seed: same tokenizer and weights, whatever torch's generator did before."""
     torch.manual_seed(99)
     state = torch.get_rng_state()
@@ -659,7 +661,7 @@ def test_presets_are_drawn_from_their_seed(texts: list[str], preset: Loaded) -> 
     assert len(preset.tokenizer) == 400
 
 
-def test_a_preset_tokenizer_writes_anything(preset: Loaded) -> None:
+def test_a_preset_tokenizer_writes_anything(preset: LoadedModel) -> None:
     """Nothing is out of its vocabulary, and text comes back as it was."""
     text = "Ünïcode 🙂 日本語 \n\t  two  spaces \u200b"
     assert preset.tokenizer.decode(preset.tokenizer(text)["input_ids"]) == text
@@ -668,7 +670,7 @@ def test_a_preset_tokenizer_writes_anything(preset: Loaded) -> None:
 def test_model_source(texts: list[str], raw_folder: Path) -> None:
     """A preset is built, a folder loaded; a head drawn from the seed is the same each time."""
 
-    def source(reference: str, head: Any) -> Loaded:
+    def source(reference: str, head: Any) -> LoadedModel:
         return model_source(reference, lambda: texts, seed=5, head=head, vocab_size=400, device="cpu")
 
     for reference in ("preset:tiny", str(raw_folder)):
@@ -681,7 +683,7 @@ def test_model_source(texts: list[str], raw_folder: Path) -> None:
         source("preset:huge", "lm")
 
 
-def test_a_score_head_leaves_the_language_model_alone(preset: Loaded) -> None:
+def test_a_score_head_leaves_the_language_model_alone(preset: LoadedModel) -> None:
     loaded = copy.deepcopy(preset)
     scorer = add_score_head(loaded, seed=1)
     theirs: Any = loaded.model.base_model

@@ -19,7 +19,7 @@ from conftest import MAX_LENGTH, sharpened
 from gram import Answer, Message, Pair, Preference, ResponsePair, Text
 from gram.engine.plain import Plain, scored_columns
 from gram.errors import ConfigError
-from gram.modeling.loading import Loaded, add_score_head
+from gram.modeling.loading import LoadedModel, add_score_head
 from gram.modeling.presets import Preset, build_model
 from gram.objectives.base import Objective, Sample, correct_sum
 from gram.objectives.language import Language
@@ -53,19 +53,19 @@ FINETUNING: dict[str, MakeObjective] = {
 each_finetuning = pytest.mark.parametrize("make", FINETUNING.values(), ids=FINETUNING.keys())
 
 
-def micro(preset: Loaded, seed: int) -> Any:
+def micro(preset: LoadedModel, seed: int) -> Any:
     """A fresh two-layer language model with the preset's tokenizer."""
     return build_model(MICRO, cast(Any, preset.tokenizer), seed)
 
 
 @pytest.fixture(scope="module")
-def lm(preset: Loaded) -> nn.Module:
+def lm(preset: LoadedModel) -> nn.Module:
     return sharpened(micro(preset, seed=3), 3.0).eval()
 
 
 @pytest.fixture(scope="module")
-def scorer(preset: Loaded) -> nn.Module:
-    body = Loaded(micro(preset, seed=3), preset.tokenizer, None)
+def scorer(preset: LoadedModel) -> nn.Module:
+    body = LoadedModel(micro(preset, seed=3), preset.tokenizer, None)
     return sharpened(add_score_head(body, seed=4).model, 3.0).eval()
 
 
@@ -444,7 +444,7 @@ def test_a_model_that_is_its_own_reference_knows_nothing(
 
 
 def test_a_reference_is_subtracted_and_gets_no_gradient(
-    lm: nn.Module, preset: Loaded, renderer: Renderer, preferences: list[Preference]
+    lm: nn.Module, preset: LoadedModel, renderer: Renderer, preferences: list[Preference]
 ) -> None:
     """DPO (arXiv 2305.18290): d = beta * ((log p(a) - log p(b)) - (log r(a) - log r(b)))."""
     other = sharpened(micro(preset, seed=8), 3.0)
@@ -461,7 +461,7 @@ def test_a_reference_is_subtracted_and_gets_no_gradient(
 
 
 def test_an_answer_at_the_very_beginning_is_scored_from_its_second_token(
-    lm: nn.Module, preset: Loaded, preferences: list[Preference]
+    lm: nn.Module, preset: LoadedModel, preferences: list[Preference]
 ) -> None:
     """A template may begin with {a}, and a base model's format has nothing before it: no row, no crash."""
     plain = copy.deepcopy(preset.tokenizer)

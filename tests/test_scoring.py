@@ -15,7 +15,7 @@ from gram import Answer, Message, Pair, Preference, PreferenceModel, ScalarModel
 from gram.engine.base import TokenRow
 from gram.engine.runner import Runner
 from gram.errors import ConfigError, ScoringError
-from gram.modeling.loading import Loaded
+from gram.modeling.loading import LoadedModel
 from gram.rendering import Encoded, JudgeTemplate, Renderer
 from gram.scoring.judge import JudgeModel, LabelLogprobs
 from gram.scoring.local import LocalBackend
@@ -65,7 +65,7 @@ def pairs(preferences: list[Preference]) -> list[Pair]:
 
 
 @pytest.fixture(scope="module")
-def make(preset: Loaded, renderer: Renderer) -> Callable[..., JudgeModel]:
+def make(preset: LoadedModel, renderer: Renderer) -> Callable[..., JudgeModel]:
     """A judge on a small model of some architecture, with the preset's tokenizer."""
 
     def judge(architecture: str = "llama", budget: int = 1_000, **options) -> JudgeModel:
@@ -84,7 +84,7 @@ def close(left: FloatArray, right: FloatArray) -> None:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_judge_is_a_softmax_over_the_vocabulary(
-    architecture: str, make, preset: Loaded, renderer: Renderer, pairs: list[Pair]
+    architecture: str, make, preset: LoadedModel, renderer: Renderer, pairs: list[Pair]
 ) -> None:
     """log_odds = log p(A) - log p(B), mass = p(A) + p(B), after the last token of each prompt; the second
     column asks with the answers exchanged, and there the first label speaks for b.
@@ -205,7 +205,7 @@ def answers_of(pairs: Sequence[Pair]) -> tuple[list, list[str]]:
 @pytest.mark.parametrize("context", ["chat", "judge"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_likelihood_variants(
-    architecture: str, context, preset: Loaded, renderer: Renderer, pairs: list[Pair]
+    architecture: str, context, preset: LoadedModel, renderer: Renderer, pairs: list[Pair]
 ) -> None:
     """Sum, mean, length power 1/2, mutual information and reference ratio, each from the slow sums."""
     size = len(preset.tokenizer)
@@ -233,7 +233,7 @@ def test_likelihood_variants(
 @pytest.mark.parametrize("budget", BUDGETS)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_scores_do_not_depend_on_the_batch(
-    architecture: str, budget: int, preset: Loaded, renderer: Renderer, pairs: list[Pair]
+    architecture: str, budget: int, preset: LoadedModel, renderer: Renderer, pairs: list[Pair]
 ) -> None:
     """Likelihood and scalar head, against the slow right-padded batch."""
     size = len(preset.tokenizer)
@@ -248,7 +248,7 @@ def test_scores_do_not_depend_on_the_batch(
     assert scores.std() > 1e-3  # a hundred times the tolerance
 
 
-def test_an_empty_answer_is_scored_by_its_end_token(preset: Loaded, renderer: Renderer) -> None:
+def test_an_empty_answer_is_scored_by_its_end_token(preset: LoadedModel, renderer: Renderer) -> None:
     model = causal("llama", len(preset.tokenizer))
     [item] = renderer.answers([as_chat("q")], [""])
     start, stop = item.scored("a")
@@ -257,7 +257,7 @@ def test_an_empty_answer_is_scored_by_its_end_token(preset: Loaded, renderer: Re
     close(likelihood.score([as_chat("q")], [""]), slow_likelihood(model, [item])[0])
 
 
-def test_comparing_by_scores(preset: Loaded, renderer: Renderer, pairs: list[Pair]) -> None:
+def test_comparing_by_scores(preset: LoadedModel, renderer: Renderer, pairs: list[Pair]) -> None:
     """Log-odds are beta times the difference of scores, the same in both orders; no words, so mass 1."""
     runner = Runner(causal("llama", len(preset.tokenizer)))
     model = LikelihoodModel(renderer, runner, beta=0.25, length_power=1.0)
@@ -271,7 +271,7 @@ def test_comparing_by_scores(preset: Loaded, renderer: Renderer, pairs: list[Pai
     close(model.compare([pair.swapped() for pair in pairs]).log_odds, verdicts.swapped().log_odds)
 
 
-def test_wrong_options_and_inputs(preset: Loaded, renderer: Renderer) -> None:
+def test_wrong_options_and_inputs(preset: LoadedModel, renderer: Renderer) -> None:
     runner = Runner(causal("llama", len(preset.tokenizer)))
     with pytest.raises(ConfigError, match="baseline"):
         LikelihoodModel(renderer, runner, baseline="prior")  # type: ignore[arg-type]
@@ -281,7 +281,7 @@ def test_wrong_options_and_inputs(preset: Loaded, renderer: Renderer) -> None:
         LikelihoodModel(renderer, runner).score([as_chat("q")] * 2, ["a"])
 
 
-def test_a_score_that_is_not_finite_is_an_error(preset: Loaded, renderer: Renderer) -> None:
+def test_a_score_that_is_not_finite_is_an_error(preset: LoadedModel, renderer: Renderer) -> None:
     class Broken(Runner):
         def scores(self, rows: Sequence[TokenRow]) -> FloatArray:
             return np.array([0.5, np.nan, 1.0])[: len(rows)]
@@ -291,7 +291,7 @@ def test_a_score_that_is_not_finite_is_an_error(preset: Loaded, renderer: Render
         model.score([as_chat("q")] * 3, ["a", "b", "c"])
 
 
-def test_nothing_asked_nothing_answered(make, preset: Loaded, renderer: Renderer) -> None:
+def test_nothing_asked_nothing_answered(make, preset: LoadedModel, renderer: Renderer) -> None:
     likelihood = LikelihoodModel(renderer, Runner(causal("llama", len(preset.tokenizer))))
     scalar = ScalarHeadModel(renderer, Runner(classifier("llama", len(preset.tokenizer))))
     for model in (make(), likelihood, scalar):
@@ -301,7 +301,7 @@ def test_nothing_asked_nothing_answered(make, preset: Loaded, renderer: Renderer
     assert likelihood.score([], []).shape == scalar.score([], []).shape == (0,)
 
 
-def test_protocols_and_truncation_counts(preset: Loaded, renderer: Renderer) -> None:
+def test_protocols_and_truncation_counts(preset: LoadedModel, renderer: Renderer) -> None:
     """A judge compares and cannot score; the others do both. What was shortened is counted."""
     short = Renderer(preset.tokenizer, renderer.template, 64)
     runner = Runner(causal("llama", len(preset.tokenizer)))
@@ -322,7 +322,7 @@ def test_protocols_and_truncation_counts(preset: Loaded, renderer: Renderer) -> 
     close(judge.compare([pair.swapped()]).log_odds, judge.compare([pair]).swapped().log_odds)
 
 
-def test_conversations_reach_the_model(make, preset: Loaded, renderer: Renderer) -> None:
+def test_conversations_reach_the_model(make, preset: LoadedModel, renderer: Renderer) -> None:
     """Every earlier turn and the system prompt change the verdict and the score: nothing is dropped."""
     question = Message("user", "what is the bridge of the river ?")
     chats = [

@@ -14,7 +14,7 @@ import gram
 from conftest import make_manifest, run, sharpened
 from gram import Pair, Preference, PreferenceModel, ScalarModel, Verdicts
 from gram.errors import ConfigError
-from gram.modeling.loading import Loaded, add_score_head, build_preset
+from gram.modeling.loading import LoadedModel, add_score_head, build_preset
 from gram.modeling.saving import save_checkpoint
 from gram.rendering import Renderer
 from gram.scoring.ensemble import RULES, JudgeEnsemble, ScorerEnsemble, combine_log_odds, combine_scores
@@ -144,7 +144,7 @@ def folders(texts: list[str], renderer: Renderer, tmp_path_factory: pytest.TempP
     made: dict[str, list[Path]] = {}
     for kind in ("judge", "scalar"):
         for seed in (0, 1):
-            loaded: Loaded = build_preset("preset:tiny", texts, seed=seed, vocab_size=400)
+            loaded: LoadedModel = build_preset("preset:tiny", texts, seed=seed, vocab_size=400)
             loaded = add_score_head(loaded, seed) if kind == "scalar" else loaded
             folder = tmp_path_factory.mktemp("members") / f"{kind}{seed}"
             manifest = make_manifest(kind, renderer)  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ from conftest import sharpened
 from gram import Preference, ResponsePair, Text
 from gram.errors import ConfigError, TrainingError
 from gram.modeling.language_head import keep_language_head
-from gram.modeling.loading import Loaded, add_score_head
+from gram.modeling.loading import LoadedModel, add_score_head
 from gram.modeling.presets import Preset, build_model
 from gram.modeling.trainable import LoraSettings, add_lora, freeze, merged
 from gram.objectives.base import Batch, Objective, Sample, Sums, TokenRow
@@ -51,20 +51,20 @@ OBJECTIVES: dict[str, Callable[[Renderer], Objective[Any]]] = {
 each_objective = pytest.mark.parametrize("name", OBJECTIVES)
 
 
-def micro(preset: Loaded, seed: int) -> Any:
+def micro(preset: LoadedModel, seed: int) -> Any:
     """A fresh two-layer language model with the preset's tokenizer."""
     return build_model(MICRO, cast(Any, preset.tokenizer), seed)
 
 
 @pytest.fixture
-def make_model(preset: Loaded) -> MakeModel:
+def make_model(preset: LoadedModel) -> MakeModel:
     """A fresh model with the head that an objective needs; always the same."""
 
     def make(objective: Objective[Any] | None = None) -> Any:
         model: Any = sharpened(micro(preset, seed=3), 2.0)
         if objective is None or objective.head == "lm":
             return model
-        return add_score_head(Loaded(model, preset.tokenizer, None), seed=4).model
+        return add_score_head(LoadedModel(model, preset.tokenizer, None), seed=4).model
 
     return make
 
@@ -304,7 +304,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
 
 @pytest.mark.parametrize("prepare", [everything, adapters_under_a_score])
 def test_a_killed_run_with_a_language_head_of_its_own_goes_on_too(
-    prepare: Callable[[Any], Any], preset: Loaded, work: Any, tmp_path: Path
+    prepare: Callable[[Any], Any], preset: LoadedModel, work: Any, tmp_path: Path
 ) -> None:
     """The head is no part of the finished model, but of the run: killed in step 4 of 4, saved after 2."""
     objective, samples = work("regularised")
@@ -315,7 +315,7 @@ def test_a_killed_run_with_a_language_head_of_its_own_goes_on_too(
         untied = cast(Any, body)
         untied.lm_head.weight = nn.Parameter(2.0 * body.lm_head.weight.detach().clone())
         untied.config.tie_word_embeddings = False
-        model = add_score_head(Loaded(untied, preset.tokenizer, None), seed=4).model
+        model = add_score_head(LoadedModel(untied, preset.tokenizer, None), seed=4).model
         keep_language_head(model, untied)
         model = prepare(model)
         result = fit(model, objective, samples, settings, checkpoints=tmp_path / folder)

@@ -23,7 +23,7 @@ from experiments.claims import pictures
 from experiments.claims.study import Cell, Result, Study, cell_text, main, markdown, paired, values
 from experiments.claims.workshop import Trained, Workshop
 
-from gram.modeling.loading import Loaded
+from gram.modeling.loading import LoadedModel
 from gram.statistics import over_seeds
 from gram.types import PreferenceModel
 
@@ -66,7 +66,7 @@ def run(cell: Cell, models: Path, smoke: bool) -> Result:
     return {"family": family} | shop.measure(model, tests)
 
 
-def started(shop: Workshop, name: str) -> Loaded:
+def started(shop: Workshop, name: str) -> LoadedModel:
     """What each method starts from, made once per seed and kept."""
     make = {
         "judge": lambda: shop.judge(shop.body()),

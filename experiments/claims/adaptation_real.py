@@ -30,7 +30,7 @@ from experiments.claims.workshop import load_weights, save_weights, trained_copy
 from gram.data import read_preferences
 from gram.engine.runner import Runner
 from gram.evaluation.floors import bag_of_words, length_rule
-from gram.modeling.loading import Loaded, add_score_head, build_preset, load_model
+from gram.modeling.loading import LoadedModel, add_score_head, build_preset, load_model
 from gram.objectives.base import Objective
 from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
@@ -67,7 +67,7 @@ class Place:
     def objective(self, judge: bool) -> Objective[Preference]:
         return Judge(self.renderer, label_smoothing=0.1) if judge else Scalar(self.renderer)
 
-    def started(self, name: str) -> Loaded:
+    def started(self, name: str) -> LoadedModel:
         """A method after the labels of other tasks, made once per seed and kept."""
         judge = name == "judge"
         path = self._models / f"{TASK}-{self.seed}-{name}{'-smoke' if self.smoke else ''}.pt"
@@ -78,11 +78,11 @@ class Place:
             save_weights(trained_copy(start, self.objective(judge), rows, how), path)
         return load_weights(self.body if judge else add_score_head(self.body, self.seed), path)
 
-    def _random(self) -> Loaded:
+    def _random(self) -> LoadedModel:
         torch.manual_seed(self.seed)
         return replace(self.body, model=type(self.body.model)(self.body.model.config))
 
-    def model(self, loaded: Loaded, judge: bool) -> PreferenceModel:
+    def model(self, loaded: LoadedModel, judge: bool) -> PreferenceModel:
         runner = Runner(loaded.model)
         if judge:
             return JudgeModel(LocalBackend(self.renderer, runner), self.renderer.template)
@@ -127,7 +127,7 @@ def _shuffled(rows: list[Preference], seed: int) -> list[Preference]:
     return Random(seed).sample(rows, len(rows))
 
 
-def _toy() -> Loaded:
+def _toy() -> LoadedModel:
     rows = _rows(TASK, "train", True)
     texts = [text for row in rows for text in (row.pair.prompt[0].content, row.pair.a, row.pair.b)]
     return build_preset("preset:tiny", [load_template("compact").text, *texts], seed=1)

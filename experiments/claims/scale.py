@@ -23,7 +23,7 @@ from experiments.claims.study import Cell, Result, Study, cell_text, main, markd
 from experiments.claims.workshop import Workshop
 
 from gram.data.world import World
-from gram.modeling.loading import Loaded
+from gram.modeling.loading import LoadedModel
 from gram.objectives.language import Language
 from gram.statistics import over_seeds
 
@@ -49,7 +49,7 @@ def run(cell: Cell, models: Path, smoke: bool) -> Result:
     return found | shop.measure(shop.lab.as_judge(shop.judge(body)))
 
 
-def held_out(shop: Workshop, body: Loaded) -> float:
+def held_out(shop: Workshop, body: LoadedModel) -> float:
     """Stage-1 loss on pairs that nobody has read, in nats per scored token."""
     fresh = World(shop.seed).unlabeled_pairs(shop.recipe.unlabeled + 400)[-400:]
     objective = Language(shop.lab.renderer)

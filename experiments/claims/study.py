@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gram.cli.quiet import quiet_libraries
+from gram.modeling.quiet import quiet_libraries
 from gram.statistics import over_seeds
 
 RESULTS = Path("experiments/results/claims")

@@ -23,7 +23,7 @@ from experiments.claims.study import Cell, Result, Study, cell_text, main, markd
 from experiments.claims.workshop import Workshop
 
 from gram.engine.runner import Runner
-from gram.modeling.loading import Loaded
+from gram.modeling.loading import LoadedModel
 from gram.scoring.scalar import LikelihoodModel
 
 STAGES = ("zero-shot", "fine-tuned")
@@ -52,7 +52,7 @@ def run(cell: Cell, models: Path, smoke: bool) -> Result:
 
 
 def likelihood(
-    shop: Workshop, model: Loaded, body: Loaded, *, reference: bool = False, **options: Any
+    shop: Workshop, model: LoadedModel, body: LoadedModel, *, reference: bool = False, **options: Any
 ) -> LikelihoodModel:
     """One variant of the likelihood score."""
     return LikelihoodModel(

@@ -23,7 +23,7 @@ from gram.demo.lab import LABEL_SMOOTHING, Lab, Recipe
 from gram.demo.recipe import FULL
 from gram.demo.story import test_pairs
 from gram.engine.runner import Runner
-from gram.modeling.loading import Loaded, add_score_head
+from gram.modeling.loading import LoadedModel, add_score_head
 from gram.modeling.trainable import LoraSettings, add_lora, freeze
 from gram.objectives.base import Objective
 from gram.objectives.likelihood import Likelihood
@@ -76,7 +76,7 @@ class Workshop:
         """Fresh pairs: families with labels (seen) and without (unseen)."""
         return test_pairs(self.world, self.recipe.test_pairs)
 
-    def blank(self, hidden: int | None = None) -> Loaded:
+    def blank(self, hidden: int | None = None) -> LoadedModel:
         """Random weights; ``hidden`` makes them smaller than the preset's, in proportion."""
         blank = self.lab.blank
         if hidden is None:
@@ -87,7 +87,9 @@ class Workshop:
         torch.manual_seed(self.seed)
         return replace(blank, model=LlamaForCausalLM(config))
 
-    def body(self, unlabeled: int | None = None, *, hidden: int | None = None, once: bool = False) -> Loaded:
+    def body(
+        self, unlabeled: int | None = None, *, hidden: int | None = None, once: bool = False
+    ) -> LoadedModel:
         """Stage 1 on that many unlabeled pairs (default: all of the recipe's, each read once).
 
         Args:
@@ -109,7 +111,7 @@ class Workshop:
         save_weights(trained, path)
         return trained
 
-    def kept(self, name: str, make: Callable[[], Loaded], *, score_head: bool = False) -> Loaded:
+    def kept(self, name: str, make: Callable[[], LoadedModel], *, score_head: bool = False) -> LoadedModel:
         """A trained model that several cells start from, made once."""
         path = self._models / "trained" / f"seed-{self.seed}-{name}.pt"
         if not path.is_file():
@@ -119,18 +121,20 @@ class Workshop:
 
     def train(
         self,
-        start: Loaded,
+        start: LoadedModel,
         objective: Objective[Any],
         examples: Sequence[Any],
         how: FitSettings | None = None,
         *,
         trained: Trained = "all",
-    ) -> Loaded:
+    ) -> LoadedModel:
         """A copy of ``start`` trained on ``examples``, as stage 2 of the recipe unless ``how`` is given."""
         how = how or replace(self.stage_2, learning_rate=RATES[trained])
         return trained_copy(start, objective, examples, replace(how, seed=self.seed), trained=trained)
 
-    def judge(self, start: Loaded, *, eps: float = LABEL_SMOOTHING, trained: Trained = "all") -> Loaded:
+    def judge(
+        self, start: LoadedModel, *, eps: float = LABEL_SMOOTHING, trained: Trained = "all"
+    ) -> LoadedModel:
         """Stage 2 on the labels of the recipe."""
         return self.train(start, self.judging(eps), self.labels, trained=trained)
 
@@ -143,7 +147,7 @@ class Workshop:
     def likely(self, **options: Any) -> Likelihood:
         return Likelihood(self.lab.renderer, label_smoothing=LABEL_SMOOTHING, context="judge", **options)
 
-    def as_scalar(self, loaded: Loaded) -> ScalarHeadModel:
+    def as_scalar(self, loaded: LoadedModel) -> ScalarHeadModel:
         return ScalarHeadModel(self.lab.renderer, Runner(loaded.model))
 
     def measure(
@@ -170,13 +174,13 @@ class Workshop:
 
 
 def trained_copy(
-    start: Loaded,
+    start: LoadedModel,
     objective: Objective[Any],
     examples: Sequence[Any],
     how: FitSettings,
     *,
     trained: Trained = "all",
-) -> Loaded:
+) -> LoadedModel:
     """A copy of ``start``, with a score head if the objective needs one, trained on ``examples``."""
     score_head = objective.head == "score"
     loaded = replace(start, model=copy.deepcopy(start.model))
@@ -203,14 +207,14 @@ def flipped(preferences: Sequence[Preference], share: float, seed: int) -> list[
     ]
 
 
-def save_weights(loaded: Loaded, path: Path) -> None:
+def save_weights(loaded: LoadedModel, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     torch.save(loaded.model.state_dict(), temporary)
     temporary.rename(path)
 
 
-def load_weights(loaded: Loaded, path: Path) -> Loaded:
+def load_weights(loaded: LoadedModel, path: Path) -> LoadedModel:
     loaded.model.load_state_dict(torch.load(path, weights_only=True))
     loaded.model.eval()
     return loaded

@@ -19,8 +19,8 @@ from experiments.engine_choices.setting import Setting
 from experiments.engine_choices.tries import blocks, packs, shared
 
 from gram.bench.report import rounded
-from gram.cli.quiet import quiet_libraries
 from gram.files import atomic_write
+from gram.modeling.quiet import quiet_libraries
 
 OUTPUT = Path("experiments/results/engine_choices.json")
 

@@ -24,9 +24,9 @@ from experiments.real_text.mix import Row, rows_of, sample, write
 import gram
 from gram.adaptation.config import AdaptConfig
 from gram.adaptation.run import adapt_checkpoint
-from gram.cli.quiet import quiet_libraries
 from gram.data import read_preferences
 from gram.evaluation.floors import bag_of_words, length_rule
+from gram.modeling.quiet import quiet_libraries
 from gram.statistics import credit, mean_by_group
 from gram.types import FloatArray, Preference
 

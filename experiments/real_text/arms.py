@@ -16,9 +16,10 @@ from typing import Any, Literal
 import torch
 
 import gram
-from gram.cli.quiet import quiet_libraries
+from gram.asking import Kind
 from gram.modeling.loading import load_model
-from gram.modeling.manifest import FILE, Kind
+from gram.modeling.manifest import FILE
+from gram.modeling.quiet import quiet_libraries
 from gram.modeling.saving import save_checkpoint
 from gram.training.config import load_config
 from gram.training.run import train

@@ -17,9 +17,9 @@ import numpy as np
 from experiments.real_text.arms import ARMS, home, load
 from experiments.real_text.rows import labeled, test_rows
 
-from gram.cli.quiet import quiet_libraries
 from gram.evaluation.floors import bag_of_words, length_rule
 from gram.files import atomic_write
+from gram.modeling.quiet import quiet_libraries
 from gram.progress import chunks_with_progress
 from gram.types import Preference, PreferenceModel
 

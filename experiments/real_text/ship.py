@@ -16,9 +16,9 @@ from experiments.real_text.arms import CONFIGS, LENGTH, MODELS, SHIPPED, folder
 from experiments.real_text.mix import FOLDER
 
 import gram
-from gram.cli.quiet import quiet_libraries
 from gram.data import read_preferences
 from gram.modeling.loading import load_model
+from gram.modeling.quiet import quiet_libraries
 from gram.modeling.saving import save_checkpoint
 from gram.types import FloatArray, sigmoid
 

@@ -22,9 +22,9 @@ from experiments.real_text.mix import FOLDER, LABELED, Row, rows_of, write
 from experiments.real_text.spoiled import LEAST_WORDS, LONGEST, SPOILS
 
 import gram
-from gram.cli.quiet import quiet_libraries
 from gram.data import read_preferences
 from gram.modeling.manifest import read_manifest
+from gram.modeling.quiet import quiet_libraries
 from gram.statistics import credit
 from gram.types import Preference
 

@@ -31,7 +31,7 @@ def read_values(kind: type[Any], path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: must map option names to values")
     assert is_dataclass(kind)
     hints = get_type_hints(kind)
-    known = {item.name: hints[item.name] for item in fields(kind)}
+    known = {item.name: hints[item.name] for item in fields(kind) if item.init}
     values = {}
     for raw_name, value in content.items():
         name = str(raw_name).replace("-", "_")

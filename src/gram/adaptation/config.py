@@ -23,6 +23,8 @@ class AdaptConfig:
     """Labeled pairs of the new task: files (.jsonl, .jsonl.gz, .json, .parquet), folders or Hub names."""
     output: Path
     """Folder for the result: the adapted model, or the old one unchanged."""
+    revision: str | None = None
+    """Branch, tag or commit of a model on the Hub. Default: the newest."""
     split: str | None = None
     """Use only this split of the data."""
     limit: int | None = None

@@ -16,12 +16,13 @@ from typing import Any
 from gram.adaptation.adapt import Outcome, adapt, check_rows
 from gram.adaptation.config import AdaptConfig
 from gram.adaptation.learner import AdaptSettings
+from gram.asking import Asking, Kind, Running
 from gram.data import Loaded as LoadedRows
 from gram.data import read_preferences
 from gram.errors import ConfigError, DataError
 from gram.files import finite, make_folder
-from gram.modeling.loading import Loaded, choose_device, load_model
-from gram.modeling.manifest import Kind, Manifest, read_manifest
+from gram.modeling.loading import Head, LoadedModel, choose_device, load_model
+from gram.modeling.manifest import Manifest, read_manifest
 from gram.modeling.saving import copy_checkpoint, library_versions, save_checkpoint
 from gram.modeling.shipped import model_folder
 from gram.objectives.base import Objective
@@ -63,18 +64,20 @@ def adapt_checkpoint(config: AdaptConfig) -> dict[str, Any]:
     manifest = read_manifest(folder) if folder else None
     kind = _kind(config, manifest)
     device = choose_device(config.device)
-    loaded = load_model(config.model, "score" if kind == "scalar" else "lm", device=device)
+    head: Head = "score" if kind == "scalar" else "lm"
+    loaded = load_model(config.model, head, revision=config.revision, device=device)
     how = _training(config, kind, manifest)
     objective, renderer = make_objective(
         how, loaded, loaded.manifest.context if loaded.manifest else "chat", device
     )
     usable = _usable(objective, rows.records, config.on_error)
-    asked = wrap(loaded, kind, config.template, source=config.model, engine=config.engine)
+    running = Running(engine=config.engine)
+    asked = wrap(loaded, Asking(kind, config.template), running, source=config.model)
     otherwise = manifest is not None and (
         manifest.kind != kind
         or (asked.template is not None and asked.template.hash != manifest.template_hash)
     )
-    before = wrap(loaded, source=config.model, engine=config.engine) if otherwise else None
+    before = wrap(loaded, running=running, source=config.model) if otherwise else None
     outcome = adapt(loaded.model, objective, asked, usable, settings, before=before)
     facts = _facts(config, rows, outcome)
     _write(config, kind, loaded, renderer, how, outcome, facts, asked.temperature)
@@ -185,7 +188,7 @@ def _facts(config: AdaptConfig, rows: LoadedRows[Preference], outcome: Outcome) 
 def _write(
     config: AdaptConfig,
     kind: Kind,
-    loaded: Loaded,
+    loaded: LoadedModel,
     renderer: Renderer,
     how: TrainConfig,
     outcome: Outcome,
@@ -212,7 +215,8 @@ def _write(
         if folder:
             copy_checkpoint(folder, config.output, unchanged, beside)
         else:  # of a Hub name, as its author saved it
-            again = load_model(config.model, "score" if manifest.kind == "scalar" else "lm", dtype="auto")
+            head: Head = "score" if manifest.kind == "scalar" else "lm"
+            again = load_model(config.model, head, revision=config.revision, dtype="auto")
             save_checkpoint(config.output, again.model, again.tokenizer, unchanged, beside)
         return
     name = _OBJECTIVES[kind]

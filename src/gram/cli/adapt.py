@@ -13,7 +13,7 @@ __all__ = ["Config", "run"]
 def run(config: Config) -> dict[str, Any]:
     """Adapt; says on stderr which model was kept, and why."""
     from gram.adaptation.run import adapt_checkpoint
-    from gram.cli.quiet import quiet_libraries
+    from gram.modeling.quiet import quiet_libraries
 
     quiet_libraries()
     result = adapt_checkpoint(config)

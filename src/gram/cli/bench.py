@@ -57,9 +57,9 @@ def run(config: Config) -> dict[str, Any]:
     """Measure, print, keep."""
     from gram.bench import report
     from gram.bench import run as bench
-    from gram.cli.quiet import quiet_libraries
     from gram.files import atomic_write, make_folder
     from gram.modeling.loading import choose_device
+    from gram.modeling.quiet import quiet_libraries
 
     for name in ("rounds", "pairs", "steps"):
         if getattr(config, name) < 1:

@@ -29,7 +29,6 @@ class Config:
 
 def run(config: Config) -> dict[str, Any]:
     """Tell the story; returns the numbers."""
-    from gram.cli.quiet import quiet_libraries
     from gram.data.world import World
     from gram.demo.lab import Lab
     from gram.demo.page import figures, html
@@ -37,6 +36,7 @@ def run(config: Config) -> dict[str, Any]:
     from gram.demo.save import save_judge
     from gram.demo.story import tell
     from gram.files import atomic_write, make_folder
+    from gram.modeling.quiet import quiet_libraries
     from gram.plots import save
 
     began = time.monotonic()

@@ -99,14 +99,14 @@ def run(config: Config) -> dict[str, Any]:
     resumed = len(records) if records else 0
     model: Any = config.load_model() if config.calibrate or not records else None
     if config.calibrate:
-        storable(Path(config.model), model, vars(config))  # before an hour of asking
+        storable(Path(config.model), model, config.options)  # before an hour of asking
         model.temperature = 1.0
     if not records:
         stamp = Stamp(stamp.run, model.template.hash if model.template else "", config.seed)
         journal = _journal(config.output, place, header)
         resumed = journal.done
         records = evaluate(
-            model, items, stamp=stamp, journal=journal, single_order=config.single_order, shard=place
+            model, items, stamp=stamp, journal=journal, both_orders=config.options.both_orders, shard=place
         )
         journal.finish()
         if place[1] > 1:
@@ -252,7 +252,7 @@ def _calibrated(config: Config, model: Any, records: Sequence[Record], began: fl
     fitted = fit_temperature([record for record in records if record.judged])
     about = {**asdict(fitted), "data": Path(str(config.calibrate)).name, "seed": config.seed}
     del about["temperature"]
-    store(Path(config.model), model, fitted.temperature, about, vars(config))
+    store(Path(config.model), model, fitted.temperature, about, config.options)
     return {"model": config.model, **asdict(fitted), "seconds": round(time.monotonic() - began, 2)}
 
 

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from gram.cli.options import ModelOptions, check_output_file, truncated_prompts
-from gram.errors import ConfigError
 from gram.progress import chunks_with_progress
-
-if TYPE_CHECKING:
-    from gram.data import Scorable
-    from gram.types import RewardModel
 
 _CHUNK = 128  # rows per write: what a kill can cost
 
@@ -42,6 +36,7 @@ def run(config: Config) -> dict[str, Any]:
     """Score the input; returns counts."""
     from gram.data import check_rejects, read_scorables
     from gram.files import Journal
+    from gram.scoring.rows import score_rows
 
     began = time.monotonic()
     check_output_file(config.output, config.input)
@@ -64,56 +59,3 @@ def run(config: Config) -> dict[str, Any]:
         "truncated_prompts": truncated_prompts(model, resumed),
         "seconds": round(time.monotonic() - began, 2),
     }
-
-
-def score_rows(model: RewardModel, rows: Sequence[Scorable]) -> list[dict[str, Any]]:
-    """One output row per input row; rows of one form are asked together.
-
-    Raises:
-        ConfigError: a single answer, and a model that can only compare.
-    """
-    from gram.types import Answer, Contest, Pair
-
-    scorers = {Pair: _pair_rows, Contest: _contest_rows, Answer: _answer_rows}
-    found: dict[int, dict[str, Any]] = {}
-    for kind, scorer in scorers.items():
-        places = [place for place, row in enumerate(rows) if isinstance(row.item, kind)]
-        if places:
-            found |= zip(places, scorer(model, [rows[place].item for place in places]), strict=True)
-    return [({"id": row.id} if row.id else {}) | found[place] for place, row in enumerate(rows)]
-
-
-def _pair_rows(model: RewardModel, pairs: Sequence[Any]) -> list[dict[str, Any]]:
-    verdicts = model.compare(pairs)
-    return [
-        {"p_a": float(p_a), "log_odds": [float(x) for x in log_odds], "position_gap": float(gap)}
-        for p_a, log_odds, gap in zip(verdicts.p_a, verdicts.log_odds, verdicts.position_gap, strict=True)
-    ]
-
-
-def _contest_rows(model: RewardModel, contests: Sequence[Any]) -> list[dict[str, Any]]:
-    from gram.ranking import rank_many
-    from gram.types import ScalarModel
-
-    if not isinstance(model, ScalarModel):
-        rankings = rank_many(model, contests)
-        return [{"scores": list(map(float, r.strengths)), "order": list(r.order)} for r in rankings]
-    prompts = [contest.prompt for contest in contests for _ in contest.responses]
-    scores = iter(model.score(prompts, [answer for contest in contests for answer in contest.responses]))
-    rows = []
-    for contest in contests:
-        mine = [float(next(scores)) for _ in contest.responses]
-        rows.append({"scores": mine, "order": sorted(range(len(mine)), key=lambda place: -mine[place])})
-    return rows
-
-
-def _answer_rows(model: RewardModel, answers: Sequence[Any]) -> list[dict[str, Any]]:
-    from gram.types import ScalarModel
-
-    if not isinstance(model, ScalarModel):
-        raise ConfigError(
-            "a judge compares answers and cannot score a single one: "
-            "give pairs or candidates, or use --kind likelihood"
-        )
-    scores = model.score([answer.prompt for answer in answers], [answer.response for answer in answers])
-    return [{"score": float(score)} for score in scores]

@@ -13,7 +13,7 @@ __all__ = ["Config", "run"]
 
 def run(config: Config) -> dict[str, Any] | None:
     """Train; only the first of several processes reports."""
-    from gram.cli.quiet import quiet_libraries
+    from gram.modeling.quiet import quiet_libraries
     from gram.training.run import train
 
     quiet_libraries()

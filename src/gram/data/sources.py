@@ -6,7 +6,8 @@ Knows file formats and splits, and nothing of what a row means: that is ``rows``
 - a folder with such files, or one written by ``datasets``' ``save_to_disk``;
 - the name of a dataset on the Hugging Face Hub, if nothing local has that name;
 
-with an optional suffix ``::split`` or ``::config:split``, which wins over the ``split`` argument.
+with an optional suffix ``::split`` or ``::config:split``, which wins over the ``split`` argument. A Hub name
+may say its revision: ``owner/name@revision``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from gram.errors import DataError, NoRowsError
 from gram.paths import at_home
 
 _KINDS = ".jsonl, .jsonl.gz, .json or .parquet"
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?)(?:@([\w./-]+))?")
 _FILE_LIKE = (".jsonl", ".json", ".parquet", ".gz", ".csv", ".tsv", ".txt", ".zip", ".zst", ".arrow")
 
 
@@ -123,9 +124,10 @@ def _parts(name: str, config: str | None, wanted: str | None) -> list[_Part]:
     if path.is_dir():
         saved = any((path / mark).is_file() for mark in ("dataset_dict.json", "state.json"))
         return _saved_parts(path, wanted) if saved else _folder_parts(path, config, wanted)
-    if not _HUB_NAME.fullmatch(name) or name.lower().endswith(_FILE_LIKE):
+    hub_name = _HUB_NAME.fullmatch(name)
+    if hub_name is None or name.lower().endswith(_FILE_LIKE):
         raise DataError("no such file or folder", file=name)
-    return _hub_parts(name, config, wanted)
+    return _hub_parts(name, hub_name[1], hub_name[2], config, wanted)
 
 
 # Files
@@ -246,11 +248,13 @@ def _saved_parts(path: Path, wanted: str | None) -> list[_Part]:
     return _table_parts(saved, str(path), wanted)
 
 
-def _hub_parts(name: str, config: str | None, wanted: str | None) -> list[_Part]:
+def _hub_parts(
+    name: str, dataset: str, revision: str | None, config: str | None, wanted: str | None
+) -> list[_Part]:
     import datasets
 
     try:
-        loaded = datasets.load_dataset(name, config)
+        loaded = datasets.load_dataset(dataset, config, revision=revision)
     except Exception as error:  # network, authentication, missing, several configurations, ...
         if isinstance(error, ConnectionError):
             hub = f"the Hugging Face Hub could not be reached to look for a dataset of that name ({error})"

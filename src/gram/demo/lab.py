@@ -15,7 +15,7 @@ from typing import Any
 
 from gram.data.world import World
 from gram.engine.runner import Runner
-from gram.modeling.loading import Loaded, add_score_head, build_preset
+from gram.modeling.loading import LoadedModel, add_score_head, build_preset
 from gram.objectives.base import Objective
 from gram.objectives.language import Language
 from gram.objectives.preference import Judge
@@ -70,7 +70,7 @@ class Lab:
         self.seed = seed
 
     @cached_property
-    def blank(self) -> Loaded:
+    def blank(self) -> LoadedModel:
         """A model that knows nothing, with a tokenizer trained on unlabeled answers."""
         unlabeled = self.world.unlabeled_pairs(min(self.recipe.unlabeled, 4000))
         texts = [text for p in unlabeled for text in (p.prompt[0].content, p.first, p.second)]
@@ -81,46 +81,48 @@ class Lab:
         """The labeled preferences; fewer labels are the first of these."""
         return self.world.preferences(self.recipe.labels, self.world.seen_families, split="train")
 
-    def pretrained(self, families: Iterable[str] | None = None, *, correlated: bool = True) -> Loaded:
+    def pretrained(self, families: Iterable[str] | None = None, *, correlated: bool = True) -> LoadedModel:
         """Stage 1: the blank model after reading unlabeled pairs (of ``families``; default: all)."""
         body = self._copy(self.blank)
         pairs = self.world.unlabeled_pairs(self.recipe.unlabeled, families, correlated=correlated)
         self._fit(body, Language(self.renderer), pairs, self.recipe.pretraining, "stage 1, no labels")
         return body
 
-    def judge(self, body: Loaded, labels: int, *, title: str = "stage 2, judge") -> JudgeModel:
+    def judge(self, body: LoadedModel, labels: int, *, title: str = "stage 2, judge") -> JudgeModel:
         """Stage 2 on a copy of ``body``: the generative reward model."""
         trained = self.finetuned(body, labels, title=title)
         return self.as_judge(trained)
 
-    def finetuned(self, body: Loaded, labels: int, *, title: str = "stage 2, judge") -> Loaded:
+    def finetuned(self, body: LoadedModel, labels: int, *, title: str = "stage 2, judge") -> LoadedModel:
         """The weights behind ``judge``."""
         trained = self._copy(body)
         objective = Judge(self.renderer, label_smoothing=LABEL_SMOOTHING)
         self._fit(trained, objective, self.labels[:labels], self._finetuning(labels), title)
         return trained
 
-    def as_judge(self, body: Loaded, *, both_orders: bool = True) -> JudgeModel:
+    def as_judge(self, body: LoadedModel, *, both_orders: bool = True) -> JudgeModel:
         """``body`` asked which of two answers is better."""
         backend = LocalBackend(self.renderer, Runner(body.model))
         return JudgeModel(backend, self.renderer.template, both_orders=both_orders)
 
-    def bradley_terry(self, body: Loaded, labels: int, *, title: str = "Bradley-Terry") -> ScalarHeadModel:
+    def bradley_terry(
+        self, body: LoadedModel, labels: int, *, title: str = "Bradley-Terry"
+    ) -> ScalarHeadModel:
         """The discriminative baseline: a scalar head on a copy of ``body``, all weights trained."""
         trained = self.scalar_head(body, labels, title=title)
         return ScalarHeadModel(self.renderer, Runner(trained.model))
 
-    def scalar_head(self, body: Loaded, labels: int, *, title: str = "Bradley-Terry") -> Loaded:
+    def scalar_head(self, body: LoadedModel, labels: int, *, title: str = "Bradley-Terry") -> LoadedModel:
         """The weights behind ``bradley_terry``."""
         trained = add_score_head(self._copy(body), self.seed)
         self._fit(trained, Scalar(self.renderer), self.labels[:labels], self._finetuning(labels), title)
         return trained
 
-    def likelihood(self, body: Loaded) -> LikelihoodModel:
+    def likelihood(self, body: LoadedModel) -> LikelihoodModel:
         """``body`` asked how likely an answer is, in the place where stage 1 has learned to write it."""
         return LikelihoodModel(self.renderer, Runner(body.model), context="judge")
 
-    def policy(self, how: FitSettings) -> Loaded:
+    def policy(self, how: FitSettings) -> LoadedModel:
         """A small policy for reinforcement learning: the blank model after reading single answers.
 
         It has read strong and weak answers alike and writes both: what is left for a reward to teach is to
@@ -144,10 +146,15 @@ class Lab:
         share = max(1 / 3, labels / self.recipe.labels)
         return replace(settings, steps=max(1, round(settings.steps * share)))
 
-    def _copy(self, body: Loaded) -> Loaded:
+    def _copy(self, body: LoadedModel) -> LoadedModel:
         return replace(body, model=copy.deepcopy(body.model))
 
     def _fit(
-        self, body: Loaded, objective: Objective[Any], examples: Sequence[Any], how: FitSettings, title: str
+        self,
+        body: LoadedModel,
+        objective: Objective[Any],
+        examples: Sequence[Any],
+        how: FitSettings,
+        title: str,
     ) -> None:
         fit(body.model, objective, objective.encode(examples), replace(how, seed=self.seed), title=title)

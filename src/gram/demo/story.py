@@ -15,7 +15,7 @@ import numpy as np
 from gram.data.world import World
 from gram.demo.lab import Lab
 from gram.evaluation import Estimate
-from gram.modeling.loading import Loaded
+from gram.modeling.loading import LoadedModel
 from gram.ranking import Ranking, rank, rank_many
 from gram.statistics import accuracy, credit
 from gram.types import Contest, FloatArray, Pair, Preference, PreferenceModel, Verdicts
@@ -49,7 +49,7 @@ class Story:
     over_labels: dict[int, dict[str, Estimate]] = field(default_factory=dict)
     best_of_n: dict[str, dict[int, Estimate]] = field(default_factory=dict)
     example: tuple[Contest, list[float], Ranking] | None = None
-    model: Loaded | None = None
+    model: LoadedModel | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
 

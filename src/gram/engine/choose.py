@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import logging
 import warnings
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from gram.asking import EngineName
 from gram.engine.attention import NAME
 from gram.engine.base import Batch, Engine, TokenRow
 from gram.engine.heads import core, output_layer
 from gram.engine.plain import Plain, takes_positions
 from gram.engine.tree import Tree
-
-EngineName: TypeAlias = Literal["tree", "plain"]
 
 _KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 _LONGEST = 72  # tokens of the example

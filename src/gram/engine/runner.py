@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from gram.asking import EngineName
 from gram.engine.base import Batch, TokenRow
-from gram.engine.choose import EngineName, choose_engine, rotary_switch
+from gram.engine.choose import choose_engine, rotary_switch
 from gram.engine.memory import token_budget_for
 from gram.types import FloatArray
 

@@ -52,7 +52,7 @@ def evaluate(
     *,
     stamp: Stamp | None = None,
     journal: Journal | None = None,
-    single_order: bool = False,
+    both_orders: bool = True,
     chunk: int = CHUNK,
     shard: tuple[int, int] = (1, 1),
     progress: bool = True,
@@ -66,7 +66,8 @@ def evaluate(
         stamp: goes into every record.
         journal: what is on file there is not asked again, and new records are added call by call. The
             caller finishes it.
-        single_order: show the answers in one order only, picked by a hash of the item's id.
+        both_orders: as in ``Asking``; False shows the answers in one order only, picked by a hash of the
+            item's id.
         chunk: about how many comparisons to a call, and to a write: what a kill can cost. Items stay whole.
         shard: (i, n): of the calls only every n-th, from the i-th on. The calls stay what they are, so the
             records of all shards, merged, are those of one whole run.
@@ -85,7 +86,7 @@ def evaluate(
         kept = len(records) - int(
             ends[begun - 1] if begun else 0
         )  # of a torn call: ask it whole, add the rest
-        judged = _judge(model, part, stamp, single_order)[kept:]
+        judged = _judge(model, part, stamp, both_orders)[kept:]
         if journal is not None:
             journal.append(record.to_dict() for record in judged)
         records += judged
@@ -137,14 +138,14 @@ def _resume(journal: Journal, parts: Sequence[Sequence[_Comparison]]) -> list[Re
 
 
 def _judge(
-    model: PreferenceModel | ScalarModel, part: Sequence[_Comparison], stamp: Stamp, single_order: bool
+    model: PreferenceModel | ScalarModel, part: Sequence[_Comparison], stamp: Stamp, both_orders: bool
 ) -> list[Record]:
     before = model.usage if isinstance(model, RewardModel) else Usage()
     scores: list[tuple[float, float]] | None = None
     if isinstance(model, ScalarModel):
         scores, verdicts = _from_scores(model, part)
     else:
-        verdicts = _from_comparisons(model, part, single_order)
+        verdicts = _from_comparisons(model, part, both_orders)
     cut = _tokens_cut(model, part, before)
     finite = np.clip(verdicts.log_odds, -MAX_LOG_ODDS, MAX_LOG_ODDS)
     return [
@@ -174,14 +175,14 @@ def _judge(
     ]
 
 
-def _from_comparisons(model: PreferenceModel, part: Sequence[_Comparison], single_order: bool) -> Verdicts:
-    turned = np.array([single_order and shown_first(c.item, c.i, c.j) != c.i for c in part])
+def _from_comparisons(model: PreferenceModel, part: Sequence[_Comparison], both_orders: bool) -> Verdicts:
+    turned = np.array([not both_orders and shown_first(c.item, c.i, c.j) != c.i for c in part])
     pairs = [c.item.pair(c.j, c.i) if t else c.item.pair(c.i, c.j) for c, t in zip(part, turned, strict=True)]
     said = model.compare(pairs)
     if len(said) != len(part):
         raise ScoringError(f"the model gave {len(said)} verdicts on {len(part)} pairs")
     log_odds, mass = said.log_odds.copy(), said.mass.copy()
-    if single_order:  # whatever else the model says, only the order that was meant is kept
+    if not both_orders:  # whatever else the model says, only the order that was meant is kept
         log_odds[:, 1] = mass[:, 1] = np.nan
     back = Verdicts(log_odds, mass).swapped()
     log_odds[turned], mass[turned] = back.log_odds[turned], back.mass[turned]

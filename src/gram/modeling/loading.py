@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 
+from gram.asking import Dtype
 from gram.errors import CheckpointError, ConfigError
 from gram.modeling.language_head import keep_language_head
 from gram.modeling.manifest import FILE, Manifest, read_manifest
 from gram.modeling.presets import build_model, find_preset, is_preset, train_tokenizer
-from gram.modeling.shipped import model_folder, shipped_models
+from gram.modeling.shipped import model_folder, named_revision, shipped_models
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -28,7 +29,7 @@ _UNLIMITED = 10**9  # tokenizers without a limit claim one of about 1e30
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     """A model in evaluation mode, its tokenizer, and its manifest if the folder has one."""
 
     model: PreTrainedModel
@@ -59,35 +60,49 @@ def choose_device(wanted: str | None) -> str:
     return wanted
 
 
+def choose_dtype(wanted: Dtype, device: str) -> torch.dtype | Literal["auto"]:
+    """The precision of weights on ``device``; auto: fp32 on a CPU, elsewhere the checkpoint's own."""
+    if wanted == "auto":
+        return torch.float32 if device == "cpu" else "auto"
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[wanted]
+
+
 def load_model(
     reference: str | Path,
     head: Head,
     *,
+    revision: str | None = None,
     new_head: bool = False,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | str = torch.float32,
-) -> Loaded:
+) -> LoadedModel:
     """Load a folder, a model that comes with the package, or a Hub name.
 
     Args:
         head: ``lm`` for a causal language model, ``score`` for a sequence classifier with one output.
+        revision: branch, tag or commit of a Hub name, which may bring its own (``owner/name@revision``).
         new_head: with ``score``, give a language model a new head, drawn from torch's generator.
 
     Raises:
         CheckpointError: nothing there, broken files, or a model of another kind.
+        ConfigError: a revision of something that is not on the Hub.
     """
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
     folder = model_folder(reference)
-    name = str(folder or reference)
+    name, revision = (str(folder), revision) if folder else named_revision(str(reference), revision)
+    if folder and revision is not None:
+        raise ConfigError(f"revision {revision}: {name} is a folder; only models on the Hub have revisions")
     manifest = read_manifest(folder) if folder else None
     _check_exists(name)
     auto: Any = AutoModelForCausalLM if head == "lm" else AutoModelForSequenceClassification
     options = {} if head == "lm" else {"num_labels": 1}
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(name)
+        tokenizer: Any = AutoTokenizer.from_pretrained(name, revision=revision)
         with _quiet_about_weights():
-            model, info = auto.from_pretrained(name, dtype=dtype, output_loading_info=True, **options)
+            model, info = auto.from_pretrained(
+                name, revision=revision, dtype=dtype, output_loading_info=True, **options
+            )
     except Exception as error:  # the loaders raise OSError, ValueError, SafetensorError, RuntimeError, ...
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         what = "cannot be loaded as a model" if folder else "no such folder, nor a model on the Hub"
@@ -100,7 +115,26 @@ def load_model(
         )
     if head == "score":
         set_pooling_pad(model, tokenizer)
-    return Loaded(model.to(device).eval(), tokenizer, manifest)
+    return LoadedModel(model.to(device).eval(), tokenizer, manifest)
+
+
+def load_reference(
+    reference: str | Path,
+    loaded: LoadedModel,
+    *,
+    device: str,
+    dtype: torch.dtype | str = torch.float32,
+) -> LoadedModel:
+    """A second language model, whose scores are subtracted from those of ``loaded``.
+
+    Raises:
+        CheckpointError: as ``load_model``.
+        ConfigError: it has another vocabulary.
+    """
+    other = load_model(reference, "lm", device=device, dtype=dtype)
+    if other.tokenizer.get_vocab() != loaded.tokenizer.get_vocab():
+        raise ConfigError(f"reference {reference}: its vocabulary differs from that of the model")
+    return other
 
 
 def build_preset(
@@ -109,7 +143,7 @@ def build_preset(
     *,
     seed: int,
     vocab_size: int | None = None,
-) -> Loaded:
+) -> LoadedModel:
     """A from-scratch language model with a tokenizer trained on ``texts``.
 
     Raises:
@@ -118,10 +152,10 @@ def build_preset(
     preset = find_preset(reference)
     tokenizer = train_tokenizer(texts, vocab_size or preset.vocab_size)
     tokenizer.model_max_length = preset.context
-    return Loaded(build_model(preset, tokenizer, seed).eval(), tokenizer, None)
+    return LoadedModel(build_model(preset, tokenizer, seed).eval(), tokenizer, None)
 
 
-def add_score_head(loaded: Loaded, seed: int) -> Loaded:
+def add_score_head(loaded: LoadedModel, seed: int) -> LoadedModel:
     """The same body as a sequence classifier with one output; the head is drawn from ``seed``."""
     from transformers import AutoModelForSequenceClassification
 
@@ -132,7 +166,7 @@ def add_score_head(loaded: Loaded, seed: int) -> Loaded:
         scorer: Any = AutoModelForSequenceClassification.from_config(config)
     scorer.base_model.load_state_dict(loaded.model.base_model.state_dict())
     set_pooling_pad(scorer, loaded.tokenizer)
-    return Loaded(scorer.eval(), loaded.tokenizer, loaded.manifest)
+    return LoadedModel(scorer.eval(), loaded.tokenizer, loaded.manifest)
 
 
 def set_pooling_pad(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -168,8 +202,9 @@ def model_source(
     head: Head,
     vocab_size: int | None,
     device: torch.device | str,
+    revision: str | None = None,
     language_head: bool = False,
-) -> Loaded:
+) -> LoadedModel:
     """A model to train: a preset built on ``texts``, or a folder or Hub name in fp32.
 
     Args:
@@ -188,9 +223,9 @@ def model_source(
         built.model.to(torch.device(device))  # type: ignore[arg-type]
         return built
     torch.manual_seed(seed)  # a new score head must be the same on every process
-    loaded = load_model(reference, head, new_head=True)
+    loaded = load_model(reference, head, revision=revision, new_head=True)
     if language_head:  # read a second time, so that the score head is the one drawn without it
-        keep_language_head(loaded.model, load_model(reference, "lm").model)
+        keep_language_head(loaded.model, load_model(reference, "lm", revision=revision).model)
     loaded.model.to(torch.device(device))  # type: ignore[arg-type]
     return loaded
 

@@ -6,15 +6,14 @@ Knows JSON only, so that a folder can be understood without loading torch.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, get_args
 
+from gram.asking import KINDS, Asking, Context, Kind
 from gram.errors import CheckpointError
 from gram.files import atomic_write
 
-Kind: TypeAlias = Literal["judge", "likelihood", "scalar"]
-KINDS: tuple[Kind, ...] = ("judge", "likelihood", "scalar")
 FILE = "gram.json"
 FORMAT = 1
 
@@ -59,7 +58,7 @@ class Manifest:
     max_length: int
     label_ids: list[int] = field(default_factory=list)
     neutralise: bool = True
-    context: Literal["chat", "judge"] = "chat"
+    context: Context = "chat"
     beta: float = 1.0
     length_power: float = 0.0
     objective: dict[str, Any] = field(default_factory=dict)
@@ -102,9 +101,31 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise CheckpointError(f"{path}: unknown fields {sorted(unknown)}, missing fields {sorted(missing)}")
     if content["kind"] not in KINDS:
         raise CheckpointError(f"{path}: field 'kind' is {content['kind']!r}, must be one of {KINDS}")
-    if content.get("context", "chat") not in ("chat", "judge"):
+    if content.get("context", "chat") not in get_args(Context):
         raise CheckpointError(f"{path}: field 'context' is {content['context']!r}, must be chat or judge")
     for name, kind in _TYPES.items():
         if name in content and not isinstance(content[name], kind):
             raise CheckpointError(f"{path}: field '{name}' has the wrong type: {content[name]!r}")
     return Manifest(**content)
+
+
+def completed(asking: Asking, manifest: Manifest | None) -> Asking:
+    """``asking`` with what it leaves open as the model was trained, or as a raw model (None) is asked.
+
+    The template stays open: which wording it names is rendering's matter (``modeling.renderers``).
+    """
+    kind = asking.kind or (manifest.kind if manifest else "judge")
+    neutralise = manifest.neutralise if manifest else True
+    whole = replace(
+        asking, kind=kind, neutralise=neutralise if asking.neutralise is None else asking.neutralise
+    )
+    if kind != "likelihood":
+        return whole
+    return replace(
+        whole,
+        context=asking.context or (manifest.context if manifest else "chat"),
+        length_power=(manifest.length_power if manifest else 0.0)
+        if asking.length_power is None
+        else asking.length_power,
+        reference=asking.reference or (manifest.objective.get("reference") if manifest else None),
+    )

@@ -1,4 +1,7 @@
-"""Models that come with the package, found by their names. Knows folders only."""
+"""What the name of a model stands for: a folder, a model that comes with the package, or one on the Hub.
+
+Knows names and folders only.
+"""
 
 from __future__ import annotations
 
@@ -24,3 +27,14 @@ def model_folder(reference: str | Path) -> Path | None:
     if path.is_dir():
         return path
     return _FOLDER / str(reference) if str(reference) in shipped_models() else None
+
+
+def named_revision(name: str, revision: str | None = None) -> tuple[str, str | None]:
+    """A Hub name without its revision, and the revision: the one given, else that of ``owner/name@revision``.
+
+    Example:
+        >>> named_revision("owner/name@v1.0"), named_revision("owner/name")
+        (('owner/name', 'v1.0'), ('owner/name', None))
+    """
+    bare, _, own = name.partition("@")
+    return bare, revision or own or None

@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from gram.asking import Context
 from gram.engine.base import Engine
 from gram.errors import ConfigError
 from gram.objectives.base import (
@@ -32,7 +33,7 @@ from gram.objectives.formulas import (
     smoothed_answer_cross_entropy,
     smoothed_ranking_loss,
 )
-from gram.rendering import Context, Renderer
+from gram.rendering import Renderer
 from gram.types import Preference
 
 Form: TypeAlias = Literal["ranking", "cross_entropy"]

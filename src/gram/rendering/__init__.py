@@ -7,12 +7,11 @@ formats and tokenizers; knows no model, no loss and no file format of data rows.
 from __future__ import annotations
 
 from gram.rendering.pieces import Encoded, Piece, usage_of
-from gram.rendering.renderer import Context, Renderer
+from gram.rendering.renderer import Renderer
 from gram.rendering.template import DEFAULT_TEMPLATE, JudgeTemplate, load_template, stored_template
 
 __all__ = [
     "DEFAULT_TEMPLATE",
-    "Context",
     "Encoded",
     "JudgeTemplate",
     "Piece",

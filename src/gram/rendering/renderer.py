@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
+from gram.asking import Context
 from gram.errors import ConfigError, TemplateError
 from gram.rendering.chat import ChatFormat
 from gram.rendering.pieces import Encoded, Piece, char_spans
@@ -21,8 +22,6 @@ from gram.types import Chat, Pair
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-Context: TypeAlias = Literal["chat", "judge"]
 
 _CHUNK = 256
 _TURN = "turn "  # and its number: the slot of a turn in the prompt of an answer

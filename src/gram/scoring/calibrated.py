@@ -10,37 +10,30 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gram.asking import Asking
 from gram.errors import CheckpointError
-from gram.modeling.manifest import FILE, Manifest, read_manifest
+from gram.modeling.manifest import FILE, Manifest, completed, read_manifest
 from gram.modeling.shipped import model_folder
 from gram.types import RewardModel
 
-# Options that make other scores out of the same weights, and their values when they do not.
-_SAME_SCORES: Mapping[str, Any] = {
-    "context": None,
-    "length_power": None,
-    "baseline": "none",
-    "reference": None,
-}
 
-
-def put_on(model: RewardModel, manifest: Manifest | None, options: Mapping[str, Any]) -> None:
+def put_on(model: RewardModel, manifest: Manifest | None, asking: Asking) -> None:
     """Give ``model`` the temperature of its checkpoint, where it was fitted for what is asked.
 
     A checkpoint asked as another kind, with another template, or for another likelihood keeps 1.
 
     Args:
-        options: with which ``model`` is loaded.
+        asking: with which ``model`` is loaded.
     """
-    if manifest is not None and manifest.calibration and _as_trained(model, manifest, options):
+    if manifest is not None and manifest.calibration and _as_trained(model, manifest, asking):
         model.temperature = float(manifest.calibration["temperature"])
 
 
-def storable(folder: Path, model: RewardModel, options: Mapping[str, Any]) -> Manifest:
+def storable(folder: Path, model: RewardModel, asking: Asking) -> Manifest:
     """The manifest that a temperature of ``model`` can be put into; to be asked before it is fitted.
 
     Args:
-        options: with which ``model`` was loaded.
+        asking: with which ``model`` was loaded.
 
     Raises:
         CheckpointError: the folder has no ``gram.json``, belongs to the package, or ``model`` is asked
@@ -54,25 +47,26 @@ def storable(folder: Path, model: RewardModel, options: Mapping[str, Any]) -> Ma
         )
     if manifest is None:
         raise CheckpointError(f"{folder}: no {FILE} to store a temperature in; name a trained model's folder")
-    if not _as_trained(model, manifest, options):
+    if not _as_trained(model, manifest, asking):
         raise CheckpointError(f"{folder}: is asked as another kind, template or likelihood than trained")
     return manifest
 
 
 def store(
-    folder: Path, model: RewardModel, temperature: float, about: Mapping[str, Any], options: Mapping[str, Any]
+    folder: Path, model: RewardModel, temperature: float, about: Mapping[str, Any], asking: Asking
 ) -> None:
     """Write the temperature into the folder's ``gram.json``, with what is known ``about`` its fit.
 
     Raises:
         CheckpointError: it cannot be stored there, see ``storable``.
     """
-    manifest = storable(folder, model, options)
+    manifest = storable(folder, model, asking)
     replace(manifest, calibration={"temperature": temperature, **about}).write(folder)
 
 
-def _as_trained(model: RewardModel, manifest: Manifest, options: Mapping[str, Any]) -> bool:
+def _as_trained(model: RewardModel, manifest: Manifest, asking: Asking) -> bool:
+    """Whether log-odds mean what they meant when the temperature was fitted."""
     if model.template is not None:
         return manifest.kind == "judge" and model.template.hash == manifest.template_hash
-    same_kind = options.get("kind") in (None, manifest.kind) and manifest.kind != "judge"
-    return same_kind and all(options.get(name, same) == same for name, same in _SAME_SCORES.items())
+    now, then = completed(asking, manifest), completed(Asking(), manifest)
+    return now.kind == then.kind and now.of_likelihoods == then.of_likelihoods

@@ -8,14 +8,16 @@ compares. Both keep P(a beats b) = 1 - P(b beats a). Knows models by what they a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from gram.asking import LoadOptions
 from gram.errors import ConfigError
 from gram.scoring.judge import JudgeModel
-from gram.scoring.loading import load
+from gram.scoring.loading import load_with
 from gram.scoring.scalar import ScalarHeadModel, Scorer, both_answers, verdicts_of
 from gram.types import Chat, Fingerprinted, FloatArray, Pair, RewardModel, Usage, Verdicts
 
@@ -207,7 +209,16 @@ def ensemble(
         ConfigError: too few members, an unknown rule, or members of two kinds.
         GramError: as ``load`` does.
     """
-    members = [load(path, **options) for path in paths]
+    return ensemble_with(paths, rule, penalty, LoadOptions(**options))
+
+
+def ensemble_with(
+    paths: Sequence[str | Path], rule: Rule, penalty: float, options: LoadOptions
+) -> JudgeEnsemble | ScorerEnsemble:
+    """``ensemble`` with the options of ``load`` in one; a revision is that of the first model only."""
+    members = [
+        load_with(path, replace(options, revision=None) if k else options) for k, path in enumerate(paths)
+    ]
     judges = [member for member in members if isinstance(member, JudgeModel)]
     scorers = [member for member in members if isinstance(member, Scorer)]
     if judges and scorers:

@@ -2,163 +2,139 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeAlias
 
-import torch
-
-from gram.engine.choose import EngineName
+from gram.asking import Asking, LoadOptions, Running
 from gram.engine.runner import Runner
 from gram.errors import CheckpointError, ConfigError
-from gram.modeling.loading import Loaded, choose_device, load_model
-from gram.modeling.manifest import FILE, KINDS, Kind, Manifest, read_manifest
+from gram.modeling.loading import LoadedModel, choose_device, choose_dtype, load_model, load_reference
+from gram.modeling.manifest import Manifest, completed, read_manifest
+from gram.modeling.renderers import renderer_for
 from gram.modeling.shipped import model_folder
-from gram.rendering import Context, JudgeTemplate, Renderer, load_template, stored_template
+from gram.rendering import Renderer
 from gram.scoring.calibrated import put_on
 from gram.scoring.judge import JudgeModel
 from gram.scoring.local import LocalBackend
-from gram.scoring.scalar import Baseline, LikelihoodModel, ScalarHeadModel
+from gram.scoring.scalar import LikelihoodModel, ScalarHeadModel
 
-LONGEST = 8192
+LocalModel: TypeAlias = JudgeModel | LikelihoodModel | ScalarHeadModel
+P = ParamSpec("P")
 
 
-def load(
-    path: str | Path,
-    kind: Kind | None = None,
-    template: str | Path | None = None,
-    *,
-    device: str | None = None,
-    dtype: str | torch.dtype | None = None,
-    max_length: int | None = None,
-    token_budget: int | None = None,
-    engine: EngineName = "tree",
-    neutralise: bool | None = None,
-    both_orders: bool = True,
-    context: Context | None = None,
-    length_power: float | None = None,
-    baseline: Baseline = "none",
-    reference: str | Path | None = None,
-) -> JudgeModel | LikelihoodModel | ScalarHeadModel:
-    """Load a model for scoring.
-
-    A folder with ``gram.json`` says itself what it is. A raw causal language model is a zero-shot judge, or
-    a likelihood scorer with ``kind="likelihood"``.
-
-    Args:
-        path: model folder, ``gram-small`` (comes with the package), or Hub name.
-        kind: ``judge``, ``likelihood`` or ``scalar``; by default what the checkpoint was trained as.
-        template: judge template, a built-in name or a JSON file; by default the checkpoint's own.
-        device: ``cpu`` or ``cuda``; by default cuda where there is one.
-        dtype: of the weights; by default fp32 on a CPU, the checkpoint's own on a GPU.
-        max_length: most tokens per prompt; by default what the model can read, at most 8192.
-        token_budget: most tokens read in one forward pass; by default chosen from the free memory.
-        engine: ``tree`` reads prefixes that prompts share once, ``plain`` reads each prompt by itself.
-        neutralise: make control tokens inside prompts and answers harmless; by default as in training, or
-            yes where the folder does not say.
-        both_orders: judge: ask each pair in both orders.
-        context, length_power, baseline, reference: likelihood: see ``LikelihoodModel``; by default as in
-            training, the reference of a DPO-style model among it.
-
-    Raises:
-        CheckpointError: nothing there, broken, or not of that kind.
-        TemplateError: a wrong template, or labels that are not one token in their place.
-        ConfigError: an option that makes no sense.
-    """
-    if kind is not None and kind not in KINDS:
-        raise ConfigError(f"kind must be one of {', '.join(KINDS)}, got '{kind}'")
+def load_with(path: str | Path, options: LoadOptions) -> LocalModel:
+    """``load`` with its options in one."""
     folder = model_folder(path)
-    manifest = read_manifest(folder) if folder else None
-    chosen: Kind = kind or (manifest.kind if manifest else "judge")
-    if chosen != "likelihood" and (context, length_power, baseline, reference) != (None, None, "none", None):
+    kind = completed(options, read_manifest(folder) if folder else None).kind
+    if kind != "likelihood" and options.of_likelihoods != (None, None, "none", None):
         raise ConfigError(
-            f"context, length_power, baseline and reference are for likelihoods, and this is a {chosen}"
+            f"context, length_power, baseline and reference are for likelihoods, and this is a {kind}"
         )
-    place = choose_device(device)
-    precision = dtype or (torch.float32 if place == "cpu" else "auto")
-    loaded = load_model(path, "score" if chosen == "scalar" else "lm", device=place, dtype=precision)
-    return wrap(
-        loaded,
-        kind,
-        template,
-        source=path,
-        max_length=max_length,
-        token_budget=token_budget,
-        engine=engine,
-        neutralise=neutralise,
-        both_orders=both_orders,
-        context=context,
-        length_power=length_power,
-        baseline=baseline,
-        reference=reference,
-        dtype=precision,
+    device = choose_device(options.device)
+    loaded = load_model(
+        path,
+        "score" if kind == "scalar" else "lm",
+        revision=options.revision,
+        device=device,
+        dtype=choose_dtype(options.dtype, device),
     )
+    return wrap(loaded, options, options, source=path)
 
 
 def wrap(
-    loaded: Loaded,
-    kind: Kind | None = None,
-    template: str | Path | None = None,
+    loaded: LoadedModel,
+    asking: Asking | None = None,
+    running: Running | None = None,
     *,
     source: str | Path = "the model",
-    max_length: int | None = None,
-    token_budget: int | None = None,
-    engine: EngineName = "tree",
-    neutralise: bool | None = None,
-    both_orders: bool = True,
-    context: Context | None = None,
-    length_power: float | None = None,
-    baseline: Baseline = "none",
-    reference: str | Path | None = None,
-    dtype: str | torch.dtype = torch.float32,
-) -> JudgeModel | LikelihoodModel | ScalarHeadModel:
-    """A model in memory, made ready to be asked as ``load`` does it; the options are those of ``load``.
+) -> LocalModel:
+    """A model in memory, made ready to be asked as ``load`` does it.
 
     Args:
+        asking: how; by default as it was trained.
+        running: its engine and token budget; the precision of a reference model.
         source: named in errors.
-        dtype: of the weights of a reference model.
 
     Raises:
         CheckpointError, TemplateError, ConfigError: as ``load``.
     """
-    manifest = loaded.manifest
-    chosen: Kind = kind or (manifest.kind if manifest else "judge")
-    place = loaded.model.device.type
-    judge_template = _template(source, template, manifest)
-    trained_against = manifest.objective.get("reference") if manifest and chosen == "likelihood" else None
-    other = _reference(reference or trained_against, loaded, place, dtype, given=reference is not None)
-    readable = min(model.context for model in (loaded, other) if model is not None)
-    longest = min(LONGEST if max_length is None else max_length, readable)
-    if neutralise is None:
-        neutralise = manifest.neutralise if manifest else True
-    renderer = Renderer(loaded.tokenizer, judge_template, longest, neutralise=neutralise)
-    runner = Runner(loaded.model, token_budget=token_budget, engine=engine)
-    model: JudgeModel | LikelihoodModel | ScalarHeadModel
-    match chosen:
-        case "judge":
-            _check_labels(source, renderer, manifest)
-            model = JudgeModel(LocalBackend(renderer, runner), judge_template, both_orders=both_orders)
+    asking, running = asking or Asking(), running or Running()
+    whole = completed(asking, loaded.manifest)
+    other = _reference(asking, whole, running, loaded)
+    renderer = renderer_for(loaded, asking, source=source, readable=other.context if other else None)
+    runner = Runner(loaded.model, token_budget=running.token_budget, engine=running.engine)
+    model: LocalModel
+    match whole.kind:
         case "scalar":
             model = ScalarHeadModel(renderer, runner)
         case "likelihood":
             model = LikelihoodModel(
                 renderer,
                 runner,
-                context=context or (manifest.context if manifest else "chat"),
-                length_power=length_power
-                if length_power is not None
-                else (manifest.length_power if manifest else 0.0),
-                baseline=baseline,
-                reference=Runner(other.model, token_budget=token_budget, engine=engine) if other else None,
-                beta=manifest.beta if manifest else 1.0,
+                context=whole.context or "chat",
+                length_power=whole.length_power or 0.0,
+                baseline=whole.baseline,
+                reference=Runner(other.model, token_budget=running.token_budget, engine=running.engine)
+                if other
+                else None,
+                beta=loaded.manifest.beta if loaded.manifest else 1.0,
             )
-    asked = {"context": context, "length_power": length_power, "baseline": baseline, "reference": reference}
-    put_on(model, manifest, asked | {"kind": kind})
+        case _:
+            _check_labels(source, renderer, loaded.manifest)
+            backend = LocalBackend(renderer, runner)
+            model = JudgeModel(backend, renderer.template, both_orders=whole.both_orders)
+    put_on(model, loaded.manifest, asking)
     return model
 
 
-def _template(path: str | Path, wanted: str | Path | None, manifest: Manifest | None) -> JudgeTemplate:
-    if wanted is not None or manifest is None:
-        return load_template(wanted)
-    return stored_template(manifest.template, manifest.template_hash, source=f"{path}/{FILE}")
+def _spelled_out(
+    load: Callable[[str | Path, LoadOptions], LocalModel], options: Callable[P, LoadOptions]
+) -> Callable[Concatenate[str | Path, P], LocalModel]:
+    """``load`` with the fields of its options as keyword arguments, known to type checkers and ``help``.
+
+    So their list, with their meaning, stands once: in ``gram.asking``.
+    """
+
+    @wraps(load)
+    def spelled_out(path: str | Path, *args: P.args, **kwargs: P.kwargs) -> LocalModel:
+        return load(path, options(*args, **kwargs))
+
+    own = Parameter("path", Parameter.POSITIONAL_OR_KEYWORD, annotation="str | Path")
+    inner = signature(options)
+    spelled_out.__signature__ = inner.replace(  # type: ignore[attr-defined]
+        parameters=[own, *inner.parameters.values()], return_annotation="LocalModel"
+    )
+    spelled_out.__name__ = spelled_out.__qualname__ = "load"
+    return spelled_out
+
+
+load = _spelled_out(load_with, LoadOptions)
+load.__doc__ = """Load a model for scoring.
+
+A folder with ``gram.json`` says itself what it is. A raw causal language model is a zero-shot judge, or a
+likelihood scorer with ``kind="likelihood"``.
+
+Args:
+    path: model folder, ``gram-small`` (comes with the package), or Hub name (``owner/name``, and
+        ``owner/name@revision``).
+    kind, template, ...: the fields of ``gram.asking.LoadOptions``, which says what each means.
+
+Returns:
+    A ``gram.types.RewardModel``; a likelihood or scalar model is a ``ScalarModel`` too.
+
+Raises:
+    CheckpointError: nothing there, broken, or not of that kind.
+    TemplateError: a wrong template, or labels that are not one token in their place.
+    ConfigError: an option that makes no sense.
+
+Example:
+    >>> model = load("gram-small", length_power=1.0)
+    >>> model.score([[{"role": "user", "content": "Why?"}]], ["Because."]).shape  # doctest: +SKIP
+    (1,)
+"""
 
 
 def _check_labels(path: str | Path, renderer: Renderer, manifest: Manifest | None) -> None:
@@ -171,20 +147,19 @@ def _check_labels(path: str | Path, renderer: Renderer, manifest: Manifest | Non
         )
 
 
-def _reference(
-    reference: str | Path | None, loaded: Loaded, device: str, dtype: str | torch.dtype, *, given: bool
-) -> Loaded | None:
-    if reference is None:
+def _reference(asking: Asking, whole: Asking, running: Running, loaded: LoadedModel) -> LoadedModel | None:
+    """The reference model that is asked for, or that the model was trained against."""
+    if whole.reference is None:
         return None
+    device = loaded.model.device.type
     try:
-        other = load_model(reference, "lm", device=device, dtype=dtype)
+        return load_reference(
+            whole.reference, loaded, device=device, dtype=choose_dtype(running.dtype, device)
+        )
     except CheckpointError as error:
-        if given:
+        if asking.reference is not None:
             raise
         raise CheckpointError(
             f"{error}; the model was trained against this reference: say with --reference (reference=) "
             "where it is now"
         ) from error
-    if other.tokenizer.get_vocab() != loaded.tokenizer.get_vocab():
-        raise ConfigError(f"reference {reference}: its vocabulary differs from that of the model")
-    return other

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
 
 import numpy as np
 
+from gram.asking import Baseline, Context
 from gram.engine.base import TokenRow
 from gram.engine.runner import Runner
 from gram.errors import ConfigError, ScoringError
-from gram.rendering import Context, Encoded, Renderer, usage_of
+from gram.rendering import Encoded, Renderer, usage_of
 from gram.types import Chat, FloatArray, Message, Pair, Usage, Verdicts
-
-Baseline: TypeAlias = Literal["none", "unconditional"]
 
 _NO_PROMPT: Chat = (Message("user", ""),)
 

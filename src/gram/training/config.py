@@ -25,6 +25,8 @@ class TrainConfig:
     """Training data: files (.jsonl, .jsonl.gz, .json, .parquet), dataset folders or Hub names."""
     output: Path
     """Folder for the finished model; checkpoints of an unfinished run live in it too."""
+    revision: str | None = None
+    """Branch, tag or commit of a model on the Hub. Default: the newest."""
     stage: Stage = "finetune"
     """pretrain: learn what answers look like, without labels. finetune: learn from preferences."""
     objective: ObjectiveName | None = None
@@ -48,7 +50,7 @@ class TrainConfig:
     template: str | None = None
     """Judge template: a built-in name or a JSON file. Default: that of the model, else the built-in one."""
     max_length: int | None = None
-    """Most tokens per prompt. Default: what the model can read, at most 2048."""
+    """Most tokens per prompt. Default: as it was trained; of a raw model what it can read, at most 8192."""
     raw_control_tokens: bool = False
     """Leave control tokens inside prompts and answers as they are: for paper-exact runs."""
     context: Literal["chat", "judge"] | None = None

@@ -16,17 +16,18 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
+from gram.asking import Context, Kind
 from gram.data import Loaded as LoadedRows
 from gram.data import SourceInfo, find_leaks, read_language, read_preferences
 from gram.errors import DataError
 from gram.modeling.language_head import drop_language_head
 from gram.modeling.loading import choose_device, model_source
-from gram.modeling.manifest import Kind, Manifest
+from gram.modeling.manifest import Manifest
 from gram.modeling.saving import library_versions, save_checkpoint
 from gram.modeling.trainable import LoraSettings, add_lora, freeze
 from gram.objectives.base import Objective, Sample
 from gram.objectives.language import Unlabeled
-from gram.rendering import Context, Renderer, load_template
+from gram.rendering import Renderer, load_template
 from gram.training.config import TrainConfig
 from gram.training.fit import FitResult, FitSettings, fit
 from gram.training.objective import answer_context, make_objective
@@ -90,6 +91,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         head="score" if objective_name == "scalar" else "lm",
         vocab_size=config.vocab_size,
         device=device,
+        revision=config.revision,
         language_head=config.text_regulariser > 0,
     )
     context = answer_context(config, loaded, rows.records)
@@ -240,6 +242,7 @@ def _manifest(
         training={
             "stage": config.stage,
             "from": config.model,
+            **({"revision": config.revision} if config.revision else {}),
             "trained": "lora" if config.lora else "head" if config.freeze else "all",
             "samples": len(samples.kept),
             "truncated": samples.truncated,

@@ -1,0 +1,116 @@
+"""How a model is asked and how it is run: two sets of options that everything shares.
+
+The flags of the commands, ``gram.load``, ``gram.json``, fingerprints of runs and the evaluator all mean
+these. ``Asking`` decides what a model is shown and how its answer becomes a score; ``Running`` decides where,
+how fast and in which precision. Knows names and numbers; knows no model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+from gram.errors import ConfigError
+
+Kind: TypeAlias = Literal["judge", "likelihood", "scalar"]
+Context: TypeAlias = Literal["chat", "judge"]
+Baseline: TypeAlias = Literal["none", "unconditional"]
+EngineName: TypeAlias = Literal["tree", "plain"]
+Dtype: TypeAlias = Literal["auto", "fp32", "bf16"]
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+LONGEST_PROMPT = 8192
+"""Most tokens of a prompt, in training and scoring, where neither the options nor the model say less."""
+
+_TORCH_NAMES = {"float32": "fp32", "bfloat16": "bf16"}
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What a model is shown, and how its answer becomes a score.
+
+    Raises:
+        ConfigError: a value that is none of those named.
+
+    Example:
+        >>> Asking("likelihood", length_power=1.0)  # doctest: +ELLIPSIS
+        Asking(kind='likelihood', template=None, max_length=None, ..., length_power=1.0, ...)
+        >>> Asking("oracle")
+        Traceback (most recent call last):
+        gram.errors.ConfigError: kind must be one of judge, likelihood, scalar, got 'oracle'
+    """
+
+    kind: Kind | None = None
+    """How to ask it. Default: as it was trained; a raw language model is a judge."""
+    template: str | Path | None = None
+    """Judge template: a built-in name or a JSON file. Default: that of the model."""
+    _: KW_ONLY
+    max_length: int | None = None
+    """Most tokens per prompt; longer ones lose the middle of their texts. Default: what the model reads."""
+    neutralise: bool | None = None
+    """Make control tokens inside prompts and answers harmless. Default: as in training; else yes."""
+    both_orders: bool = True
+    """judge: ask each pair both ways; only as it is shown costs half, and the position bias stays in."""
+    context: Context | None = None
+    """likelihood: where an answer stands, in the chat format or as the first answer of the judge prompt.
+    Default: as in training; else chat."""
+    length_power: float | None = None
+    """likelihood: divide by the answer's length to this power (1: mean per token)."""
+    baseline: Baseline = "none"
+    """likelihood: unconditional subtracts the score without the prompt (PMI)."""
+    reference: str | Path | None = None
+    """likelihood: a model whose score is subtracted (the DPO implicit reward)."""
+
+    def __post_init__(self) -> None:
+        _check("kind", self.kind, get_args(Kind), optional=True)
+        _check("context", self.context, get_args(Context), optional=True)
+        _check("baseline", self.baseline, get_args(Baseline))
+
+    @property
+    def of_likelihoods(self) -> tuple[object, ...]:
+        """The options that only a likelihood has, and that make other scores out of the same weights."""
+        return (self.context, self.length_power, self.baseline, self.reference)
+
+
+@dataclass(frozen=True)
+class Running:
+    """Where a model runs, how fast and in which precision.
+
+    Raises:
+        ConfigError: a value that is none of those named.
+    """
+
+    _: KW_ONLY
+    device: str | None = None
+    """cpu or cuda. Default: cuda where there is one."""
+    dtype: Dtype = "auto"
+    """Precision of the weights. auto: fp32 on a CPU, the checkpoint's own on a GPU."""
+    engine: EngineName = "tree"
+    """tree: prefixes that prompts share are read once; plain: each prompt by itself. Scores are the same."""
+    token_budget: int | None = None
+    """Most tokens read in one forward pass: memory against speed. Default: by the free memory."""
+
+    def __post_init__(self) -> None:
+        name = str(self.dtype).removeprefix("torch.")  # torch's own names, and its objects, will do
+        object.__setattr__(self, "dtype", _TORCH_NAMES.get(name, self.dtype))
+        _check("dtype", self.dtype, get_args(Dtype))
+        _check("engine", self.engine, get_args(EngineName))
+
+
+@dataclass(frozen=True)
+class LoadOptions(Running, Asking):
+    """All options of ``gram.load``: this is their list."""
+
+    _: KW_ONLY
+    revision: str | None = None
+    """Branch, tag or commit of a model on the Hub. Default: the newest."""
+
+    def __post_init__(self) -> None:
+        Asking.__post_init__(self)
+        Running.__post_init__(self)
+
+
+def _check(name: str, value: object, known: tuple[str, ...], *, optional: bool = False) -> None:
+    if not (value in known or (optional and value is None)):
+        raise ConfigError(f"{name} must be one of {', '.join(known)}, got '{value}'")

@@ -1,0 +1,54 @@
+"""A model known by its content: digests of its files, so that copies of it elsewhere are the same model."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+
+from gram.errors import CheckpointError
+from gram.modeling.shipped import model_folder
+
+_MIB = 2**20
+_WHOLE = 64 * _MIB  # files up to this size are read whole: a tenth of a second
+_STEP, _SAMPLE = 16 * _MIB, _MIB // 16  # of larger ones 64 KiB in every 16 MiB
+
+
+def content_of(name: str) -> str | dict[str, str]:
+    """A digest of each file of a local file or folder; any other name (Hub, built-in template) as it is.
+
+    Raises:
+        CheckpointError: a file cannot be read.
+
+    Example:
+        >>> _ = Path("one.txt").write_text("same"), Path("two.txt").write_text("same")
+        >>> list(content_of("one.txt").values()) == list(content_of("two.txt").values())
+        True
+        >>> content_of("owner/on-the-hub")
+        'owner/on-the-hub'
+    """
+    place = model_folder(name) or Path(name)
+    files = sorted(place.iterdir()) if place.is_dir() else [place]
+    return {path.name: _digest(path) for path in files if path.is_file()} or name
+
+
+def _digest(path: Path) -> str:
+    """Of a file's size and content; of a large file only samples: many GB would take minutes to read."""
+    try:
+        size = path.stat().st_size
+        digest = sha256(str(size).encode())
+        with path.open("rb") as file:
+            for start, length in [(0, size)] if size <= _WHOLE else _samples(size):
+                file.seek(start)
+                digest.update(file.read(length))
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+def _samples(size: int) -> list[tuple[int, int]]:
+    """(start, length) of the parts of a weight file that tell two trainings of one model apart.
+
+    The first MiB holds names and shapes, which are the same; but training changes nearly every number, and
+    every matrix of 16 MiB is looked into. A last layer, trained alone, lies at an end of the file.
+    """
+    return [(0, _MIB), *((start, _SAMPLE) for start in range(_STEP, size, _STEP)), (size - _MIB, _MIB)]

@@ -1,0 +1,87 @@
+"""Answers written by a language model: greedily, as references, or sampled.
+
+Knows a causal language model with a chat template; knows no reward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from gram.types import Chat
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class Writer:
+    """Answers prompts, for ``gram.rl.ReferenceReward(..., answer=Writer(...))`` or to look at a policy.
+
+    Args:
+        model: a causal language model. As the author of references, give one that nobody trains: a copy of
+            the policy's start, not the policy.
+        tokenizer: with a chat template.
+        max_new_tokens: longest answer.
+        temperature: 0 takes the likeliest token at every step.
+        seed: of sampling; the same prompts get the same noise in every call.
+        batch_size: prompts answered together.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        seed: int = 0,
+        batch_size: int = 32,
+    ) -> None:
+        self._model: Any = model
+        self._tokenizer: Any = tokenizer
+        self._how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": temperature > 0}
+        if temperature > 0:
+            self._how |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
+        self._seed = seed
+        self._batch_size = batch_size
+
+    @classmethod
+    def from_pretrained(cls, path: str, *, revision: str | None = None, **options: Any) -> Writer:
+        """A model folder or Hub name (``owner/name@revision`` too)."""
+        from gram.modeling.loading import load_model
+
+        loaded = load_model(path, "lm", revision=revision)
+        return cls(loaded.model, loaded.tokenizer, **options)
+
+    def __call__(self, prompts: Sequence[Chat]) -> list[str]:
+        """One answer per prompt."""
+        import torch
+
+        answers: list[str] = []
+        was_training = self._model.training
+        self._model.eval()
+        with torch.random.fork_rng(devices=[]), torch.inference_mode():
+            torch.manual_seed(self._seed)
+            for start in range(0, len(prompts), self._batch_size):
+                answers += self._write(prompts[start : start + self._batch_size])
+        self._model.train(was_training)
+        return answers
+
+    def _write(self, prompts: Sequence[Chat]) -> list[str]:
+        turns = [[{"role": turn.role, "content": turn.content} for turn in prompt] for prompt in prompts]
+        batch = self._tokenizer.apply_chat_template(
+            turns,
+            add_generation_prompt=True,
+            return_tensors="pt",
+            return_dict=True,
+            padding=True,
+            tokenizer_kwargs={"padding_side": "left"},
+        ).to(self._model.device)
+        written = self._model.generate(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            pad_token_id=self._tokenizer.pad_token_id,
+            **self._how,
+        )
+        new = written[:, batch["input_ids"].shape[1] :]
+        return [text.strip() for text in self._tokenizer.batch_decode(new, skip_special_tokens=True)]

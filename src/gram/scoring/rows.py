@@ -1,0 +1,84 @@
+"""Rows to numbers: what ``gram score`` says of pairs, candidates and single answers, one row each.
+
+Knows models as ``RewardModel`` and rows as ``Scorable``; knows no file and no command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gram.data import Scorable
+from gram.errors import ConfigError
+from gram.ranking import rank_many
+from gram.scoring.ensemble import ScorerEnsemble
+from gram.types import Answer, Chat, Contest, Pair, RewardModel, ScalarModel
+
+
+def score_rows(model: RewardModel, rows: Sequence[Scorable]) -> list[dict[str, Any]]:
+    """One output row per input row; rows of one form are asked together.
+
+    Raises:
+        ConfigError: a single answer, and a model that can only compare.
+    """
+    scorers = {Pair: _pair_rows, Contest: _contest_rows, Answer: _answer_rows}
+    scored: dict[int, dict[str, Any]] = {}
+    for kind, scorer in scorers.items():
+        places = [place for place, row in enumerate(rows) if isinstance(row.item, kind)]
+        if places:
+            scored |= zip(places, scorer(model, [rows[place].item for place in places]), strict=True)
+    return [({"id": row.id} if row.id else {}) | scored[place] for place, row in enumerate(rows)]
+
+
+def centre(model: RewardModel, rows: Sequence[Scorable]) -> None:
+    """Put the zeros of an ensemble's members in one place, at their mean scores of the answers in ``rows``.
+
+    Raises:
+        ConfigError: the model is no ensemble of models that score, or there are no answers.
+    """
+    if not isinstance(model, ScorerEnsemble):
+        raise ConfigError("--centre-on is for models that score: judges that compare have no zero")
+    prompts: list[Chat] = []
+    answers: list[str] = []
+    for row in rows:
+        match row.item:
+            case Pair(prompt=prompt, a=a, b=b):
+                texts = [a, b]
+            case Contest(prompt=prompt, responses=responses):
+                texts = list(responses)
+            case Answer(prompt=prompt, response=response):
+                texts = [response]
+        prompts += [prompt] * len(texts)
+        answers += texts
+    model.centre(prompts, answers)
+
+
+def _pair_rows(model: RewardModel, pairs: Sequence[Any]) -> list[dict[str, Any]]:
+    verdicts = model.compare(pairs)
+    return [
+        {"p_a": float(p_a), "log_odds": [float(x) for x in log_odds], "position_gap": float(gap)}
+        for p_a, log_odds, gap in zip(verdicts.p_a, verdicts.log_odds, verdicts.position_gap, strict=True)
+    ]
+
+
+def _contest_rows(model: RewardModel, contests: Sequence[Any]) -> list[dict[str, Any]]:
+    if not isinstance(model, ScalarModel):
+        rankings = rank_many(model, contests)
+        return [{"scores": list(map(float, r.strengths)), "order": list(r.order)} for r in rankings]
+    prompts = [contest.prompt for contest in contests for _ in contest.responses]
+    scores = iter(model.score(prompts, [answer for contest in contests for answer in contest.responses]))
+    rows = []
+    for contest in contests:
+        mine = [float(next(scores)) for _ in contest.responses]
+        rows.append({"scores": mine, "order": sorted(range(len(mine)), key=lambda place: -mine[place])})
+    return rows
+
+
+def _answer_rows(model: RewardModel, answers: Sequence[Any]) -> list[dict[str, Any]]:
+    if not isinstance(model, ScalarModel):
+        raise ConfigError(
+            "a judge compares answers and cannot score a single one: "
+            "give pairs or candidates, or use --kind likelihood"
+        )
+    scores = model.score([answer.prompt for answer in answers], [answer.response for answer in answers])
+    return [{"score": float(score)} for score in scores]
