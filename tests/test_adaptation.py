@@ -339,7 +339,7 @@ def test_errors_name_what_is_wrong_and_write_nothing(
         ),
         (scalar_folder, enough, ("--kind", "judge"), "is a scalar model and cannot be adapted"),
         (judge_folder, enough, ("--label-smoothing", "0.7"), "label_smoothing must be in"),
-        (judge_folder, enough, ("--limit", "0"), "limit must be at least 1"),
+        (judge_folder, enough, ("--max-per-source", "0"), "max_per_source must be at least 1"),
         (tmp_path / "none", enough, (), "no such folder"),
     ):
         code, result, said = run(

@@ -17,8 +17,6 @@ from pathlib import Path
 
 import pytest
 
-import gram
-
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src"
 SHIPPED_CONFIGS = 15
@@ -74,9 +72,6 @@ MAY_LOAD_HEAVY_AT_ONCE = {
     "adaptation",
 }
 MAY_LOAD_HEAVY_AT_ONCE |= {"bench"}
-
-PUBLIC = ["Answer", "Chat", "Contest", "GramError", "Message", "Pair", "Preference", "PreferenceModel"]
-PUBLIC += ["ResponsePair", "ScalarModel", "Text", "Verdicts", "best_of_n", "ensemble", "load", "rank"]
 
 
 @dataclass(frozen=True)
@@ -286,17 +281,6 @@ def test_every_shipped_config_loads() -> None:
     assert len(configs) == SHIPPED_CONFIGS
     for config in configs:
         load_config(config)
-
-
-def test_the_public_surface_grows_only_on_purpose() -> None:
-    assert gram.__all__ == PUBLIC
-    for name in PUBLIC:
-        assert getattr(gram, name) is not None
-
-
-def test_an_unknown_public_name_is_refused() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = gram.nothing
 
 
 @pytest.mark.parametrize("name", modules())

@@ -12,8 +12,7 @@ import pytest
 
 import gram
 from conftest import make_preferences, run
-from gram import evaluation
-from gram.evaluation import BENCHMARKS
+from gram.evaluation import BENCHMARKS, runner
 from gram.modeling.manifest import read_manifest
 
 
@@ -104,7 +103,7 @@ def test_a_killed_run_over_benchmarks_ends_in_the_same_bytes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """32 comparisons and as many dressed up, in calls of about nine; killed at the given call."""
-    evaluate, calls = evaluation.evaluate, [0]
+    evaluate, calls = runner.evaluate, [0]
 
     def small(model: Any, items: Any, **keywords: Any) -> Any:
         compare = model.compare
@@ -118,7 +117,7 @@ def test_a_killed_run_over_benchmarks_ends_in_the_same_bytes(
         model.compare = counted
         return evaluate(model, items, chunk=9, **keywords)
 
-    monkeypatch.setattr(evaluation, "evaluate", small)
+    monkeypatch.setattr(runner, "evaluate", small)
     command = ["eval", "--model", judge_folder, *two, "--output"]
     assert run(capsys, *command, tmp_path / "killed")[0] == 130
     code, result, _ = run(capsys, *command, tmp_path / "killed")
@@ -143,8 +142,8 @@ def test_shards_merge_into_the_whole_run(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    evaluate = evaluation.evaluate
-    monkeypatch.setattr(evaluation, "evaluate", lambda *a, **k: evaluate(*a, chunk=9, **k))
+    evaluate = runner.evaluate
+    monkeypatch.setattr(runner, "evaluate", lambda *a, **k: evaluate(*a, chunk=9, **k))
     command = ["eval", "--model", judge_folder, *two, "--output"]
     assert run(capsys, *command, tmp_path / "whole")[0] == 0
     copied = shutil.copytree(judge_folder, tmp_path / "copied", copy_function=shutil.copy)  # of other times
@@ -243,7 +242,7 @@ def test_runs_side_by_side(
     assert "rm-bench" in page and "McNemar" in page
     assert (tmp_path / "both" / "report.md").read_text().count("\n| scalar |") == 3
 
-    limited = ["eval", "--model", judge_folder, *two, "--limit", "2", "--output", tmp_path / "less"]
+    limited = ["eval", "--model", judge_folder, *two, "--max-per-source", "2", "--output", tmp_path / "less"]
     assert run(capsys, *limited)[0] == 0
     code, _, err = run(capsys, "report", runs[0], tmp_path / "less", "--output", tmp_path / "x")
     assert code == 1 and "cannot compare judge and less over" in err
@@ -276,7 +275,7 @@ def test_what_cannot_work_is_said(
         (["--bench", good, f"best-of-k={level}"], "level.jsonl: nothing to measure"),
         (["--bench", good, "--template", template], "must be one token"),
         (["--bench", good, "--perturb", "glitter"], "no perturbation 'glitter'"),
-        (["--bench", good, "--limit", "0"], "limit must be at least 1"),
+        (["--bench", good, "--max-per-source", "0"], "max_per_source must be at least 1"),
         (["--calibrate", good, "--bench", good], "--calibrate takes one file"),
     ]:
         code, result, err = run(capsys, *base, *arguments)

@@ -10,9 +10,9 @@ import pytest
 
 import gram
 from conftest import make_preferences, run
-from gram import evaluation
 from gram.cli import eval as eval_command
 from gram.cli.main import main
+from gram.evaluation import runner
 from gram.files import Journal
 from gram.types import Preference
 
@@ -157,7 +157,7 @@ def test_a_killed_eval_goes_on_to_the_same_bytes(
     """Killed at its third chunk of four, it has kept two, and asks only for the last four rows again."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     options = ["eval", "--model", judge_folder, "--data", data, "--split", "test", "--output"]
-    evaluate = evaluation.evaluate
+    evaluate = runner.evaluate
     asked: list[int] = []
 
     def in_small_chunks(model: Any, preferences: Any, **keywords: Any) -> Any:
@@ -172,7 +172,7 @@ def test_a_killed_eval_goes_on_to_the_same_bytes(
         model.compare = counted
         return evaluate(model, preferences, chunk=4, **keywords)
 
-    monkeypatch.setattr(evaluation, "evaluate", in_small_chunks)
+    monkeypatch.setattr(runner, "evaluate", in_small_chunks)
     run(capsys, *options, whole)
     code, _, _ = run(capsys, *options, killed)
     assert code == 130 and len(asked) == 6 and not (killed / "records.jsonl").exists()

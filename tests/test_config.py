@@ -192,6 +192,20 @@ def test_flags_win(make_file: MakeFile) -> None:
     assert found == Everything("x", Path("b"), ["y"], 3, 9, 2.0, False, "red", None)
 
 
+def test_an_old_name_is_read_with_a_warning(make_file: MakeFile, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a flag, with and without an equals sign, and in a file, where it is named with the file."""
+    required, renamed = ["--name", "a", "--where", "b"], {"number": "count"}
+    assert parse(Everything, [*required, "--number", "7"], "gram some", renamed).count == 7
+    assert parse(Everything, [*required, "--number=8"], "gram some", renamed).count == 8
+    told = capsys.readouterr().err
+    assert told.count("gram some: --number is now --count; the old name goes with the next release") == 2
+    path = make_file("number: 9")
+    assert parse(Everything, ["--config", str(path), *required], "gram some", renamed).count == 9
+    assert f"{path}: number is now count" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        parse(Everything, [*required, "--number", "7"], "gram some")
+
+
 @pytest.mark.parametrize("again", [["--many", "d"], ["--many=d"], ["--many", "c"]])
 def test_a_list_is_given_once(again: list[str], make_file: MakeFile) -> None:
     """Of ``--many c --many d`` only d would count. A number may still be changed by a later one."""

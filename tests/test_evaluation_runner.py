@@ -13,7 +13,7 @@ import pytest
 from gram.errors import DataError, ScoringError
 from gram.evaluation import Record, evaluate
 from gram.evaluation.items import Item, item_of
-from gram.evaluation.runner import merge
+from gram.evaluation.shards import merge
 from gram.files import Journal
 from gram.types import Chat, Pair, Preference, Usage, Verdicts, as_chat
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from gram.errors import DataError
-from gram.evaluation import Record, markdown, summarize, write_report
+from gram.evaluation import Record, summarize
+from gram.report import markdown, write_report
 from gram.statistics import wilson
 
 NAN = math.nan

@@ -325,7 +325,6 @@ WRONG_FIELDS: dict[str, tuple[dict[str, Any], str]] = {
     "no format": ({"format": None}, "format None"),
     "an unknown kind": ({"kind": "ranker"}, "'kind' is 'ranker'"),
     "no kind": ({"kind": None}, r"missing fields \['kind'\]"),
-    "an unknown field": ({"colour": 1}, r"unknown fields \['colour'\]"),
     "an unknown context": ({"context": "prompt"}, "'context' is 'prompt'"),
     "a length in words": ({"max_length": "long"}, "'max_length' has the wrong type"),
     "labels that are no list": ({"label_ids": "AB"}, "'label_ids' has the wrong type"),

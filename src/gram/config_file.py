@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import types
+from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -13,8 +15,11 @@ from gram.paths import at_home
 Config = TypeVar("Config")
 
 
-def read_values(kind: type[Any], path: Path) -> dict[str, Any]:
+def read_values(kind: type[Any], path: Path, renamed: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The values that a YAML file gives to fields of the dataclass ``kind``, checked by name and type.
+
+    Args:
+        renamed: old names of fields, and the new ones; they are read, with a warning on stderr.
 
     Raises:
         ConfigError: naming the file and the option.
@@ -35,6 +40,11 @@ def read_values(kind: type[Any], path: Path) -> dict[str, Any]:
     values = {}
     for raw_name, value in content.items():
         name = str(raw_name).replace("-", "_")
+        if new := (renamed or {}).get(name):
+            print(
+                f"{path}: {raw_name} is now {new}; the old name goes with the next release", file=sys.stderr
+            )
+            name = new
         if name not in known:
             raise ConfigError(f"{path}: unknown option '{raw_name}'; there are: {', '.join(known)}")
         values[name] = _converted(value, known[name], f"{path}: option '{raw_name}'")

@@ -27,7 +27,7 @@ class AdaptConfig:
     """Branch, tag or commit of a model on the Hub. Default: the newest."""
     split: str | None = None
     """Use only this split of the data."""
-    limit: int | None = None
+    max_per_source: int | None = None
     """Take at most this many rows from each source (a seeded sample)."""
     on_error: Literal["raise", "skip"] = "raise"
     """What to do with a row that cannot be used: stop, or write it to OUTPUT.rejects.jsonl and go on."""
@@ -69,7 +69,7 @@ class AdaptConfig:
         """
         if not self.data:
             raise ConfigError("data: give at least one source")
-        if self.limit is not None and self.limit < 1:
-            raise ConfigError(f"limit must be at least 1, got {self.limit}")
+        if self.max_per_source is not None and self.max_per_source < 1:
+            raise ConfigError(f"max_per_source must be at least 1, got {self.max_per_source}")
         if self.label_smoothing is not None and not 0 <= self.label_smoothing < 0.5:
             raise ConfigError(f"label_smoothing must be in [0, 0.5), got {self.label_smoothing}")

@@ -103,7 +103,7 @@ def _read(config: AdaptConfig) -> LoadedRows[Preference]:
         split=config.split,
         on_error=config.on_error,
         rejects=config.output.with_name(f"{config.output.name}.rejects.jsonl"),
-        max_per_source=config.limit,
+        max_per_source=config.max_per_source,
         seed=config.seed,
     )
     try:

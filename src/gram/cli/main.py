@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import version
 from inspect import getdoc
@@ -31,6 +32,9 @@ COMMANDS = {
     "bench": "time scoring or training beside what others do",
 }
 
+RENAMED = {"eval": {"limit": "max_per_source"}, "adapt": {"limit": "max_per_source"}}
+"""Per command, options of the last release and their names now; read with a warning until the next."""
+
 _LARGEST_SEED = 2**32 - 1  # of numpy's older generator, which training seeds too
 
 
@@ -49,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     try:
         command = import_module(f"gram.cli.{name}")
-        result = command.run(parse(command.Config, rest, f"gram {name}"))
+        result = command.run(parse(command.Config, rest, f"gram {name}", RENAMED.get(name, {})))
     except GramError as error:
         print(f"gram {name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
@@ -68,8 +72,13 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def parse(kind: type[Any], arguments: list[str], program: str) -> Any:
+def parse(
+    kind: type[Any], arguments: list[str], program: str, renamed: Mapping[str, str] | None = None
+) -> Any:
     """The dataclass ``kind`` from flags, over the values of ``--config FILE`` where it is given.
+
+    Args:
+        renamed: old names of options, and the new ones; they are read, with a warning on stderr.
 
     Raises:
         ConfigError: naming the option at fault.
@@ -77,10 +86,12 @@ def parse(kind: type[Any], arguments: list[str], program: str) -> Any:
     """
     import tyro
 
+    renamed = renamed or {}
     flags, path = _without_config([_expanded(argument) for argument in arguments])
+    flags = [_with_new_name(flag, renamed, program) for flag in flags]
     hints = get_type_hints(kind, include_extras=True)
     _refuse_repeated([name for name, hint in hints.items() if get_origin(hint) is list], flags)
-    values = read_values(kind, path) if path else {}
+    values = read_values(kind, path, renamed) if path else {}
     for name, hint in hints.items():
         if name in values and tyro.conf.Positional in getattr(hint, "__metadata__", ()):
             raise ConfigError(f"{path}: '{name}' has no flag; give it on the command line")
@@ -102,6 +113,16 @@ def _expanded(argument: str) -> str:
     name, mark, value = argument.partition("=")
     expands = name.startswith("--") and value.startswith("~")
     return f"{name}{mark}{at_home(value)}" if expands else argument
+
+
+def _with_new_name(argument: str, renamed: Mapping[str, str], program: str) -> str:
+    name, mark, value = argument.partition("=")
+    new = renamed.get(name.removeprefix("--").replace("-", "_")) if name.startswith("--") else None
+    if new is None:
+        return argument
+    option = f"--{new.replace('_', '-')}"
+    print(f"{program}: {name} is now {option}; the old name goes with the next release", file=sys.stderr)
+    return f"{option}{mark}{value}"
 
 
 def _without_config(arguments: list[str]) -> tuple[list[str], Path | None]:

@@ -6,14 +6,11 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from gram.cli.options import truncated_prompts
-from gram.cli.rank import RankOptions, cost, row_of
-
-if TYPE_CHECKING:
-    from gram.ranking import MinedPair
-    from gram.types import Contest
+from gram.cli.rank import RankOptions
+from gram.files import Journal, atomic_write
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,48 +34,37 @@ class Config(RankOptions):
 
 def run(config: Config) -> dict[str, Any]:
     """Mine the input; returns counts and the cost in comparisons and tokens."""
-    from gram.files import Journal, atomic_write
+    from gram.data import read_contests
     from gram.ranking.mining import check_rule, mine
+    from gram.ranking.rows import cost, preference_row, ranking_row, rankings
 
     began = time.monotonic()
     check_rule(config.pairs, config.margin, config.limit)
-    rows = config.read(config.output)
+    contests = config.read(read_contests, config.output)
     model = config.load_model()
-    how = {"pairs": config.pairs, "margin": config.margin, "limit": config.limit}
     journal = Journal(
         config.output.with_name(config.output.name + ".rankings.jsonl"),
-        config.ranking_fingerprint(rows) | how,
+        config.ranking_fingerprint(contests)
+        | {"pairs": config.pairs, "margin": config.margin, "limit": config.limit},
     )
     resumed = journal.done
-    for contest, ranking in config.rankings(model, rows.records, resumed):
-        pairs = mine(contest, ranking, config.pairs, margin=config.margin, limit=config.limit)
-        journal.append([row_of(contest, ranking) | {"pairs": [_trl_row(contest, pair) for pair in pairs]}])
-    records = list(journal.records())
-    written = 0
+    for contest, ranking in rankings(model, contests.records, config.meeting, start=resumed):
+        mined = mine(contest, ranking, config.pairs, margin=config.margin, limit=config.limit)
+        pairs = [preference_row(contest, pair) for pair in mined]
+        journal.append([ranking_row(contest, ranking) | {"pairs": pairs}])
+    rows = list(journal.records())
     with atomic_write(config.output) as file:
-        for record in records:
-            for pair in record["pairs"]:
-                file.write(json.dumps(pair, ensure_ascii=False) + "\n")
-                written += 1
+        file.writelines(json.dumps(p, ensure_ascii=False) + "\n" for row in rows for p in row["pairs"])
     journal.finish()
     return {
         "output": str(config.output),
-        "prompts": len(rows.records),
+        "prompts": len(contests.records),
         "resumed": resumed,
-        "pairs": written,
-        "prompts_without_pairs": sum(not record["pairs"] for record in records),
+        "pairs": sum(len(row["pairs"]) for row in rows),
+        "prompts_without_pairs": sum(not row["pairs"] for row in rows),
         "schedule": config.schedule,
-        **cost(records, resumed, model.usage.tokens),
-        "rejected": rows.rejected,
+        **cost(rows, resumed, model.usage.tokens),
+        "rejected": contests.rejected,
         "truncated_prompts": truncated_prompts(model, resumed),
         "seconds": round(time.monotonic() - began, 2),
-    }
-
-
-def _trl_row(contest: Contest, pair: MinedPair) -> dict[str, Any]:
-    return ({"id": contest.id} if contest.id else {}) | {
-        "prompt": [{"role": turn.role, "content": turn.content} for turn in contest.prompt],
-        "chosen": [{"role": "assistant", "content": pair.chosen}],
-        "rejected": [{"role": "assistant", "content": pair.rejected}],
-        "margin": pair.margin,
     }

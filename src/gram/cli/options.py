@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from gram.asking import LoadOptions
-from gram.data.sources import is_file_of
 from gram.errors import ConfigError
-from gram.files import make_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gram.data import Loaded
     from gram.types import RewardModel
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,21 +98,30 @@ class ModelOptions(LoadOptions):
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class InputOptions(ModelOptions):
+    """Which rows to ask about."""
+
+    input: str
+    """Rows to ask about: a file, a dataset folder or a Hub name."""
+    split: str | None = None
+    """Use only this split."""
+    on_error: Literal["raise", "skip"] = "raise"
+    """A row that cannot be used: stop, or write it to OUTPUT.rejects.jsonl (else rejects.jsonl) and go on."""
+
+    def read(self, reader: Callable[..., Loaded[T]], output: Path | None) -> Loaded[T]:
+        """What ``reader`` makes of the input; bad rows go beside ``output``, which is checked first."""
+        from gram.data import check_output, check_rejects
+
+        rejects = Path("rejects.jsonl")
+        if output is not None:
+            check_output(output, self.input)
+            rejects = output.with_name(output.name + ".rejects.jsonl")
+        if self.on_error == "skip":
+            check_rejects(rejects, [self.input, self.centre_on])
+        return reader(self.input, split=self.split, on_error=self.on_error, rejects=rejects)
+
+
 def truncated_prompts(model: RewardModel, resumed: int) -> int | None:
     """How many prompts of a run were shortened; None if some rows were on file, which keep no such count."""
     return None if resumed else model.usage.truncated
-
-
-def check_output_file(output: Path, source: str) -> None:
-    """Refuse an output that could not be written, or would replace the input, before any work is done.
-
-    Its folder is made.
-
-    Raises:
-        ConfigError: ``output`` is a folder or can lie in none, or is the file that ``source`` names.
-    """
-    if output.is_dir():
-        raise ConfigError(f"output {output}: is a folder; name a file")
-    if is_file_of(source, output):
-        raise ConfigError(f"output {output}: is the input; name another file")
-    make_folder(output.parent)

@@ -25,7 +25,7 @@ from gram.data.pairing import pairs_of
 from gram.data.rows import Language, Scorable, to_contest, to_language, to_preference, to_scorable
 from gram.data.sources import Rejected, Row, is_file_of, parse_source, read_rows
 from gram.errors import ConfigError, DataError, NoRowsError
-from gram.files import atomic_write
+from gram.files import atomic_write, make_folder
 from gram.types import Contest, Preference
 
 T = TypeVar("T")
@@ -145,6 +145,21 @@ def read_as(
         if not info.records:
             raise NoRowsError(f"no usable row: all {info.rows} were rejected, see {rejects}", file=info.name)
     return Loaded(tuple(records), bad.count, tuple(infos))
+
+
+def check_output(output: Path, source: str) -> None:
+    """Refuse an output that could not be written, or would replace the input, before any work is done.
+
+    Its folder is made.
+
+    Raises:
+        ConfigError: ``output`` is a folder or can lie in none, or is the file that ``source`` names.
+    """
+    if output.is_dir():
+        raise ConfigError(f"output {output}: is a folder; name a file")
+    if is_file_of(source, output):
+        raise ConfigError(f"output {output}: is the input; name another file")
+    make_folder(output.parent)
 
 
 def check_rejects(rejects: Path, sources: Iterable[str | None]) -> None:

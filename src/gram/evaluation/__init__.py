@@ -1,8 +1,8 @@
 """How good a model is: items, one runner, records, benchmarks by their rules, metrics, biases, floors.
 
 Knows models only as ``PreferenceModel`` and ``ScalarModel``; loads no torch. The way is one: ``sources`` give
-items, ``evaluate`` gives records, ``results`` turns records (and floors) into results, and a report puts
-them on paper.
+items, ``evaluate`` gives records, ``results`` turns records (and floors) into results; a ``Session`` is a run
+of the first two on disk. Putting results on paper is ``report``'s matter.
 """
 
 from __future__ import annotations
@@ -14,37 +14,38 @@ from gram.evaluation.differences import paired_difference
 from gram.evaluation.floors import bag_of_words, floors, length_rule
 from gram.evaluation.items import Item, item_of, preferences_of
 from gram.evaluation.records import Record, read_records
-from gram.evaluation.report import card, markdown, write_report
 from gram.evaluation.results import Results, results
-from gram.evaluation.runner import Stamp, evaluate, merge
+from gram.evaluation.runner import Stamp, evaluate
+from gram.evaluation.session import Choice, Session
+from gram.evaluation.shards import Shard, merge
 from gram.evaluation.summary import Row, Summary, summarize
 from gram.statistics import Estimate, PairedDifference
 
 __all__ = [
     "BENCHMARKS",
     "Calibration",
+    "Choice",
     "Estimate",
     "Item",
     "PairedDifference",
     "Record",
     "Results",
     "Row",
+    "Session",
+    "Shard",
     "Stamp",
     "Summary",
     "bag_of_words",
     "bias",
-    "card",
     "evaluate",
     "fit_temperature",
     "floors",
     "item_of",
     "length_rule",
-    "markdown",
     "merge",
     "paired_difference",
     "preferences_of",
     "read_records",
     "results",
     "summarize",
-    "write_report",
 ]

@@ -134,18 +134,18 @@ def named(items: Sequence[Item]) -> list[Item]:
     return found
 
 
-def sample(items: Sequence[Item], limit: int | None, seed: int) -> list[Item]:
-    """A seeded sample of at most ``limit`` units, whole, in their order; a smaller limit takes a part of it.
+def sample(items: Sequence[Item], most: int | None, seed: int) -> list[Item]:
+    """A seeded sample of at most ``most`` units, whole, in their order; a smaller number takes a part of it.
 
     Raises:
-        ConfigError: ``limit`` is below 1.
+        ConfigError: ``most`` is below 1.
     """
-    if limit is None:
+    if most is None:
         return list(items)
-    if limit < 1:
-        raise ConfigError(f"limit must be at least 1, got {limit}")
+    if most < 1:
+        raise ConfigError(f"max_per_source must be at least 1, got {most}")
     units = sorted({item.block for item in items}, key=lambda unit: (_digest(f"{seed}:{unit}"), unit))
-    kept = set(units[:limit])
+    kept = set(units[:most])
     return [item for item in items if item.block in kept]
 
 

@@ -99,25 +99,6 @@ def comparisons(items: Sequence[Item]) -> int:
     return sum(len(item.comparisons) for item in items)
 
 
-def merge(items: Sequence[Item], shards: Sequence[Sequence[Record]]) -> list[Record]:
-    """The records of all shards in the order of one whole run.
-
-    Raises:
-        DataError: the shards are of different runs, or do not hold every comparison once.
-    """
-    runs = {record.run for shard in shards for record in shard}
-    if len(runs) > 1:
-        raise DataError(f"the shards are of {len(runs)} different runs: model, options or data differ")
-    found = {record.place: record for shard in shards for record in shard}
-    wanted = [(item.source, item.id, item.variant, i, j) for item in items for i, j in item.comparisons]
-    total = sum(map(len, shards))
-    if set(found) != set(wanted) or not len(found) == total == len(wanted):
-        raise DataError(
-            f"the shards hold {total} records, {len(found)} of them different; expected {len(wanted)}"
-        )
-    return [found[place] for place in wanted]
-
-
 def _parts(items: Sequence[Item], chunk: int) -> Iterator[list[_Comparison]]:
     part: list[_Comparison] = []
     for item in items:

@@ -76,14 +76,14 @@ def parse(specs: Sequence[str]) -> list[Source]:
 def load(
     source: Source,
     *,
-    limit: int | None = None,
+    max_per_source: int | None = None,
     split: str | None = None,
     **options: object,
 ) -> Questions:
     """The items of a source.
 
     Args:
-        limit: at most this many of its units (a seeded sample).
+        max_per_source: at most this many of its units (a seeded sample).
         split: of files that are no benchmark; a benchmark is what it is.
         options: ``on_error``, ``rejects`` and ``seed``, as everywhere; the rejects of a second file go to
             ``NAME.rejects.2.jsonl`` where those of the first go to ``NAME.rejects.jsonl``, and so on.
@@ -106,7 +106,7 @@ def load(
         infos += loaded.sources
         rejected += loaded.rejected
     seed = options.get("seed", 0)
-    kept = sample(named(items), limit, seed if isinstance(seed, int) else 0)
+    kept = sample(named(items), max_per_source, seed if isinstance(seed, int) else 0)
     if not any(item.gold_of(i) != item.gold_of(j) for item in kept for i, j in item.comparisons):
         names = ", ".join(file for file, _ in source.files)
         raise DataError("nothing to measure: in every row taken all answers have equal scores", file=names)

@@ -6,6 +6,7 @@ Knows JSON only, so that a folder can be understood without loading torch.
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -50,6 +51,8 @@ class Manifest:
         evaluation: results stored with the weights.
         calibration: the fitted temperature, and how it was fitted.
         adaptation: what ``gram adapt`` decided last, and the numbers before and after.
+        format: version of the file's format; a reader refuses another one.
+        unknown: fields that this version does not know, such as those of a later one; they are written again.
     """
 
     kind: Kind
@@ -69,11 +72,14 @@ class Manifest:
     calibration: dict[str, Any] = field(default_factory=dict)
     adaptation: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
+    unknown: dict[str, Any] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write ``gram.json`` into ``folder``, whole or not at all."""
+        content = asdict(self)
+        content |= content.pop("unknown")
         with atomic_write(folder / FILE) as file:
-            file.write(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+            file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -95,10 +101,14 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise CheckpointError(
             f"{path}: format {content.get('format')!r}; this version of gram reads {FORMAT}"
         )
-    unknown = set(content) - {item.name for item in fields(Manifest)}
-    missing = {"kind", "template", "template_hash", "max_length"} - set(content)
-    if unknown or missing:
-        raise CheckpointError(f"{path}: unknown fields {sorted(unknown)}, missing fields {sorted(missing)}")
+    if missing := {"kind", "template", "template_hash", "max_length"} - set(content):
+        raise CheckpointError(f"{path}: missing fields {sorted(missing)}")
+    known = {item.name for item in fields(Manifest)} - {"unknown"}
+    if unknown := sorted(set(content) - known):
+        warnings.warn(
+            f"{path}: fields unknown to this version of gram are kept and not used: {', '.join(unknown)}",
+            stacklevel=2,
+        )
     if content["kind"] not in KINDS:
         raise CheckpointError(f"{path}: field 'kind' is {content['kind']!r}, must be one of {KINDS}")
     if content.get("context", "chat") not in get_args(Context):
@@ -106,7 +116,8 @@ def read_manifest(folder: Path) -> Manifest | None:
     for name, kind in _TYPES.items():
         if name in content and not isinstance(content[name], kind):
             raise CheckpointError(f"{path}: field '{name}' has the wrong type: {content[name]!r}")
-    return Manifest(**content)
+    rest = {name: content.pop(name) for name in unknown}
+    return Manifest(**content, unknown=rest)
 
 
 def completed(asking: Asking, manifest: Manifest | None) -> Asking:

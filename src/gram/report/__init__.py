@@ -7,6 +7,18 @@ page has its tables.
 from __future__ import annotations
 
 from gram.report.compare import Run, compare, read_run, write_comparison
+from gram.report.markdown import card, markdown, write_report
 from gram.report.page import write_page
+from gram.report.write import write_run
 
-__all__ = ["Run", "compare", "read_run", "write_comparison", "write_page"]
+__all__ = [
+    "Run",
+    "card",
+    "compare",
+    "markdown",
+    "read_run",
+    "write_comparison",
+    "write_page",
+    "write_report",
+    "write_run",
+]

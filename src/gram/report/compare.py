@@ -14,8 +14,8 @@ from typing import Any
 from gram.errors import ConfigError, DataError
 from gram.evaluation import PairedDifference, Record, Results, paired_difference, read_records, results
 from gram.evaluation.differences import same_items
-from gram.evaluation.report import interval, number, signed
 from gram.files import atomic_write, finite
+from gram.report.markdown import interval, number, signed
 from gram.report.page import render
 
 

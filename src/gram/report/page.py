@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gram.evaluation import Record, Results
-from gram.evaluation.report import count, interval, number, signed
 from gram.files import atomic_write
+from gram.report.markdown import count, interval, number, signed
 from gram.report.pictures import pictures
 
 

@@ -1,0 +1,157 @@
+"""One run of an evaluation: what is asked, where its records stand, and how a killed run goes on.
+
+Reads the questions, asks any model about them, and keeps what it says; makes nothing of the records. Knows
+models as ``PreferenceModel`` or ``ScalarModel``; knows no command line and no report.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+from gram.data import check_rejects
+from gram.errors import DataError
+from gram.evaluation import runner, sources
+from gram.evaluation.items import Item, preferences_of
+from gram.evaluation.records import Record, read_records
+from gram.evaluation.shards import RECORDS, WHOLE, Shard, merge, merge_files
+from gram.evaluation.sources import Questions
+from gram.evaluation.texts import perturbed
+from gram.files import Journal, make_folder
+from gram.types import Preference, PreferenceModel, RewardModel, ScalarModel
+
+FLOOR_ROWS = 5000
+"""Training rows per source for the bag of words; more do not help it."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to measure on, and how much of it.
+
+    Attributes:
+        specs: benchmarks and preference data, as ``sources.parse`` takes them.
+        split: use only this split of preference data.
+        max_per_source: at most this many items of each source.
+        seed: of that sample.
+        perturb: changes of the worse answers to ask about as well.
+        on_error, also_read: a row that cannot be used; other files that are read, which no rejects replace.
+    """
+
+    specs: Sequence[str]
+    split: str | None = None
+    max_per_source: int | None = None
+    seed: int = 0
+    perturb: Sequence[str] = ()
+    on_error: Literal["raise", "skip"] = "raise"
+    also_read: Sequence[str | None] = ()
+
+
+class Session:
+    """The questions of one run and the folder where its records are kept.
+
+    Args:
+        choice: what to measure on.
+        output: the folder; made if it is missing.
+        fingerprint: of the model and how it is asked; a run goes on only with an equal one.
+        shard: the part of the run that is asked here.
+
+    Raises:
+        DataError: a row or file that cannot be used, with file, line and field.
+        ConfigError: an option that makes no sense.
+    """
+
+    def __init__(
+        self, choice: Choice, output: Path, fingerprint: Mapping[str, Any], shard: Shard = WHOLE
+    ) -> None:
+        make_folder(output)
+        self.choice, self.output, self.shard = choice, output, shard
+        self.questions = _questions(choice, output)
+        items = [item for part in self.questions for item in part.items]
+        self.items: list[Item] = items + perturbed(items, choice.perturb)
+        data = [[q.source.name, q.source.benchmark.name, *(s.sha256 for s in q.read)] for q in self.questions]
+        self._header = {
+            **fingerprint,
+            "max_per_source": choice.max_per_source,
+            "seed": choice.seed,
+            "perturb": list(choice.perturb),
+            "data": data,
+        }
+        self.run = sha256(json.dumps(self._header, sort_keys=True).encode()).hexdigest()[:16]
+
+    def on_file(self) -> list[Record]:
+        """The records of this very run, if it was finished before; else nothing."""
+        try:
+            records = read_records(self.output / RECORDS)
+            return merge(self.items, [records]) if records[0].run == self.run else []
+        except DataError:
+            return []  # none there, or of another run: ask
+
+    def ask(
+        self, model: PreferenceModel | ScalarModel, *, both_orders: bool = True
+    ) -> tuple[list[Record], int, list[str]]:
+        """Ask what is not on file yet.
+
+        Returns:
+            The records; how many were on file; and, if other parts of the run are missing, their files' names
+            (then there are no records yet).
+        """
+        template = model.template if isinstance(model, RewardModel) else None
+        journal = Journal(self.shard.file(self.output), self._header)
+        resumed = journal.done
+        records = runner.evaluate(
+            model,
+            self.items,
+            stamp=runner.Stamp(self.run, template.hash if template else "", self.choice.seed),
+            journal=journal,
+            both_orders=both_orders,
+            shard=self.shard,
+        )
+        journal.finish()
+        if self.shard.of == 1:
+            return records, resumed, []
+        records, missing = merge_files(self.output, self.shard.of, self.items)
+        return records, resumed, missing
+
+    def training_rows(self) -> dict[str, Sequence[Preference]]:
+        """What teaches the bag of words of each source: the source's own training rows, where it has any."""
+        chosen = {}
+        for questions in self.questions:
+            rows = sources.training_rows(
+                questions.source,
+                self.choice.split,
+                FLOOR_ROWS,
+                on_error=self.choice.on_error,
+                rejects=self.output / f"{questions.source.name}.train.rejects.jsonl",
+                seed=self.choice.seed,
+            )
+            # A row without a split belongs to every split: to the training rows and to those that are judged.
+            judged = {_texts(row) for row in preferences_of(questions.items)}
+            chosen[questions.source.name] = [row for row in rows if _texts(row) not in judged]
+        return chosen
+
+
+def _questions(choice: Choice, output: Path) -> list[Questions]:
+    rejects = {source: output / f"{source.name}.rejects.jsonl" for source in sources.parse(choice.specs)}
+    if choice.on_error == "skip":
+        read = [*(file for source in rejects for file, _ in source.files), *choice.also_read]
+        for path in rejects.values():
+            check_rejects(path, read)
+    return [
+        sources.load(
+            source,
+            max_per_source=choice.max_per_source,
+            split=choice.split,
+            on_error=choice.on_error,
+            rejects=path,
+            seed=choice.seed,
+        )
+        for source, path in rejects.items()
+    ]
+
+
+def _texts(row: Preference) -> tuple[object, frozenset[str]]:
+    return row.pair.prompt, frozenset((row.pair.a, row.pair.b))

@@ -1,0 +1,87 @@
+"""A run in parts: each asks every n-th call, and the one that finds all parts on file merges them.
+
+Knows records and the files that they stand in; knows no model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from gram.errors import ConfigError, DataError
+from gram.evaluation.items import Item
+from gram.evaluation.records import Record
+from gram.files import atomic_write
+
+RECORDS = "records.jsonl"
+
+
+class Shard(NamedTuple):
+    """The ``number``-th of ``of`` parts of a run, from 1.
+
+    Example:
+        >>> Shard.parse("2/3"), Shard.parse("2/3").file(Path("out")).name, Shard(1, 1).file(Path("out")).name
+        (Shard(number=2, of=3), 'records-2-of-3.jsonl', 'records.jsonl')
+    """
+
+    number: int
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """``i/n``.
+
+        Raises:
+            ConfigError: it is not of that form, or i is not one of n.
+        """
+        i, mark, n = text.partition("/")
+        if not (mark and i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n)):
+            raise ConfigError(f"--shard {text}: expected i/n with 1 <= i <= n, such as 1/4")
+        return cls(int(i), int(n))
+
+    def file(self, output: Path) -> Path:
+        """Where the records of this part stand in the folder of the run."""
+        return output / (RECORDS if self.of == 1 else f"records-{self.number}-of-{self.of}.jsonl")
+
+
+WHOLE = Shard(1, 1)
+
+
+def merge(items: Sequence[Item], shards: Sequence[Sequence[Record]]) -> list[Record]:
+    """The records of all shards in the order of one whole run.
+
+    Raises:
+        DataError: the shards are of different runs, or do not hold every comparison once.
+    """
+    runs = {record.run for shard in shards for record in shard}
+    if len(runs) > 1:
+        raise DataError(f"the shards are of {len(runs)} different runs: model, options or data differ")
+    by_place = {record.place: record for shard in shards for record in shard}
+    wanted = [(item.source, item.id, item.variant, i, j) for item in items for i, j in item.comparisons]
+    total = sum(map(len, shards))
+    if set(by_place) != set(wanted) or not len(by_place) == total == len(wanted):
+        raise DataError(
+            f"the shards hold {total} records, {len(by_place)} of them different; expected {len(wanted)}"
+        )
+    return [by_place[place] for place in wanted]
+
+
+def merge_files(output: Path, of: int, items: Sequence[Item]) -> tuple[list[Record], list[str]]:
+    """The records of all ``of`` parts, written to one file; or the names of the files that are missing.
+
+    Raises:
+        DataError: as ``merge``.
+    """
+    paths = [Shard(number, of).file(output) for number in range(1, of + 1)]
+    if missing := [path.name for path in paths if not path.is_file()]:
+        return [], missing
+    # Bytes: the lines of a text also end at U+2028 and its like, which may stand in an id as they are.
+    lines = [line for path in paths for line in path.read_bytes().splitlines(keepends=True)]
+    records = [Record.from_dict(json.loads(line)) for line in lines]
+    merged = merge(items, [records])
+    line_of = {record.place: line for record, line in zip(records, lines, strict=True)}
+    with atomic_write(output / RECORDS) as file:
+        file.writelines(line_of[record.place].decode() for record in merged)
+    return merged, []

@@ -1,0 +1,82 @@
+"""Rankings as rows: what ``gram rank`` and ``gram mine`` write of a contest, and what it cost.
+
+Knows contests, rankings and numbers; knows no file and no command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gram.progress import chunks_with_progress
+from gram.ranking.driver import Ranking, rank_many
+from gram.ranking.mining import MinedPair
+from gram.types import Contest, PreferenceModel
+
+CHUNK = 16
+"""Prompts ranked together."""
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Who meets whom: the options of ``rank_many``."""
+
+    schedule: str = "round_robin"
+    seed: int = 0
+    budget: int | None = None
+
+
+def rankings(
+    model: PreferenceModel, contests: Sequence[Contest], how: Meeting, *, start: int = 0
+) -> Iterator[tuple[Contest, Ranking]]:
+    """Each contest from ``start`` on with its ranking, in order; those of a chunk are ranked together."""
+    for chunk in chunks_with_progress(contests, CHUNK, start=start, title="ranking"):
+        ranked = rank_many(model, chunk, how.schedule, seed=how.seed, budget=how.budget)
+        yield from zip(chunk, ranked, strict=True)
+
+
+def ranking_row(contest: Contest, ranking: Ranking) -> dict[str, Any]:
+    """One output row of ``gram rank``."""
+    return ({"id": contest.id} if contest.id else {}) | {
+        "order": list(ranking.order),
+        "best": contest.responses[ranking.order[0]],
+        "strengths": [float(x) for x in ranking.strengths],
+        "stderr": [float(x) for x in ranking.stderr],
+        "p_best": [float(x) for x in ranking.p_best],
+        "wins": [float(x) for x in ranking.wins],
+        "comparisons": ranking.comparisons,
+        "ties": ranking.ties,
+        "cyclic": ranking.cyclic,
+        "position_gap": ranking.position_gap,
+    }
+
+
+def preference_row(contest: Contest, pair: MinedPair) -> dict[str, Any]:
+    """One output row of ``gram mine``, in TRL's conversational preference format."""
+    return ({"id": contest.id} if contest.id else {}) | {
+        "prompt": [{"role": turn.role, "content": turn.content} for turn in contest.prompt],
+        "chosen": [{"role": "assistant", "content": pair.chosen}],
+        "rejected": [{"role": "assistant", "content": pair.rejected}],
+        "margin": pair.margin,
+    }
+
+
+def cost(rows: Sequence[dict[str, Any]], resumed: int, tokens: int) -> dict[str, Any]:
+    """What rankings cost: comparisons of all prompts, tokens of those ranked in this run.
+
+    Args:
+        rows: of all prompts, as ``ranking_row`` makes them.
+        resumed: how many of them were on file.
+        tokens: read for the others.
+    """
+    ranked = len(rows) - resumed
+    cycles = [row["cyclic"] for row in rows if row["cyclic"] is not None]
+    known = [share for share in cycles if share == share]
+    return {
+        "comparisons": sum(row["comparisons"] for row in rows),
+        "ties": sum(row["ties"] for row in rows),
+        "cyclic_triples": round(sum(known) / len(known), 4) if known else None,
+        "tokens": tokens,
+        "tokens_per_prompt": round(tokens / ranked) if ranked else None,
+    }

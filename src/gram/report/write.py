@@ -1,0 +1,88 @@
+"""What a run of ``gram eval`` leaves beside its records: results, pages, and files for other tools.
+
+Knows sessions and records; asks no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gram.evaluation import Record, Session, floors, preferences_of, results
+from gram.report.markdown import card, write_report
+from gram.report.outputs import write_outputs
+from gram.report.page import write_page
+from gram.types import FloatArray, Preference
+
+
+def write_run(
+    session: Session,
+    records: Sequence[Record],
+    train: Mapping[str, Sequence[Preference]],
+    about: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write results.json, report.html, report.md and the ``*_outputs.jsonl`` of a run.
+
+    Args:
+        train: rows that teach the bag of words of each source.
+        about: facts about the model that stand in results.json: ``model`` (its name), ``kind``,
+            ``single_order``, and ``ensemble`` where it is one.
+
+    Returns:
+        The paths and the overall numbers, as the command prints them.
+    """
+    output = session.output
+    rules = {part.source.name: part.source.benchmark.name for part in session.questions}
+    beside: dict[str, Mapping[str, FloatArray]] = {
+        part.source.name: floors(preferences_of(part.items), train[part.source.name])
+        for part in session.questions
+    }
+    outcome = results(records, rules, beside)
+    facts = _facts(session, records, about)
+    names = ", ".join(rules) if len(rules) < 4 else f"{len(rules)} benchmarks"
+    title = f"{Path(about['model']).name} on {names}"
+    summary = outcome.to_dict()
+    written, _ = write_report(output, {**facts, **summary}, card(outcome, title))
+    page = write_page(output / "report.html", outcome, records, facts, title)
+    for part in session.questions:
+        mine = [record for record in records if record.source == part.source.name]
+        write_outputs(output / f"{part.source.name}_outputs.jsonl", session.items, mine)
+    return {
+        "report": str(page),
+        "results": str(written),
+        "rows": len(records),
+        "scores": {part["source"]: part["scores"]["score"] for part in summary["benchmarks"]},
+        "accuracy": summary["overall"]["accuracy"],
+        "consistency": summary["overall"]["consistency"],
+        "floors": summary["overall"]["floors"],
+        "truncated_prompts": facts["truncated_prompts"],
+        "rejected": facts["rejected"],
+    }
+
+
+def _facts(session: Session, records: Sequence[Record], about: Mapping[str, Any]) -> dict[str, Any]:
+    """What was asked of which model, and what became of it."""
+    known = all(record.truncated is not None for record in records)
+    return {
+        "version": 1,
+        **{name: about[name] for name in ("model", "ensemble", "kind") if name in about},
+        "template_hash": records[0].template,
+        "data": [
+            {
+                "source": part.source.name,
+                "benchmark": part.source.benchmark.name,
+                "items": len(part.items),
+                "files": [
+                    {"name": Path(s.name).name, "split": s.split, "records": s.records, "sha256": s.sha256}
+                    for s in part.read
+                ],
+            }
+            for part in session.questions
+        ],
+        "single_order": about["single_order"],
+        "seed": session.choice.seed,
+        "limit": session.choice.max_per_source,
+        "truncated_prompts": sum(bool(record.truncated) for record in records) if known else None,
+        "rejected": sum(part.rejected for part in session.questions),
+    }

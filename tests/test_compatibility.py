@@ -1,0 +1,106 @@
+"""What docs/compatibility.md calls stable is a list here: it changes on purpose, or not at all."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import gram
+from gram.cli.main import COMMANDS, RENAMED
+from gram.evaluation import Record
+from gram.evaluation.records import VERSION
+from gram.modeling.manifest import FORMAT, Manifest, read_manifest
+
+ROOT = Path(__file__).parent.parent
+
+# Names of options, as in a YAML file; their flags have dashes. Add here, and say so in CHANGELOG.md. A name
+# that goes stands in cli.main.RENAMED for one release.
+ASK = """
+    baseline centre_on context device dtype engine ensemble ensemble_penalty ensemble_with kind
+    length_power max_length model raw_control_tokens reference revision single_order template
+    token_budget
+"""
+FLAGS = {
+    "demo": "output quick seed",
+    "train": """
+        adam_beta2 batch_size beta bf16 centring context data device engine epochs eval_data eval_split eval_steps
+        freeze gradient_checkpointing label_smoothing learning_rate length_power likelihood_form log_steps lora
+        lora_alpha lora_rank margin max_eval_per_source max_grad_norm max_length max_per_source max_steps
+        micro_batch_size model objective on_error output overwrite pairs_per_prompt raw_control_tokens reference
+        report_to revision save_steps schedule seed split stage template text_form text_regulariser tokenizer_data
+        unfreeze_layers vocab_size warmup weight_decay
+    """,
+    "adapt": """
+        batch_size data device engine folds kind label_smoothing learning_rates lora_alpha lora_rank
+        max_per_source max_steps method model on_error output overwrite revision seed split template
+    """,
+    "score": ASK + "input on_error output split",
+    "eval": ASK + "bench calibrate data max_per_source on_error output perturb seed shard split",
+    "report": "output runs seed",
+    "rank": ASK + "budget input on_error output schedule seed split",
+    "mine": ASK + "budget input limit margin on_error output pairs schedule seed split",
+    "bench": """
+        data device dtype json output pairs peer_batch plot quick rounds seed shape steps token_budget what
+    """,
+}
+RECORD = """
+    id subset label log_odds mass length_a length_b source unit group variant pair gold styles scores
+    repetition truncated run template seed
+"""
+PUBLIC = """
+    Answer Chat Contest GramError Message Pair Preference PreferenceModel ResponsePair ScalarModel Text
+    Verdicts best_of_n ensemble load rank
+"""
+
+
+def test_every_command_is_frozen() -> None:
+    assert set(FLAGS) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_flags_change_only_on_purpose(command: str) -> None:
+    config = import_module(f"gram.cli.{command}").Config
+    assert sorted(item.name for item in fields(config) if item.init) == sorted(FLAGS[command].split())
+
+
+@pytest.mark.parametrize("command", RENAMED)
+def test_an_old_name_leads_to_a_new_one(command: str) -> None:
+    for old, new in RENAMED[command].items():
+        assert new in FLAGS[command].split() and old not in FLAGS[command].split()
+
+
+def test_public_names_change_only_on_purpose() -> None:
+    assert gram.__all__ == PUBLIC.split()
+    assert set(dir(gram)) == {*gram.__all__, "__version__"}
+    for name in PUBLIC.split():
+        assert getattr(gram, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = gram.nothing
+
+
+def test_records_change_only_on_purpose() -> None:
+    assert [item.name for item in fields(Record)] == RECORD.split() and VERSION == 1
+
+
+def test_what_a_manifest_holds_beside_is_kept_and_told(tmp_path: Path) -> None:
+    """A later version may add fields: they are named, not used, and written again."""
+    Manifest("judge", {"name": "t"}, "hash", 64).write(tmp_path)
+    content = json.loads((tmp_path / "gram.json").read_text()) | {"colour": {"of": "later"}}
+    (tmp_path / "gram.json").write_text(json.dumps(content))
+    with pytest.warns(UserWarning, match=r"gram\.json: fields unknown .* kept and not used: colour"):
+        manifest = read_manifest(tmp_path)
+    assert manifest is not None and manifest.unknown == {"colour": {"of": "later"}}
+    (tmp_path / "again").mkdir()
+    manifest.write(tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "gram.json").read_text()) == content
+    assert content["format"] == FORMAT == 1 and "unknown" not in content
+
+
+def test_the_page_says_what_these_lists_hold() -> None:
+    page = (ROOT / "docs" / "compatibility.md").read_text()
+    for name in ("gram.json", "records.jsonl", "gram.load", "tests/test_compatibility.py", "format", "`v`"):
+        assert name in page
