@@ -31,7 +31,7 @@ check: $(READY)  ## lint, format, types, architecture
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@$(BIN)/python -m pytest tests/test_architecture.py
 
-bench: $(READY)  ## time scoring and training beside their peers, on one thread (ARGS="--quick": does it run)
+bench: $(READY)  ## time scoring and training beside their peers, on one thread (ARGS="--data FOLDER": on real answers)
 	@$(BIN)/gram bench score $(ARGS)
 	@$(BIN)/gram bench train $(ARGS)
 

@@ -289,6 +289,17 @@ def test_every_module_says_what_it_is(name: str) -> None:
     assert len(said.split()) >= 4, f"{name} has no docstring to speak of"
 
 
+def test_no_module_names_a_folder_above() -> None:
+    """What the package reads is named by its user, or lies within it."""
+    outside = [
+        f"{module.name}: {node.value!r}"
+        for module in modules().values()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and "../" in node.value
+    ]
+    assert not outside
+
+
 def test_no_module_attracts_everything() -> None:
     magnets = {"utils", "util", "helpers", "common", "misc"}
     assert not [name for name in modules() if magnets & set(name.split("."))]

@@ -123,6 +123,14 @@ def test_answers_from_a_folder(tmp_path: Path) -> None:
         workloads.pool(str(tmp_path.parent / tmp_path.name / ".."), seed=0)
 
 
+def test_answers_that_nobody_names_are_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever lies beside the folder in which the command is given."""
+    (tmp_path / "shared" / "data" / "bon").mkdir(parents=True)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert workloads.pool(None, seed=0) == (workloads.made_up(200, seed=0), "made up")
+
+
 def test_made_up_answers() -> None:
     """Log-normal around 110 words with sigma 0.5, cut at 350: the median of 600 is within 10 of 110."""
     contests = workloads.made_up(50, seed=0)

@@ -36,8 +36,6 @@ def test_all_parts_that_need_no_compiler(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Made-up texts. Losses and verdicts agree; long runs are rarer, small packs more; shares add up."""
-    (tmp_path / "empty").mkdir()
-    monkeypatch.chdir(tmp_path / "empty")
     kept = tmp_path / "new" / "found.json"
     monkeypatch.setenv("PATH", str(tmp_path))  # no compiler there
     monkeypatch.delenv("CXX", raising=False)

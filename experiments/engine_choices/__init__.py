@@ -19,7 +19,8 @@ highest over rounds. The profiler alone counts wall time: run it where nothing e
 weights; shapes, workloads and texts are those of ``gram bench``. ``--smoke`` shows in seconds that all runs,
 and measures nothing.
 
-Command: OMP_NUM_THREADS=1 python -m experiments.engine_choices [--parts losses profile ...] [--rounds 3]
+Command: OMP_NUM_THREADS=1 python -m experiments.engine_choices --data FOLDER [--parts losses profile ...]
+[--rounds 3]. FOLDER held the real answers that docs/performance.md names; without it they are made up.
 Each part replaces its entry in experiments/results/engine_choices.json. All parts: about 16 minutes of one
 core.
 """

@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data", help="prompts with several answers each (default: made up)")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument("--smoke", action="store_true", help="tiny models, to see that it runs")
     parser.add_argument("--table", action="store_true", help="run nothing: print the profile on file")
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.smoke and options.output == OUTPUT:
         parser.error("--smoke measures nothing: name another --output")
     quiet_libraries()
-    setting = Setting(options.rounds, options.seed, options.smoke)
+    setting = Setting(options.rounds, options.seed, options.smoke, options.data)
     for part in options.parts:
         began = time.process_time()
         rows = PARTS[part](setting)

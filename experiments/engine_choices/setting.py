@@ -36,14 +36,18 @@ UPDATE = "clipping and optimizer"  # the name of that stretch of a step in a pro
 
 
 class Setting:
-    """What the parts have in common."""
+    """What the parts have in common.
 
-    def __init__(self, rounds: int, seed: int, smoke: bool) -> None:
+    Args:
+        data: where prompts with answers are read, as ``gram bench --data`` takes it; None: they are made up.
+    """
+
+    def __init__(self, rounds: int, seed: int, smoke: bool, data: str | None = None) -> None:
         self.rounds, self.seed, self.smoke = rounds, seed, smoke
         self.machine = Machine("cpu")
         self.shapes: Mapping[ShapeName, Shape] = QUICK if smoke else SHAPES
         self.demo_batch = 6 if smoke else DEMO_BATCH
-        plan = run.Plan(seed=seed, data=None)
+        plan = run.Plan(seed=seed, data=data)
         self.contests, self.data, self.renderer, _ = run.prepared(plan)
 
     @cached_property

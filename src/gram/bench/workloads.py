@@ -1,4 +1,4 @@
-"""What is timed: the pairs of each workload, drawn from a file of answers or made up.
+"""What is timed: the pairs of each workload, of answers from files or of made-up ones.
 
 Only lengths and shared text matter to speed, so an answer may stand under another prompt. Every workload
 has its own random stream: one more of it changes no other. Knows texts, not tokens.
@@ -15,9 +15,6 @@ from random import Random
 from gram.data import read_contests
 from gram.errors import DataError
 from gram.types import Chat, Contest, Pair, as_chat
-
-POOL = Path("../shared/data/bon")
-"""Where the default answers lie, seen from a checkout; without it they are made up."""
 
 _LONGEST = 6000  # characters of a prompt and its two longest answers: fits every model that is timed
 _VOCABULARY = """
@@ -57,14 +54,14 @@ def pool(source: str | None, seed: int) -> tuple[list[Contest], str]:
     """Prompts with their answers, and where they come from.
 
     Args:
-        source: a file of rows with ``prompt`` and ``responses``, or a folder of such; None: the default.
+        source: a file of rows with ``prompt`` and ``responses``, or a folder of such; None: they are made up.
 
     Raises:
         DataError: the source cannot be used, or holds no prompt with two answers of bearable length.
     """
-    if source is None and not POOL.is_dir():
+    if source is None:
         return made_up(200, seed), "made up"
-    place = Path(source) if source is not None else POOL
+    place = Path(source)
     files: list[str | Path] = sorted(place.glob("*.jsonl.gz")) if place.is_dir() else [str(place)]
     if not files:
         raise DataError("holds no *.jsonl.gz", file=str(place))

@@ -29,8 +29,7 @@ class Config:
     device: Literal["cpu", "cuda"] = "cpu"
     """Where to run; on cuda wall time is taken."""
     data: str | None = None
-    """Prompts with several answers each: a file, or a folder of *.jsonl.gz. Default: ../shared/data/bon where
-    it is, or made-up texts."""
+    """Prompts with several answers each: a file, or a folder of *.jsonl.gz. Default: made-up texts."""
     rounds: int = 3
     """How often each path is timed; they take turns, and the median counts."""
     seed: int = 0
