@@ -1,1 +1,4 @@
-"""Speed, measured: each benchmark times a path of ours beside a peer in one interleaved run."""
+"""Scripts that measure speed, for what ``gram bench`` does not cover. Knows nothing of how good a model is.
+
+The benchmarks that a model is judged by are in ``gram.evaluation.benchmarks``.
+"""

@@ -1,4 +1,4 @@
-"""What the evaluation runner costs beside the model: time and memory over 5,000 pairs with an oracle.
+"""The speed of the evaluation runner beside a model's: time and memory over 5,000 pairs with an oracle.
 
 The oracle answers at once, so all time is the runner's: cutting items into calls, records, repetition counts
 and the journal, which is flushed to the disk after each call. The forward time beside it is that of

@@ -1,4 +1,4 @@
-"""The benchmark: what it counts, by hand; that its paths agree; that both commands run. Not how fast."""
+"""The bench: what it counts, by hand; that its paths agree; that both commands run. Not how fast."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from gram.bench import report, trl_step, workloads
+from gram.bench import tables, trl_step, workloads
 from gram.bench.arithmetic import Cost, Work, padded_tokens, unique
 from gram.bench.measure import Machine, spread
 from gram.bench.score import by_length, spaced
@@ -222,7 +222,7 @@ def test_bench_train(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     two, one = json.loads(line)["rows"]
     assert (two["task"], two["unit"], one["task"], one["unit"]) == ("stage 2", "pair", "stage 1", "token")
     assert two["notes"] == {"trl": "trl not installed"}
-    assert "trl not installed" in report.train_table([two])
+    assert "trl not installed" in tables.train_table([two])
     for row in (two, one):
         assert set(row["ratio"]) == {"plain", "full"}
         assert max(row["gradient_difference"].values()) < 1e-5

@@ -2,7 +2,7 @@
 
 Parts, each of which can be run alone:
   losses    the sum of the cross-entropy over a vocabulary, forward and backward: ours (engine/heads.py),
-            torch's linear_cross_entropy, and full logits; output layers of both shapes of the benchmark, fp32
+            torch's linear_cross_entropy, and full logits; output layers of both shapes of the bench, fp32
   compile   scoring with torch.compile: norms and gated products, or the body around our attention; with the
             time to compile. Needs a C++ compiler
   shared    the shortest run of tokens that is shared (16, 8, 4, 2): scoring W1, W2 and W3, and training steps

@@ -18,7 +18,7 @@ from experiments.engine_choices.profiles import profile_table, profiled
 from experiments.engine_choices.setting import Setting
 from experiments.engine_choices.tries import blocks, packs, shared
 
-from gram.bench.report import rounded
+from gram.bench.tables import rounded
 from gram.files import atomic_write
 from gram.modeling.quiet import quiet_libraries
 

@@ -1,4 +1,4 @@
-"""What the parts have in common: the benchmark's models and texts, a step of training, paths in turn.
+"""What the parts have in common: the models and texts of ``gram bench``, a step of training, paths in turn.
 
 Knows what can be timed; knows no choice, and neither files nor the command line.
 """
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.profiler import record_function
 
-from gram.bench import run, workloads
+from gram.bench import suite, workloads
 from gram.bench.measure import Machine, Timing, spread
 from gram.bench.shapes import QUICK, SHAPES, Shape, ShapeName, build
 from gram.bench.workloads import Sizes, Workload
@@ -29,7 +29,7 @@ from gram.objectives.preference import Judge
 from gram.rendering import Encoded
 from gram.types import Preference, ResponsePair
 
-PAIRS = 4  # in a training step of the benchmark
+PAIRS = 4  # in a training step of ``gram bench``
 DEMO_BATCH = 32
 DEMO_BATCHES = 3
 UPDATE = "clipping and optimizer"  # the name of that stretch of a step in a profile
@@ -47,8 +47,8 @@ class Setting:
         self.machine = Machine("cpu")
         self.shapes: Mapping[ShapeName, Shape] = QUICK if smoke else SHAPES
         self.demo_batch = 6 if smoke else DEMO_BATCH
-        plan = run.Plan(seed=seed, data=data)
-        self.contests, self.data, self.renderer, _ = run.prepared(plan)
+        settings = suite.BenchSettings(seed=seed, data=data)
+        self.contests, self.data, self.renderer, _ = suite.prepare(settings)
 
     @cached_property
     def workloads(self) -> dict[str, Workload]:
@@ -67,7 +67,7 @@ class Setting:
         return build(self.shapes[name], dtype=torch.float32, device="cpu", seed=self.seed)
 
     def stages(self, engine: Engine) -> dict[str, tuple[Objective[Any], list[Sample]]]:
-        """The benchmark's training steps: objective and one batch."""
+        """The training steps of ``gram bench``: objective and one batch."""
         pairs = workloads.independent_pairs(self.contests, 1 if self.smoke else PAIRS, self.seed)
         judge = Judge(self.renderer, label_smoothing=LABEL_SMOOTHING, engine=engine)
         language = Language(self.renderer, engine=engine)

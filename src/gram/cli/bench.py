@@ -54,8 +54,7 @@ class Config:
 
 def run(config: Config) -> dict[str, Any]:
     """Measure, print, keep."""
-    from gram.bench import report
-    from gram.bench import run as bench
+    from gram.bench import suite, tables
     from gram.files import atomic_write, make_folder
     from gram.modeling.loading import choose_device
     from gram.modeling.quiet import quiet_libraries
@@ -70,7 +69,7 @@ def run(config: Config) -> dict[str, Any]:
             raise ConfigError(f"{place}: is a folder; name a file")
         make_folder(place.parent)
     quiet_libraries()
-    plan = bench.Plan(
+    settings = suite.BenchSettings(
         shapes=("small", "wide") if config.shape == "all" else (config.shape,),
         dtypes=("fp32", "bf16") if config.dtype == "both" else (config.dtype,),
         device=choose_device(config.device),
@@ -82,25 +81,25 @@ def run(config: Config) -> dict[str, Any]:
         peer_batch=config.peer_batch,
         pairs=config.pairs,
         steps=config.steps,
-        told=_tell if sys.stderr.isatty() else lambda _: None,
+        tell=_tell if sys.stderr.isatty() else lambda _: None,
     )
     scores = config.what == "score"
-    measured = bench.score(plan) if scores else bench.train(plan)
-    result = {"benchmark": config.what} | report.rounded(measured)
+    measured = suite.score(settings) if scores else suite.train(settings)
+    result = {"benchmark": config.what} | tables.rounded(measured)
     if config.plot is not None:
         from gram.bench.plot import speed_bars
         from gram.plots import save
 
         title = "Scoring" if scores else "Training steps"
-        save(speed_bars(report.bars(result["rows"]), title), config.plot)
+        save(speed_bars(tables.bars(result["rows"]), title), config.plot)
     if config.output is not None:
         with atomic_write(config.output) as file:
             json.dump(result, file, indent=1)
             file.write("\n")
     if not config.json:
-        table = report.score_table if scores else report.train_table
+        table = tables.score_table if scores else tables.train_table
         print(table(result["rows"]))
-        print(f"\n{report.SCORE_LEGEND if scores else report.TRAIN_LEGEND}\n")
+        print(f"\n{tables.SCORE_LEGEND if scores else tables.TRAIN_LEGEND}\n")
     return result
 
 

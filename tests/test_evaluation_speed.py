@@ -1,4 +1,4 @@
-"""The benchmark of the evaluation runner runs; how fast it is is not tested."""
+"""The script that times the evaluation runner runs; how fast it is is not tested."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
-"""Measured rows to Markdown tables and a picture's numbers. Knows the fields of the rows, nothing else."""
+"""Measurements to Markdown tables and a picture's numbers. Knows the fields of a row, nothing else."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-Row = Mapping[str, Any]
+Measurement = Mapping[str, Any]
+"""What was measured of one workload or stage, on one shape in one precision: a line of the table."""
 
 PEERS = {"last": "last position", "reference": "reference", "full": "full logits", "trl": "TRL"}
 
@@ -24,7 +25,7 @@ over weights and optimizer state, gradients included, ours / full logits. `gradi
 an entry from the plain path's, over the greatest entry."""
 
 
-def score_table(rows: Sequence[Row]) -> str:
+def score_table(rows: Sequence[Measurement]) -> str:
     """One line per workload, shape and precision."""
     head = [
         "workload",
@@ -54,7 +55,7 @@ def score_table(rows: Sequence[Row]) -> str:
     return _table(head, body)
 
 
-def train_table(rows: Sequence[Row]) -> str:
+def train_table(rows: Sequence[Measurement]) -> str:
     """One line per stage, shape and precision."""
     head = ["step", "model", "per second", "full logits", "TRL", "plain", "ceiling", "peak MB", "gradients"]
     body = [
@@ -74,12 +75,12 @@ def train_table(rows: Sequence[Row]) -> str:
     return _table(head, body)
 
 
-def model_of(row: Row) -> str:
+def model_of(row: Measurement) -> str:
     """The model of a row in a few words."""
     return f"{row['shape']}, {row['vocabulary'] // 1000}k, {row['dtype']}"
 
 
-def bars(rows: Sequence[Row]) -> dict[str, dict[str, tuple[float, float | None]]]:
+def bars(rows: Sequence[Measurement]) -> dict[str, dict[str, tuple[float, float | None]]]:
     """Per row, per peer: times as fast as it, and the ideal where it is known."""
     return {
         f"{row.get('workload') or row['task']}, {model_of(row)}": {
@@ -100,14 +101,14 @@ def rounded(value: Any) -> Any:
     return [rounded(item) for item in value] if isinstance(value, list) else value
 
 
-def _ratio(row: Row, peer: str) -> str:
+def _ratio(row: Measurement, peer: str) -> str:
     if peer not in row["ratio"]:
         return row["notes"].get(peer, "not run")
     ideal = row["ideal"].get(peer)
     return f"{row['ratio'][peer]['median']:.2f}" + (f" ({ideal:.2f})" if ideal is not None else "")
 
 
-def _memory(row: Row, *names: str) -> str:
+def _memory(row: Measurement, *names: str) -> str:
     known = [row["memory_mb"].get(name) for name in names]
     return " / ".join("-" if value is None else f"{value:.0f}" for value in known)
 
