@@ -257,6 +257,7 @@ def test_the_probe_sees_what_is_loaded() -> None:
         ("-c", "import gram.scoring.judge"),
         ("-c", "import " + ", ".join(sorted(name for name, m in modules().items() if m.is_package))),
         ("-m", "gram", "--help"),
+        ("-m", "gram", "bench", "--help"),
     ],
     ids=[
         "import gram",
@@ -264,6 +265,7 @@ def test_the_probe_sees_what_is_loaded() -> None:
         "a judge without its backend",
         "import every package",
         "gram --help",
+        "gram bench --help",
     ],
 )
 def test_loads_no_torch(arguments: tuple[str, ...]) -> None:

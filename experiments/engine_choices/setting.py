@@ -16,7 +16,8 @@ from torch.profiler import record_function
 
 from gram.bench import suite, workloads
 from gram.bench.measure import Machine, Timing, spread
-from gram.bench.shapes import QUICK, SHAPES, Shape, ShapeName, build
+from gram.bench.settings import BenchSettings, ShapeName
+from gram.bench.shapes import QUICK, SHAPES, Shape, build
 from gram.bench.workloads import Sizes, Workload
 from gram.data.world import World
 from gram.demo.lab import LABEL_SMOOTHING, Lab
@@ -47,7 +48,7 @@ class Setting:
         self.machine = Machine("cpu")
         self.shapes: Mapping[ShapeName, Shape] = QUICK if smoke else SHAPES
         self.demo_batch = 6 if smoke else DEMO_BATCH
-        settings = suite.BenchSettings(seed=seed, data=data)
+        settings = BenchSettings(seed=seed, data=data)
         self.contests, self.data, self.renderer, _ = suite.prepare(settings)
 
     @cached_property

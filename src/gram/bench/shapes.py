@@ -9,18 +9,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from gram.bench.settings import Precision, ShapeName
 from gram.modeling.presets import train_tokenizer
 from gram.rendering import Renderer, load_template
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-ShapeName: TypeAlias = Literal["small", "wide"]
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CONTEXT = 4096
 
 _KNOWN_WORDS = 8192

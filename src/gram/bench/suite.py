@@ -1,51 +1,77 @@
-"""A whole run: texts, tokenizer, then every shape and precision in turn. Knows no table and no file."""
+"""A whole run: texts, tokenizer, every shape and precision in turn, then the numbers and the picture on file.
+
+Knows no table and no terminal.
+"""
 
 from __future__ import annotations
 
+import json
 import platform
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import torch
 import transformers
 
 from gram.bench import workloads
 from gram.bench.measure import Machine
+from gram.bench.plot import speed_bars
 from gram.bench.score import Scoring
-from gram.bench.shapes import DTYPES, QUICK, SHAPES, ShapeName, build, renderer_for, tokenizer_for
+from gram.bench.settings import BenchSettings, Precision, ShapeName, Subject
+from gram.bench.shapes import DTYPES, QUICK, SHAPES, build, renderer_for, tokenizer_for
+from gram.bench.tables import bars, rounded
 from gram.bench.train import Steps
 from gram.bench.workloads import Sizes
+from gram.errors import ConfigError
+from gram.files import atomic_write, make_folder
+from gram.modeling.loading import choose_device
+from gram.modeling.quiet import quiet_libraries
+from gram.plots import save
 from gram.rendering import Renderer
 from gram.types import Contest
+
+TITLES: dict[Subject, str] = {"score": "Scoring", "train": "Training steps"}
 
 _TEXTS = 1200  # prompts and answers that the tokenizer learns from
 _QUICK_SIZES = Sizes(independent=4, best_of={4: 1}, groups={3: 1})
 
+Tell: TypeAlias = Callable[[str], None]
+"""Called with a few words before each measurement."""
 
-@dataclass(frozen=True)
-class BenchSettings:
-    """What is to be measured, and how; most fields are options of ``gram bench``.
 
-    Attributes:
-        tell: called with a few words before each measurement.
+def run(
+    subject: Subject,
+    settings: BenchSettings,
+    *,
+    output: Path | None = None,
+    plot: Path | None = None,
+    tell: Tell = lambda _: None,
+) -> dict[str, Any]:
+    """Measure; keep the numbers as JSON in ``output`` and a picture of the ratios in ``plot``.
+
+    Returns what is kept: facts of the run and its rows, with four significant digits.
+
+    Raises:
+        ConfigError: no such device, or a place where no file can be; before anything is measured.
     """
+    for place in (output, plot):
+        if place is not None:
+            _check_place(place)
+    quiet_libraries()
+    choose_device(settings.device)
+    measure = score if subject == "score" else train
+    result = {"benchmark": subject} | rounded(measure(settings, tell))
+    if plot is not None:
+        save(speed_bars(bars(result["rows"]), TITLES[subject]), plot)
+    if output is not None:
+        with atomic_write(output) as file:
+            json.dump(result, file, indent=1)
+            file.write("\n")
+    return result
 
-    shapes: Sequence[ShapeName] = ("small", "wide")
-    dtypes: Sequence[str] = ("fp32", "bf16")
-    device: str = "cpu"
-    data: str | None = None
-    rounds: int = 3
-    seed: int = 0
-    quick: bool = False
-    token_budget: int | None = None
-    peer_batch: int | None = None
-    pairs: int = 4
-    steps: int = 2
-    tell: Callable[[str], None] = field(default=lambda _: None)
 
-
-def score(settings: BenchSettings) -> dict[str, Any]:
+def score(settings: BenchSettings, tell: Tell) -> dict[str, Any]:
     """Facts of the run and one row per workload, shape and precision."""
     contests, source, renderer, machine = prepare(settings)
     sizes = _QUICK_SIZES if settings.quick else Sizes()
@@ -63,13 +89,13 @@ def score(settings: BenchSettings) -> dict[str, Any]:
             peer_batch=settings.peer_batch,
         )
         for workload in todo:
-            settings.tell(f"{name} {dtype}: {workload.name}")
+            tell(f"{name} {dtype}: {workload.name}")
             label = {"shape": name, "dtype": dtype, "vocabulary": shape.vocabulary} | scoring.facts
             rows.append(label | scoring.measure(workload, settings.rounds))
     return _facts(settings, source, machine) | {"rows": rows}
 
 
-def train(settings: BenchSettings) -> dict[str, Any]:
+def train(settings: BenchSettings, tell: Tell) -> dict[str, Any]:
     """Facts of the run and one row per stage, shape and precision."""
     contests, source, renderer, machine = prepare(settings)
     pairs = workloads.independent_pairs(contests, settings.pairs * settings.steps, settings.seed)
@@ -80,7 +106,7 @@ def train(settings: BenchSettings) -> dict[str, Any]:
         model = build(shape, dtype=torch.float32, device=settings.device, seed=settings.seed)
         steps = Steps(model, renderer, machine, bf16=dtype == "bf16")
         for stage in (steps.preference, steps.language):
-            settings.tell(f"{name} {dtype}: {stage.__name__} step")
+            tell(f"{name} {dtype}: {stage.__name__} step")
             label = {"shape": name, "dtype": dtype, "vocabulary": shape.vocabulary}
             rows.append(label | stage(batches, settings.rounds))
     return _facts(settings, source, machine) | {"rows": rows}
@@ -97,7 +123,14 @@ def prepare(settings: BenchSettings) -> tuple[list[Contest], str, Renderer, Mach
     return contests, source, renderer_for(tokenizer_for(texts[::stride])), machine
 
 
-def _models(settings: BenchSettings) -> Iterator[tuple[ShapeName, str]]:
+def _check_place(place: Path) -> None:
+    """Refuse a folder; make the one that ``place`` lies in."""
+    if place.is_dir():
+        raise ConfigError(f"{place}: is a folder; name a file")
+    make_folder(place.parent)
+
+
+def _models(settings: BenchSettings) -> Iterator[tuple[ShapeName, Precision]]:
     for name in settings.shapes:
         for dtype in settings.dtypes:
             yield name, dtype

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gram.bench.settings import Subject
+
 Measurement = Mapping[str, Any]
 """What was measured of one workload or stage, on one shape in one precision: a line of the table."""
 
@@ -23,6 +25,13 @@ TRAIN_LEGEND = """\
 arithmetic. `ceiling`: as for scoring; a step counts as three forward passes. `peak MB`: growth of memory
 over weights and optimizer state, gradients included, ours / full logits. `gradients`: greatest difference of
 an entry from the plain path's, over the greatest entry."""
+
+
+def page(subject: Subject, rows: Sequence[Measurement]) -> str:
+    """The table of the rows, and below it what its columns mean."""
+    if subject == "score":
+        return f"{score_table(rows)}\n\n{SCORE_LEGEND}\n"
+    return f"{train_table(rows)}\n\n{TRAIN_LEGEND}\n"
 
 
 def score_table(rows: Sequence[Measurement]) -> str:
