@@ -24,9 +24,9 @@ from datasets import Dataset
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
-from gram.data.world import World
 from gram.demo.lab import Lab
 from gram.demo.recipe import FULL
+from gram.demo.world import World
 from gram.modeling.quiet import quiet_libraries
 from gram.modeling.writer import Writer
 from gram.rl import ReferenceReward

@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 
 import gram
-from gram.data.world import World
+from gram.demo.world import World
 from gram.modeling.quiet import quiet_libraries
 from gram.progress import chunks_with_progress
 from gram.ranking import SCHEDULES, rank_many

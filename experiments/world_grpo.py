@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 import gram
-from gram.data.world import World
+from gram.demo.world import World
 from gram.evaluation import Estimate
 from gram.modeling.quiet import quiet_libraries
 from gram.modeling.writer import Writer

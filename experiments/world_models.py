@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gram.asking import Kind
-from gram.data.world import World
 from gram.demo.lab import LABEL_SMOOTHING, Lab
 from gram.demo.recipe import FULL
+from gram.demo.world import World
 from gram.modeling.manifest import FILE, Manifest
 from gram.modeling.quiet import quiet_libraries
 from gram.modeling.saving import library_versions, save_checkpoint

@@ -24,10 +24,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gram.data.world import World
 from gram.demo.lab import Lab
 from gram.demo.recipe import FULL
 from gram.demo.story import measure, tell, test_pairs
+from gram.demo.world import World
 from gram.modeling.quiet import quiet_libraries
 from gram.statistics import over_seeds
 

@@ -14,7 +14,7 @@ import pytest
 from experiments.claims import order_bias, scale, study, summary, workshop
 from experiments.claims.study import Study
 
-from gram.data.world import World
+from gram.demo.world import World
 from gram.statistics import over_seeds
 
 

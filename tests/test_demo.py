@@ -10,8 +10,8 @@ import pytest
 
 import gram
 from gram.cli.main import main
-from gram.data.world import World
 from gram.demo.story import METHODS
+from gram.demo.world import World
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gram.data.world import ENTITIES, FAMILIES, STYLES, Split, World
+from gram.demo.world import ENTITIES, FAMILIES, STYLES, Split, World
 from gram.errors import ConfigError
 from gram.types import Chat, Preference, ResponsePair
 

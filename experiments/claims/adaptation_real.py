@@ -115,7 +115,7 @@ def run(cell: Cell, models: Path, smoke: bool) -> Result:
 def _rows(source: str, split: str, smoke: bool, most: int | None = None) -> list[Preference]:
     """Rows with the answers in random places; each row's place is fixed by its number."""
     if smoke:
-        from gram.data.world import World
+        from gram.demo.world import World
 
         return World(1).preferences(30, split="train" if split == "train" else "test")
     read = read_preferences([f"{PREF}/{source}.jsonl.gz"], split=split, max_per_source=most).records

@@ -22,7 +22,7 @@ from experiments.claims import pictures
 from experiments.claims.study import Cell, Result, Study, cell_text, main, markdown, paired, select, values
 from experiments.claims.workshop import Workshop
 
-from gram.data.world import World
+from gram.demo.world import World
 from gram.modeling.loading import LoadedModel
 from gram.objectives.language import Language
 from gram.statistics import over_seeds

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from gram.data.world import World
 from gram.demo.lab import LABEL_SMOOTHING, Lab, Recipe
 from gram.demo.recipe import FULL
 from gram.demo.story import test_pairs
+from gram.demo.world import World
 from gram.engine.runner import Runner
 from gram.modeling.loading import LoadedModel, add_score_head
 from gram.modeling.trainable import LoraSettings, add_lora, freeze

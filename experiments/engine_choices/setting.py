@@ -19,9 +19,9 @@ from gram.bench.measure import Machine, Timing, spread
 from gram.bench.settings import BenchSettings, ShapeName
 from gram.bench.shapes import QUICK, SHAPES, Shape, build
 from gram.bench.workloads import Sizes, Workload
-from gram.data.world import World
 from gram.demo.lab import LABEL_SMOOTHING, Lab
 from gram.demo.recipe import FULL
+from gram.demo.world import World
 from gram.engine.base import Engine, TokenRow
 from gram.engine.runner import Runner
 from gram.objectives.base import Objective, Sample

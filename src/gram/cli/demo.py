@@ -29,12 +29,12 @@ class Config:
 
 def run(config: Config) -> dict[str, Any]:
     """Tell the story; returns the numbers."""
-    from gram.data.world import World
     from gram.demo.lab import Lab
     from gram.demo.page import figures, html
     from gram.demo.recipe import FULL, QUICK
     from gram.demo.save import save_judge
     from gram.demo.story import tell
+    from gram.demo.world import World
     from gram.files import atomic_write, make_folder
     from gram.modeling.quiet import quiet_libraries
     from gram.plots import save

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from gram.data.world import World
+from gram.demo.world import World
 from gram.engine.runner import Runner
 from gram.modeling.loading import LoadedModel, add_score_head, build_preset
 from gram.objectives.base import Objective

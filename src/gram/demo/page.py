@@ -10,9 +10,9 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from gram import plots
-from gram.data.world import World
 from gram.demo.lab import Recipe
 from gram.demo.story import METHODS, Story
+from gram.demo.world import World
 from gram.evaluation import Estimate
 
 if TYPE_CHECKING:

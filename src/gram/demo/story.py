@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gram.data.world import World
 from gram.demo.lab import Lab
+from gram.demo.world import World
 from gram.evaluation import Estimate
 from gram.modeling.loading import LoadedModel
 from gram.ranking import Ranking, rank, rank_many
