@@ -1,4 +1,5 @@
 """``gram demo``: the whole idea of GRAM, told in a small world whose truth is known.
 
-Puts the parts of the package together as a user would; nothing else depends on it.
+Puts the parts of the package together as a user would. Nothing else in the package depends on it but its
+command; experiments and examples do.
 """
