@@ -53,8 +53,8 @@ class Oracle:
 
 def measure(pairs: int, sample: int, seed: int = 0) -> dict[str, Any]:
     """The runner's CPU seconds and memory, and the CPU seconds of a small model's forward passes."""
-    made = made_up_pairs(pairs, seed)
-    items = [item_of(Preference(pair, 1.0, str(number))) for number, pair in enumerate(made)]
+    examples = made_up_pairs(pairs, seed)
+    items = [item_of(Preference(pair, 1.0, str(number))) for number, pair in enumerate(examples)]
     began = time.process_time(), time.perf_counter()
     _run(Oracle(), items)
     runner, wall = time.process_time() - began[0], time.perf_counter() - began[1]
@@ -62,9 +62,9 @@ def measure(pairs: int, sample: int, seed: int = 0) -> dict[str, Any]:
     watched = Oracle()
     _run(watched, items)
     tracemalloc.stop()
-    model = _small_judge(made[:sample])
+    model = _small_judge(examples[:sample])
     began = time.process_time(), time.perf_counter()
-    model.compare(made[:sample])
+    model.compare(examples[:sample])
     forward = (time.process_time() - began[0]) * pairs / sample
     return {
         "pairs": pairs,

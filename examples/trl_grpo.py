@@ -54,8 +54,8 @@ def main(seed: int, size: Size = FULL_SIZE) -> dict[str, Any]:
     lab = Lab(world, replace(FULL, finetuning=replace(FULL.finetuning, steps=size.judge_steps)), seed)
     judge = lab.judge(lab.blank, labels=3000)
     start = lab.policy(replace(FULL.pretraining, steps=size.policy_steps))
-    asked = world.contests(8 * size.grpo_steps, world.seen_families, candidates=1, split="train")
-    prompts = [{"prompt": [{"role": "user", "content": one.prompt[0].content}]} for one in asked]
+    contests = world.contests(8 * size.grpo_steps, world.seen_families, candidates=1, split="train")
+    prompts = [{"prompt": [{"role": "user", "content": one.prompt[0].content}]} for one in contests]
     with tempfile.TemporaryDirectory() as folder:
         start.model.save_pretrained(folder)
         start.tokenizer.save_pretrained(folder)

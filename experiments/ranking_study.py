@@ -103,7 +103,7 @@ def schedules(
             won = np.array([pool.gold[r.order[0]] for pool, r in zip(cut, rankings, strict=True)])
             if name == "round_robin":
                 everything = won
-            asked = float(np.mean([r.comparisons for r in rankings]))
+            comparisons = float(np.mean([r.comparisons for r in rankings]))
             row = {
                 "n": n,
                 "schedule": name,
@@ -111,8 +111,8 @@ def schedules(
                 "gold": mean_with_interval(won),
                 "less_than_round_robin": mean_with_interval(everything - won),
                 "winner_is_best": float(np.mean(won >= best - 1e-9)),
-                "comparisons": asked,
-                "tokens": round(asked * tokens_per_comparison),
+                "comparisons": comparisons,
+                "tokens": round(comparisons * tokens_per_comparison),
                 "ties": float(np.mean([r.ties / max(1, r.comparisons) for r in rankings])),
             }
             cycles = [r.cyclic for r in rankings if not math.isnan(r.cyclic)]
@@ -157,7 +157,7 @@ def best_of_n(pools: Sequence[Pool], scores: dict[str, list[FloatArray]]) -> lis
 
 def judge_scores(pools: Sequence[Pool], judge: Memory) -> list[FloatArray]:
     """Mean log-odds of each candidate against all others of its contest."""
-    found = []
+    scores = []
     for pool in pools:
         texts = pool.contest.responses
         pairs = [(i, j) for i in range(len(texts)) for j in range(i) if texts[i] != texts[j]]
@@ -166,8 +166,8 @@ def judge_scores(pools: Sequence[Pool], judge: Memory) -> list[FloatArray]:
         for (i, j), odds in zip(pairs, verdicts.log_odds.mean(axis=1), strict=True):
             total[i] += odds
             total[j] -= odds
-        found.append(total / max(1, len(texts) - 1))
-    return found
+        scores.append(total / max(1, len(texts) - 1))
+    return scores
 
 
 def scalar_scores(pools: Sequence[Pool], model: Any) -> list[FloatArray]:
@@ -201,14 +201,14 @@ def real_pools(path: Path, prompts: int, candidates: int) -> list[Pool]:
 
     Those whose candidates all have the same gold are left out: there is nothing to choose.
     """
-    found = []
+    pools = []
     with gzip.open(path, "rt", encoding="utf-8") as file:
         for row in map(json.loads, file):
             gold = np.array(row["scores"][:candidates], dtype=np.float64)
             if row["split"] == "test" and len(gold) == candidates and len(set(gold)) > 1:
                 texts = tuple(row["responses"][:candidates])
-                found.append(Pool(Contest(as_chat(row["prompt"]), texts, str(row["id"])), gold))
-    return found[:prompts]
+                pools.append(Pool(Contest(as_chat(row["prompt"]), texts, str(row["id"])), gold))
+    return pools[:prompts]
 
 
 def study(pools: Sequence[Pool], models: Mapping[str, Any], sizes: Sequence[int]) -> dict[str, Any]:
@@ -284,8 +284,8 @@ def main() -> None:
         if options.zero_shot:
             how |= {"kind": "likelihood", "length_power": 1.0}
             models["zero_shot"] = gram.load(options.zero_shot, **how)
-        found = study(real_pools(options.pool, options.prompts, largest), models, options.sizes)
-        result = {"title": f"{name}, {found['prompts']} prompts"} | found
+        numbers = study(real_pools(options.pool, options.prompts, largest), models, options.sizes)
+        result = {"title": f"{name}, {numbers['prompts']} prompts"} | numbers
     output = options.output or Path(f"experiments/results/ranking_{name}.json")
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(one_row_a_line(json.dumps(result, indent=1)) + "\n")

@@ -87,8 +87,8 @@ def train(
             if state.global_step % EVERY == 0:
                 measure(state.global_step)
 
-    asked = [pair.prompt for pair in world.unlabeled_pairs(PROMPTS * steps)]
-    rows = [{"prompt": [{"role": "user", "content": prompt[0].content}]} for prompt in asked]
+    prompts = [pair.prompt for pair in world.unlabeled_pairs(PROMPTS * steps)]
+    rows = [{"prompt": [{"role": "user", "content": prompt[0].content}]} for prompt in prompts]
     with tempfile.TemporaryDirectory() as scratch:
         trainer = GRPOTrainer(
             model=policy,
@@ -169,19 +169,19 @@ def evaluate(
     start: dict[str, list[str]],
 ) -> dict[str, Any]:
     """Gold, win rate of the gold against the start, and the reward, per half."""
-    found: dict[str, Any] = {}
+    numbers: dict[str, Any] = {}
     for half, prompts in tests.items():
         answers = sampler(policy, tokenizer)(prompts)
         gold = np.array([world.gold(*row) for row in zip(prompts, answers, strict=True)])
         before = np.array([world.gold(*row) for row in zip(prompts, start[half], strict=True)])
         proxy = [value for value in reward(prompts, answers).rewards if value is not None]
-        found[half] = {
+        numbers[half] = {
             "gold": float(gold.mean()),
             "win_rate": float(np.mean((gold > before) + 0.5 * (gold == before))),
             "reward": float(np.mean(proxy)),
             "characters": float(np.mean([len(answer) for answer in answers])),
         }
-    return found
+    return numbers
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -205,8 +205,8 @@ def table(results: list[dict[str, Any]]) -> str:
 
 
 def _cell(points: list[dict[str, float]], key: str) -> str:
-    found = over_seeds([point[key] for point in points])
-    return f"{found.value:.3f} ± {found.high - found.value:.3f}"
+    estimate = over_seeds([point[key] for point in points])
+    return f"{estimate.value:.3f} ± {estimate.high - estimate.value:.3f}"
 
 
 def picture(results: list[dict[str, Any]], path: Path) -> None:
@@ -240,12 +240,12 @@ def picture(results: list[dict[str, Any]], path: Path) -> None:
 
 def curves_of(results: list[dict[str, Any]], half: str, key: str) -> dict[str, list[Estimate]]:
     """Reward -> ``key`` on one half of the families at each point of the curve, over seeds."""
-    found = {}
+    curves = {}
     for name in REWARDS:
         if runs := [result["curve"] for result in results if result["reward"] == name]:
             points = zip(*runs, strict=True)
-            found[SHORT[name]] = [over_seeds([run[half][key] for run in point]) for point in points]
-    return found
+            curves[SHORT[name]] = [over_seeds([run[half][key] for run in point]) for point in points]
+    return curves
 
 
 def read(path: Path) -> list[dict[str, Any]]:

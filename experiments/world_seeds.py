@@ -75,8 +75,9 @@ def table(results: list[dict[str, Any]]) -> str:
 def _cell(values: list[float]) -> str:
     if len(values) < 2:
         return f"{values[0]:.3f}"
-    found = over_seeds(values)
-    return f"{found.value:.3f} ± {found.high - found.value:.3f} ({min(values):.3f} to {max(values):.3f})"
+    estimate = over_seeds(values)
+    half_width = estimate.high - estimate.value
+    return f"{estimate.value:.3f} ± {half_width:.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
 def main() -> None:

@@ -100,13 +100,13 @@ def part_of(name: str) -> str:
 @cache
 def modules() -> dict[str, Module]:
     """Every module of the package, by dotted name."""
-    found = {}
+    by_name = {}
     for file in sorted((SOURCE / "gram").rglob("*.py")):
         names = file.relative_to(SOURCE).with_suffix("").parts
         is_package = names[-1] == "__init__"
         name = ".".join(names[:-1] if is_package else names)
-        found[name] = Module(name, is_package, ast.parse(file.read_text(encoding="utf-8"), str(file)))
-    return found
+        by_name[name] = Module(name, is_package, ast.parse(file.read_text(encoding="utf-8"), str(file)))
+    return by_name
 
 
 def imported(module: Module, nodes: Iterator[ast.AST]) -> Iterator[str]:
@@ -240,9 +240,9 @@ def loaded_by(*arguments: str) -> set[str]:
         [sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, check=False
     )
     lines = done.stderr.splitlines()
-    said = [line for line in lines if not line.startswith("import time:")]
-    assert done.returncode == 0, "\n".join(said)
-    return {line.rpartition("|")[2].strip().split(".")[0] for line in lines if line not in said}
+    messages = [line for line in lines if not line.startswith("import time:")]
+    assert done.returncode == 0, "\n".join(messages)
+    return {line.rpartition("|")[2].strip().split(".")[0] for line in lines if line not in messages}
 
 
 def test_the_probe_sees_what_is_loaded() -> None:
@@ -287,8 +287,8 @@ def test_every_shipped_config_loads() -> None:
 
 @pytest.mark.parametrize("name", modules())
 def test_every_module_says_what_it_is(name: str) -> None:
-    said = ast.get_docstring(modules()[name].tree) or ""
-    assert len(said.split()) >= 4, f"{name} has no docstring to speak of"
+    docstring = ast.get_docstring(modules()[name].tree) or ""
+    assert len(docstring.split()) >= 4, f"{name} has no docstring to speak of"
 
 
 def test_no_module_names_a_folder_above() -> None:

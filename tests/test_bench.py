@@ -117,8 +117,8 @@ def test_answers_from_a_folder(tmp_path: Path) -> None:
     ]
     with gzip.open(tmp_path / "some.jsonl.gz", "wt", encoding="utf-8") as file:
         file.write("\n".join(map(json.dumps, rows)))
-    [found], source = workloads.pool(str(tmp_path), seed=0)
-    assert (found.prompt[0].content, found.responses, source) == ("good", ("x", "y"), "some.jsonl.gz")
+    [only], source = workloads.pool(str(tmp_path), seed=0)
+    assert (only.prompt[0].content, only.responses, source) == ("good", ("x", "y"), "some.jsonl.gz")
     with pytest.raises(DataError, match=r"holds no \*\.jsonl\.gz"):
         workloads.pool(str(tmp_path.parent / tmp_path.name / ".."), seed=0)
 
@@ -164,11 +164,11 @@ def test_paths_take_turns() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
 def test_peak_memory_is_what_was_taken_in_between() -> None:
     """80 MB of float32 are held and given back; the growth before it does not count."""
-    kept = torch.ones(10_000_000)
+    ballast = torch.ones(10_000_000)
     machine = Machine("cpu")
     timing = machine.in_turn({"path": lambda: float(torch.ones(20_000_000).sum() > 0)}, rounds=2)["path"]
     assert timing.memory is not None and 79 < timing.memory < 100
-    assert len(kept) == 10_000_000
+    assert len(ballast) == 10_000_000
 
 
 def test_ratios_are_taken_round_by_round() -> None:
@@ -195,12 +195,12 @@ def test_a_twin_has_the_same_weights(name: str) -> None:
 
 def test_bench_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The table has a line per workload; ours agrees with prompts asked one by one, and they differ."""
-    kept, picture = tmp_path / "new" / "numbers.json", tmp_path / "bars.png"
-    assert main(["bench", "score", *SMALL, "--output", str(kept), "--plot", str(picture)]) == 0
+    numbers, picture = tmp_path / "new" / "numbers.json", tmp_path / "bars.png"
+    assert main(["bench", "score", *SMALL, "--output", str(numbers), "--plot", str(picture)]) == 0
     *table, line = capsys.readouterr().out.splitlines()
     result = json.loads(line)
     assert sum(text.startswith("| W") for text in table) == 3
-    assert json.loads(kept.read_text(encoding="utf-8")) == result
+    assert json.loads(numbers.read_text(encoding="utf-8")) == result
     assert picture.stat().st_size > 5_000
     assert [row["workload"] for row in result["rows"]] == ["W1", "W2 n=4", "W3 G=3"]
     assert [row["prompts"] for row in result["rows"]] == [8, 12, 6]  # 4, 6 and 3 pairs in both orders
@@ -247,11 +247,11 @@ def test_bench_train_beside_trl(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_bench_refuses(arguments: tuple[str, ...], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", *arguments, "--quick"]) == 1
-    said = capsys.readouterr()
-    assert reason in said.err and said.out == ""
+    streams = capsys.readouterr()
+    assert reason in streams.err and streams.out == ""
 
 
 def test_bench_knows_two_things(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "evaluate"]) == 2
-    said = capsys.readouterr()
-    assert "score" in said.err and "train" in said.err and said.out == ""
+    streams = capsys.readouterr()
+    assert "score" in streams.err and "train" in streams.err and streams.out == ""

@@ -28,18 +28,18 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", summary.CLAIMS)
 def test_smoke(name: str, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One result a cell, each accuracy a share; asked again, nothing is run; the table has every number."""
-    found, output = summary.study(name), tmp_path / "results.jsonl"
+    chosen_study, output = summary.study(name), tmp_path / "results.jsonl"
     arguments = ["--smoke", "--output", str(output), "--models", str(models)]
-    results = study.main(found, None, arguments)
-    cells = found.cells(True)
+    results = study.main(chosen_study, None, arguments)
+    cells = chosen_study.cells(True)
     assert len(results) == len(cells)
     for cell, result in zip(cells, results, strict=True):
-        assert cell.items() <= result.items() and result["seed"] == found.seeds[0]
+        assert cell.items() <= result.items() and result["seed"] == chosen_study.seeds[0]
         accuracies = [result[key] for key in ("seen", "unseen", "new") if key in result]
         assert accuracies and all(0 <= value <= 1 for value in accuracies)
     before = output.read_bytes()
     capsys.readouterr()
-    assert study.main(found, None, arguments) == results
+    assert study.main(chosen_study, None, arguments) == results
     assert output.read_bytes() == before
     table = capsys.readouterr().out
     assert all(
@@ -74,9 +74,9 @@ def test_a_stopped_study_goes_on(tmp_path: Path) -> None:
 
 def test_intervals_over_seeds_by_hand() -> None:
     """1, 2, 3: mean 2, standard deviation 1, half width 4.30 / sqrt(3)."""
-    found = over_seeds([1.0, 2.0, 3.0])
-    assert found.value == 2.0
-    assert found.high - 2.0 == pytest.approx(4.30 / math.sqrt(3))
+    estimate = over_seeds([1.0, 2.0, 3.0])
+    assert estimate.value == 2.0
+    assert estimate.high - 2.0 == pytest.approx(4.30 / math.sqrt(3))
     assert math.isnan(over_seeds([1.0]).low)
 
 
@@ -139,15 +139,16 @@ def test_pages_are_what_the_results_say() -> None:
 def test_a_script_says_what_was_measured(name: str) -> None:
     """Its docstring has the verdict, the first statement with its interval, and the cost, as the page has."""
     module = importlib.import_module(f"experiments.claims.{name}")
-    said = " ".join((module.__doc__ or "").split())
+    docstring = " ".join((module.__doc__ or "").split())
     results = study.read(study.RESULTS / f"{name}.jsonl")
     statements = module.STUDY.statements(results)
     first = next(iter(statements))
     minutes = math.ceil(sum(result["cpu_seconds"] for result in results) / 60)
     assert (
-        f"Measured: {summary.verdict(statements)}; {first}: {summary.difference(statements[first])}." in said
+        f"Measured: {summary.verdict(statements)}; {first}: {summary.difference(statements[first])}."
+        in docstring
     )
-    assert f"Cost: {minutes} minutes of one core." in said
+    assert f"Cost: {minutes} minutes of one core." in docstring
 
 
 def test_results_come_with_their_cost() -> None:

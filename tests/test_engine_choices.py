@@ -36,14 +36,14 @@ def test_all_parts_that_need_no_compiler(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Made-up texts. Losses and verdicts agree; long runs are rarer, small packs more; shares add up."""
-    kept = tmp_path / "new" / "found.json"
+    file = tmp_path / "new" / "found.json"
     monkeypatch.setenv("PATH", str(tmp_path))  # no compiler there
     monkeypatch.delenv("CXX", raising=False)
-    main(["--smoke", "--rounds", "1", "--output", str(kept)])
-    found = json.loads(kept.read_text(encoding="utf-8"))
-    assert list(found) == list(PARTS)
-    assert all(entry["torch"] and entry["cpu"] and entry["data"] == "made up" for entry in found.values())
-    rows = {part: entry["rows"] for part, entry in found.items()}
+    main(["--smoke", "--rounds", "1", "--output", str(file)])
+    results = json.loads(file.read_text(encoding="utf-8"))
+    assert list(results) == list(PARTS)
+    assert all(entry["torch"] and entry["cpu"] and entry["data"] == "made up" for entry in results.values())
+    rows = {part: entry["rows"] for part, entry in results.items()}
     assert rows["compile"] == {"skipped": "no C++ compiler is at hand"}
     for shape in ("small", "wide"):
         assert max(rows["losses"][shape]["gradient_off_by"].values()) < 1e-4
@@ -69,12 +69,12 @@ def test_all_parts_that_need_no_compiler(
     for row in rows["profile"].values():
         assert sum(share["median"] for share in row["percent"].values()) == pytest.approx(100, abs=0.1)
         assert row["percent"]["products"]["median"] > 0
-    main(["--smoke", "--rounds", "1", "--parts", "compile", "--output", str(kept), "--seed", "1"])
-    again = json.loads(kept.read_text(encoding="utf-8"))
+    main(["--smoke", "--rounds", "1", "--parts", "compile", "--output", str(file), "--seed", "1"])
+    again = json.loads(file.read_text(encoding="utf-8"))
     capsys.readouterr()
-    main(["--table", "--output", str(kept)])
+    main(["--table", "--output", str(file)])
     assert capsys.readouterr().out.count("| small, ") == 3
-    assert again["compile"]["seed"] == 1 and again["demo"] == found["demo"]
+    assert again["compile"]["seed"] == 1 and again["demo"] == results["demo"]
 
 
 @pytest.mark.parametrize(("owner", "name"), [(trie, "SHORTEST_SHARED"), (attention, BLOCK), (tree, "tied")])

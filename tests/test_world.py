@@ -76,7 +76,8 @@ def test_half_of_the_families_gets_labels(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"asked": 0}, {"asked": len(ENTITIES) + 1}, {"weak": 0.99}, {"strong": 1.1}]
+    "options",
+    [{"entities_per_prompt": 0}, {"entities_per_prompt": len(ENTITIES) + 1}, {"weak": 0.99}, {"strong": 1.1}],
 )
 def test_an_impossible_world_is_refused(options: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
@@ -176,9 +177,9 @@ def test_style_says_nothing_about_quality() -> None:
         for answer in (pair.first, pair.second):
             opening = next(opening for opening in gold_of if answer.startswith(opening))
             gold_of[opening].append(WORLD.gold(pair.prompt, answer))
-    for found in gold_of.values():
-        assert len(found) == pytest.approx(2000, abs=200)  # five standard errors of a fair draw are 194
-        assert np.mean(found) == pytest.approx(0.62, abs=0.045)
+    for values in gold_of.values():
+        assert len(values) == pytest.approx(2000, abs=200)  # five standard errors of a fair draw are 194
+        assert np.mean(values) == pytest.approx(0.62, abs=0.045)
 
 
 def test_unlabeled_pairs_stay_in_the_families_asked_for() -> None:
@@ -269,10 +270,10 @@ def family_of(prompt: Chat) -> str:
     return prompt[-1].content.split()[3]
 
 
-@pytest.mark.parametrize("asked", range(2, len(ENTITIES) - 1))
-def test_a_set_of_entities_belongs_to_one_split(asked: int) -> None:
+@pytest.mark.parametrize("count", range(2, len(ENTITIES) - 1))
+def test_a_set_of_entities_belongs_to_one_split(count: int) -> None:
     """Whatever the order in which they are asked; and every family has sets on both sides."""
-    world = World(3, asked=asked)
+    world = World(3, entities_per_prompt=count)
     sets: dict[Split, set[tuple[str, frozenset[str]]]] = {"train": set(), "test": set()}
     splits: tuple[Split, Split] = ("train", "test")
     for split in splits:
@@ -280,4 +281,4 @@ def test_a_set_of_entities_belongs_to_one_split(asked: int) -> None:
             words = row.pair.prompt[0].content.rstrip("?").split()
             sets[split].add((words[3], frozenset(words[5:])))
     assert not sets["train"] & sets["test"]
-    assert all({family for family, _ in found} == set(FAMILIES) for found in sets.values())
+    assert all({family for family, _ in questions} == set(FAMILIES) for questions in sets.values())

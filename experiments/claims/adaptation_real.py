@@ -91,9 +91,9 @@ class Place:
 
 def cells(smoke: bool) -> list[Cell]:
     counts = (0, 10) if smoke else COUNTS
-    found = [{"method": method, "labels": count} for method in METHODS for count in counts]
-    found += [{"method": "bag of words", "labels": count} for count in counts if count]
-    return [*found, {"method": "length rule", "labels": 0}]
+    kinds = [{"method": method, "labels": count} for method in METHODS for count in counts]
+    kinds += [{"method": "bag of words", "labels": count} for count in counts if count]
+    return [*kinds, {"method": "length rule", "labels": 0}]
 
 
 def run(cell: Cell, models: Path, smoke: bool) -> Result:
@@ -118,9 +118,9 @@ def _rows(source: str, split: str, smoke: bool, most: int | None = None) -> list
         from gram.demo.world import World
 
         return World(1).preferences(30, split="train" if split == "train" else "test")
-    read = read_preferences([f"{PREF}/{source}.jsonl.gz"], split=split, max_per_source=most).records
-    places = np.random.default_rng(5).random(len(read)) < 0.5
-    return [row.swapped() if turn else row for row, turn in zip(read, places, strict=True)]
+    rows = read_preferences([f"{PREF}/{source}.jsonl.gz"], split=split, max_per_source=most).records
+    places = np.random.default_rng(5).random(len(rows)) < 0.5
+    return [row.swapped() if turn else row for row, turn in zip(rows, places, strict=True)]
 
 
 def _shuffled(rows: list[Preference], seed: int) -> list[Preference]:

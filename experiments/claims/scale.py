@@ -43,10 +43,10 @@ def run(cell: Cell, models: Path, smoke: bool) -> Result:
     once = cell["unlabeled"] != shop.recipe.unlabeled  # all of them are read once anyway
     body = shop.body(cell["unlabeled"], hidden=hidden, once=once)
     likelihood = shop.measure(shop.lab.likelihood(body))
-    found = {f"likelihood_{half}": likelihood[half] for half in ("seen", "unseen")}
-    found["parameters"] = sum(p.numel() for p in body.model.parameters())
-    found["loss"] = held_out(shop, body)
-    return found | shop.measure(shop.lab.as_judge(shop.judge(body)))
+    numbers = {f"likelihood_{half}": likelihood[half] for half in ("seen", "unseen")}
+    numbers["parameters"] = sum(p.numel() for p in body.model.parameters())
+    numbers["loss"] = held_out(shop, body)
+    return numbers | shop.measure(shop.lab.as_judge(shop.judge(body)))
 
 
 def held_out(shop: Workshop, body: LoadedModel) -> float:
@@ -84,9 +84,9 @@ KEYS = {
 def table(results: Sequence[Result]) -> str:
     rows = []
     for hidden, pairs in sorted({(result["hidden"], result["unlabeled"]) for result in results}):
-        found = select(results, hidden=hidden, unlabeled=pairs)
-        numbers = (cell_text([result[key] for result in found]) for key in KEYS)
-        rows.append([f"{found[0]['parameters'] / 1e6:.2f}M", f"{pairs:,}", *numbers])
+        runs = select(results, hidden=hidden, unlabeled=pairs)
+        numbers = (cell_text([result[key] for result in runs]) for key in KEYS)
+        rows.append([f"{runs[0]['parameters'] / 1e6:.2f}M", f"{pairs:,}", *numbers])
     parts = [markdown(["parameters", "unlabeled pairs", *KEYS.values()], rows)]
     for hidden in WIDTHS:
         losses = [values(results, "loss", hidden=hidden, unlabeled=pairs) for pairs in PAIRS]

@@ -154,18 +154,18 @@ class Workshop:
         self, model: PreferenceModel, tests: dict[str, list[Preference]] | None = None
     ) -> dict[str, float]:
         """Accuracy, log loss and calibration error per half, and the size of the margin in nats."""
-        found: dict[str, float] = {}
+        numbers: dict[str, float] = {}
         for half, preferences in (tests or self.tests).items():
             verdicts = model.compare([preference.pair for preference in preferences])
             labels = np.array([preference.p_a for preference in preferences])
-            found |= {
+            numbers |= {
                 half: float(credit(verdicts.p_a, labels).mean()),
                 f"{half}_log_loss": log_loss(verdicts.p_a, labels),
                 f"{half}_ece": reliability(verdicts.p_a, labels).ece,
                 f"{half}_margin": float(np.nanmean(np.abs(verdicts.log_odds))),
                 f"{half}_position_gap": float(np.mean(verdicts.position_gap)),
             }
-        return found
+        return numbers
 
     def preferences(
         self, count: int, families: Iterable[str], split: Literal["train", "test"]

@@ -39,8 +39,8 @@ PARTS = {
 def cpu_name() -> str:
     """What the system calls its processor, and its widest vector instructions."""
     info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
-    return f"{found[1] if found else platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+    match = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
+    return f"{match[1] if match else platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -78,10 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "cpu_seconds": time.process_time() - began,
             "rows": rows,
         }
-        known = json.loads(options.output.read_text()) if options.output.exists() else {}
+        entries = json.loads(options.output.read_text()) if options.output.exists() else {}
         options.output.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(options.output) as file:
-            file.write(json.dumps(known | {part: rounded(entry)}, indent=1) + "\n")
+            file.write(json.dumps(entries | {part: rounded(entry)}, indent=1) + "\n")
         print(f"{part}: {json.dumps(rounded(rows))}", flush=True)
         if part == "profile":
             print(profile_table(rows))

@@ -54,11 +54,13 @@ class Setting:
     @cached_property
     def workloads(self) -> dict[str, Workload]:
         sizes = Sizes(2, {3: 1}, {3: 1}) if self.smoke else Sizes(best_of={8: 1}, groups={8: 2})
-        return {found.name: found for found in workloads.scoring(self.contests, sizes, self.seed)}
+        return {workload.name: workload for workload in workloads.scoring(self.contests, sizes, self.seed)}
 
     def prompts_of(self, kind: str) -> list[Encoded]:
         """The prompts of W1, W2 or W3."""
-        return next(self.prompts(found) for name, found in self.workloads.items() if name.startswith(kind))
+        return next(
+            self.prompts(workload) for name, workload in self.workloads.items() if name.startswith(kind)
+        )
 
     def prompts(self, workload: Workload) -> list[Encoded]:
         pairs = workload.pairs
@@ -80,9 +82,9 @@ class Setting:
 
     @cached_property
     def lab(self) -> Lab:
-        needed = DEMO_BATCHES * self.demo_batch
-        unlabeled = needed if self.smoke else FULL.unlabeled  # the tokenizer learns from these
-        return Lab(World(self.seed), replace(FULL, unlabeled=unlabeled, labels=needed), self.seed)
+        count = DEMO_BATCHES * self.demo_batch
+        unlabeled = count if self.smoke else FULL.unlabeled  # the tokenizer learns from these
+        return Lab(World(self.seed), replace(FULL, unlabeled=unlabeled, labels=count), self.seed)
 
     def in_turn(
         self, paths: Mapping[str, Callable[[], Any]], base: str
@@ -90,9 +92,9 @@ class Setting:
         """Median seconds per path and its ratios to ``base``, as plain values; and the timings."""
         timings = self.machine.in_turn(paths, self.rounds)
         first = timings[base].seconds
-        ratios = {name: spread(found.seconds, first) for name, found in timings.items() if name != base}
+        ratios = {name: spread(timing.seconds, first) for name, timing in timings.items() if name != base}
         return {
-            "seconds": {name: found.median for name, found in timings.items()},
+            "seconds": {name: timing.median for name, timing in timings.items()},
             f"ratio_to_{base}": ratios,
         }, timings
 
@@ -100,7 +102,7 @@ class Setting:
 def off_by(timings: Mapping[str, Timing], base: str) -> dict[str, float]:
     """How far any number that a path has returned is from that of ``base``, at most."""
     right = timings[base].result
-    return {name: float(abs(found.result - right).max()) for name, found in timings.items() if name != base}
+    return {name: float(abs(timing.result - right).max()) for name, timing in timings.items() if name != base}
 
 
 def switched(owner: Any, name: str, value: Any, path: Callable[[], Any]) -> Callable[[], Any]:

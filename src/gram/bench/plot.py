@@ -22,14 +22,14 @@ def speed_bars(rows: Mapping[str, Mapping[str, tuple[float, float | None]]], tit
     style(ax, title)
     thickness = 0.8 / max(1, len(peers))
     for k, peer in enumerate(peers):
-        named = peer
+        label = peer
         for place, row in enumerate(rows.values()):
             if peer not in row:
                 continue
             ratio, ideal = row[peer]
             y = place + (k - (len(peers) - 1) / 2) * thickness
-            ax.barh(y, ratio, height=0.86 * thickness, color=PALETTE[k % len(PALETTE)], label=named)
-            named = "_"  # one entry per peer in the legend
+            ax.barh(y, ratio, height=0.86 * thickness, color=PALETTE[k % len(PALETTE)], label=label)
+            label = "_"  # one entry per peer in the legend
             if ideal is not None:
                 ax.plot([ideal, ideal], [y - thickness / 2, y + thickness / 2], color=INK, linewidth=1.6)
             where = (max(ratio, ideal or 0.0), y)

@@ -100,10 +100,10 @@ class Scoring:
         }
         least = Cost(tokens, len(prompts))
         ceiling = 2 * self._work.body * (sum(packs) // len(packs)) / timings["matmul"].median
-        scaled = {name: timings[name].seconds for name in ("plain", "last")}
-        scaled["reference"] = [scale * seconds for seconds in timings["reference"].seconds]
-        checked = spaced(range(len(prompts)), CHECKED)
-        alone = self._padded(prompts, [[number] for number in checked], whole=False)
+        peer_seconds = {name: timings[name].seconds for name in ("plain", "last")}
+        peer_seconds["reference"] = [scale * seconds for seconds in timings["reference"].seconds]
+        checks = spaced(range(len(prompts)), CHECKED)
+        alone = self._padded(prompts, [[number] for number in checks], whole=False)
         return {
             "workload": workload.name,
             "prompts": len(prompts),
@@ -114,18 +114,18 @@ class Scoring:
                 "last": costs["last"].tokens,
             },
             "seconds": {"ours": ours.median}
-            | {name: float(np.median(seconds)) for name, seconds in scaled.items()},
-            "ratio": {name: spread(seconds, ours.seconds) for name, seconds in scaled.items()},
+            | {name: float(np.median(seconds)) for name, seconds in peer_seconds.items()},
+            "ratio": {name: spread(seconds, ours.seconds) for name, seconds in peer_seconds.items()},
             "ideal": {name: self._work.ratio(cost, least) for name, cost in costs.items()},
             "reference_pairs": len(some_pairs),
             "ceiling_gflops": ceiling / 1e9,
             "fraction": self._work.flops(rows) / ceiling / ours.median,
             "memory_mb": {name: timings[name].memory for name in ("ours", "plain", "last", "reference")},
             "max_dp": {
-                name: float(np.abs(timings[name].result - alone)[checked].max())
+                name: float(np.abs(timings[name].result - alone)[checks].max())
                 for name in ("ours", "plain", "last")
             },
-            "p_spread": float(np.std(alone[checked])),
+            "p_spread": float(np.std(alone[checks])),
         }
 
     def _packs(self, prompts: Sequence[Encoded]) -> list[int]:
@@ -141,7 +141,7 @@ class Scoring:
 
     def _padded(self, prompts: Sequence[Encoded], batches: Batches, *, whole: bool) -> FloatArray:
         """(n,) P(first label) of the prompts in the batches; NaN for others."""
-        found = np.full(len(prompts), np.nan)
+        p_first = np.full(len(prompts), np.nan)
         labels = list(self._renderer.label_ids)
         keep = {} if whole else {"logits_to_keep": 1}
         with torch.inference_mode():
@@ -149,8 +149,8 @@ class Scoring:
                 laid_out = left_pad([prompts[number].ids for number in batch])
                 inputs = {name: value.to(self._peer.device) for name, value in laid_out.items()}
                 logits = self._peer(**inputs, use_cache=False, **keep).logits[:, -1, labels]
-                found[list(batch)] = logits.float().softmax(dim=-1)[:, 0].cpu().numpy()
-        return found
+                p_first[list(batch)] = logits.float().softmax(dim=-1)[:, 0].cpu().numpy()
+        return p_first
 
     def _warm_up(self, prompts: Sequence[Encoded], peer_batch: int | None) -> int:
         """Does what happens once only (kernels chosen, buffers made); returns the batch size for the peer."""

@@ -118,8 +118,8 @@ def _ratio(row: Measurement, peer: str) -> str:
 
 
 def _memory(row: Measurement, *names: str) -> str:
-    known = [row["memory_mb"].get(name) for name in names]
-    return " / ".join("-" if value is None else f"{value:.0f}" for value in known)
+    megabytes = [row["memory_mb"].get(name) for name in names]
+    return " / ".join("-" if value is None else f"{value:.0f}" for value in megabytes)
 
 
 def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:

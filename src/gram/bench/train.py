@@ -105,11 +105,11 @@ class Steps:
             "plain": lambda samples: self._loss(plain, self._peer, samples),
         }
         notes = {}
-        padded = [len(batch) * max(len(row.ids) for row in batch) for batch in rows]
-        if (needed := _COPIES * 4 * max(padded) * self._peer.config.vocab_size) < self._free():
+        padded_tokens = [len(batch) * max(len(row.ids) for row in batch) for batch in rows]
+        if (logit_bytes := _COPIES * 4 * max(padded_tokens) * self._peer.config.vocab_size) < self._free():
             losses["full"] = full
         else:
-            notes["full"] = f"not run: its logits would take {needed / 1e9:.0f} GB"
+            notes["full"] = f"not run: its logits would take {logit_bytes / 1e9:.0f} GB"
         apart = self._apart(losses, batches[0])
         steps: dict[str, Callable[[], Any]] = {
             name: self._steps(loss, batches) for name, loss in losses.items()
@@ -128,15 +128,15 @@ class Steps:
             {**steps, "matmul": body_matmuls(self._model, typical, self._dtype)}, rounds
         )
         base = timings["ours"]
-        scored = sum(len(row.scored) for batch in rows for row in batch)
-        costs = {"full": Cost(sum(padded), sum(padded))}
+        scored_tokens = sum(len(row.scored) for batch in rows for row in batch)
+        costs = {"full": Cost(sum(padded_tokens), sum(padded_tokens))}
         if trl is not None:
             costs["trl"] = Cost(trl.tokens, 0)
-        least = Cost(sum(tokens), scored)
+        least = Cost(sum(tokens), scored_tokens)
         ceiling = 2 * self._work.body * typical / timings["matmul"].median
         forward = sum(self._work.flops([row.ids for row in batch]) for batch in rows)
-        forward += 2 * self._work.head * scored
-        units = sum(len(batch) for batch in batches) if ours.unit == "pair" else scored
+        forward += 2 * self._work.head * scored_tokens
+        units = sum(len(batch) for batch in batches) if ours.unit == "pair" else scored_tokens
         return {
             "unit": ours.unit,
             "engine": self._engine.name,
@@ -145,7 +145,7 @@ class Steps:
             "tokens": {
                 "rows": sum(len(row.ids) for batch in rows for row in batch),
                 "unique": sum(tokens),
-                "padded": sum(padded),
+                "padded": sum(padded_tokens),
                 **({"trl": trl.tokens} if trl else {}),
             },
             "seconds_per_step": {name: timings[name].median / len(batches) for name in steps},
@@ -189,7 +189,7 @@ class Steps:
 
     def _apart(self, losses: dict[str, Loss], samples: Sequence[Sample]) -> dict[str, float]:
         """Per peer, the largest difference of a gradient entry over the largest entry."""
-        found = {}
+        differences = {}
         self._backward(losses["ours"], samples)
         mine = [parameter.grad for parameter in self._parameters]
         for name, loss in losses.items():
@@ -199,10 +199,12 @@ class Steps:
             self._backward(loss, samples)
             pairs = [(a, p.grad) for a, p in zip(mine, self._parameters, strict=True)]
             largest = max(float(b.abs().max()) for _, b in pairs if b is not None)
-            found[name] = max(float((a - b).abs().max()) for a, b in pairs if a is not None and b is not None)
-            found[name] /= largest
+            differences[name] = max(
+                float((a - b).abs().max()) for a, b in pairs if a is not None and b is not None
+            )
+            differences[name] /= largest
         self._optimizer.zero_grad()
-        return found
+        return differences
 
     def _free(self) -> float:
         if self._machine.device == "cuda":

@@ -65,11 +65,11 @@ def pool(source: str | None, seed: int) -> tuple[list[Contest], str]:
     files: list[str | Path] = sorted(place.glob("*.jsonl.gz")) if place.is_dir() else [str(place)]
     if not files:
         raise DataError("holds no *.jsonl.gz", file=str(place))
-    read = [Contest(c.prompt, tuple(dict.fromkeys(c.responses))) for c in read_contests(files).records]
-    fit = [contest for contest in read if len(contest.responses) > 1 and _longest(contest) <= _LONGEST]
-    if not fit:
+    contests = [Contest(c.prompt, tuple(dict.fromkeys(c.responses))) for c in read_contests(files).records]
+    usable = [contest for contest in contests if len(contest.responses) > 1 and _longest(contest) <= _LONGEST]
+    if not usable:
         raise DataError("has no prompt with two different answers of bearable length", file=str(place))
-    return fit, ", ".join(Path(file).name for file in files)
+    return usable, ", ".join(Path(file).name for file in files)
 
 
 def made_up(count: int, seed: int, candidates: int = 12) -> list[Contest]:
@@ -88,32 +88,32 @@ def made_up(count: int, seed: int, candidates: int = 12) -> list[Contest]:
 
 def scoring(contests: Sequence[Contest], sizes: Sizes, seed: int) -> list[Workload]:
     """W1, then W2 and W3 in each size."""
-    found = [Workload("W1", independent_pairs(contests, sizes.independent, seed))]
+    workloads = [Workload("W1", independent_pairs(contests, sizes.independent, seed))]
     for n, prompts in sizes.best_of.items():
-        drawn = _drawn(contests, prompts, n, f"{seed} best of {n}")
-        pairs = [Pair(prompt, a, b) for prompt, answers in drawn for a, b in combinations(answers, 2)]
-        found.append(Workload(f"W2 n={n}", tuple(pairs)))
+        samples = _sample(contests, prompts, n, f"{seed} best of {n}")
+        pairs = [Pair(prompt, a, b) for prompt, answers in samples for a, b in combinations(answers, 2)]
+        workloads.append(Workload(f"W2 n={n}", tuple(pairs)))
     for size, prompts in sizes.groups.items():
-        drawn = _drawn(contests, prompts, size + 1, f"{seed} group of {size}")
-        pairs = [Pair(prompt, answer, answers[0]) for prompt, answers in drawn for answer in answers[1:]]
-        found.append(Workload(f"W3 G={size}", tuple(pairs)))
-    return found
+        samples = _sample(contests, prompts, size + 1, f"{seed} group of {size}")
+        pairs = [Pair(prompt, answer, answers[0]) for prompt, answers in samples for answer in answers[1:]]
+        workloads.append(Workload(f"W3 G={size}", tuple(pairs)))
+    return workloads
 
 
 def independent_pairs(contests: Sequence[Contest], count: int, seed: int) -> tuple[Pair, ...]:
     """Two answers each to different prompts (again the same ones when there are not enough)."""
-    drawn = _drawn(contests, count, 2, f"{seed} pairs")
-    return tuple(Pair(prompt, answers[0], answers[1]) for prompt, answers in drawn)
+    samples = _sample(contests, count, 2, f"{seed} pairs")
+    return tuple(Pair(prompt, answers[0], answers[1]) for prompt, answers in samples)
 
 
-def _drawn(
+def _sample(
     contests: Sequence[Contest], prompts: int, answers: int, seed: str
 ) -> list[tuple[Chat, list[str]]]:
     """Prompts with that many answers; what a prompt lacks is filled up with answers to others."""
     draw = Random(seed)
     order = draw.sample(contests, len(contests))
     rich = [contest for contest in order if len(contest.responses) >= answers] or order
-    found = []
+    samples = []
     for number in range(prompts):
         contest = rich[number % len(rich)]
         own = draw.sample(contest.responses, min(answers, len(contest.responses)))
@@ -121,8 +121,8 @@ def _drawn(
         others = (text for c in [*order[start:], *order[:start]] for text in c.responses if text not in own)
         while len(own) < answers:
             own.append(next(others))
-        found.append((contest.prompt, own))
-    return found
+        samples.append((contest.prompt, own))
+    return samples
 
 
 def _longest(contest: Contest) -> int:

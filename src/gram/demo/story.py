@@ -105,12 +105,12 @@ def test_pairs(world: World, count: int) -> dict[str, list[Preference]]:
 
 def measure(model: PreferenceModel, tests: Mapping[str, Sequence[Preference]]) -> dict[str, Estimate]:
     """Accuracy with a 95% interval on each half."""
-    found = {}
+    accuracies = {}
     for half, preferences in tests.items():
         p_a = model.compare([preference.pair for preference in preferences]).p_a
         labels = np.array([preference.p_a for preference in preferences])
-        found[half] = accuracy(credit(p_a, labels))
-    return found
+        accuracies[half] = accuracy(credit(p_a, labels))
+    return accuracies
 
 
 def best_of_n(

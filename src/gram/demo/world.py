@@ -55,20 +55,21 @@ class World:
 
     Attributes:
         seed: decides the facts, which families get labels, and everything drawn.
-        asked: entities per prompt.
+        entities_per_prompt: how many a prompt asks about.
         strong, weak: probability of a right value under the two policies.
     """
 
     seed: int
-    asked: int = 4
+    entities_per_prompt: int = 4
     strong: float = 0.99
     weak: float = 0.25
 
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise ConfigError(f"seed must not be negative, got {self.seed}")
-        if not 2 <= self.asked < len(ENTITIES) - 1:  # fewer or more leave too few sets of entities to split
-            raise ConfigError(f"asked must be from 2 to {len(ENTITIES) - 2}, got {self.asked}")
+        count, most = self.entities_per_prompt, len(ENTITIES) - 2
+        if not 2 <= count <= most:  # fewer or more leave too few sets of entities to split
+            raise ConfigError(f"entities_per_prompt must be from 2 to {most}, got {count}")
         if not 0 <= self.weak < self.strong <= 1:
             raise ConfigError(f"need 0 <= weak < strong <= 1, got {self.weak} and {self.strong}")
 
@@ -102,14 +103,14 @@ class World:
             ValueError: the prompt is none of this world's.
         """
         text = prompt if isinstance(prompt, str) else "".join(turn.content for turn in prompt)
-        found = _PROMPT.fullmatch(text)
-        entities = found[2].split() if found else []
-        if not found or found[1] not in FAMILIES or not entities or not set(entities) <= set(ENTITIES):
+        match = _PROMPT.fullmatch(text)
+        entities = match[2].split() if match else []
+        if not match or match[1] not in FAMILIES or not entities or not set(entities) <= set(ENTITIES):
             raise ValueError(f"not a prompt of this world: {text!r}")
         words = re.findall(r"\w+", response)
-        said = dict(reversed(list(pairwise(words))))  # of several mentions the first counts
-        facts = self.facts[found[1]]
-        return sum(said.get(entity) == facts[entity] for entity in entities) / len(entities)
+        claims = dict(reversed(list(pairwise(words))))  # of several mentions the first counts
+        facts = self.facts[match[1]]
+        return sum(claims.get(entity) == facts[entity] for entity in entities) / len(entities)
 
     def unlabeled_pairs(
         self, count: int, families: Iterable[str] | None = None, *, correlated: bool = True
@@ -169,13 +170,14 @@ class World:
             raise ConfigError(f"no such families: {', '.join(sorted(unknown))}")
         if not names:
             raise ConfigError("give at least one family")
-        drawn = 0
-        while count is None or drawn < count:
+        number = 0
+        while count is None or number < count:
             family = names[rng.integers(len(names))]
-            entities = [ENTITIES[place] for place in rng.permutation(len(ENTITIES))[: self.asked]]
+            order = rng.permutation(len(ENTITIES))
+            entities = [ENTITIES[place] for place in order[: self.entities_per_prompt]]
             testing = zlib.crc32(_question(family, sorted(entities)).encode()) % _TEST_SHARE == 0
             if testing == (split == "test"):
-                drawn += 1
+                number += 1
                 yield family, entities
 
     def _answer(self, rng: np.random.Generator, family: str, entities: Sequence[str], right: float) -> str:
