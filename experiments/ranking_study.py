@@ -222,11 +222,11 @@ def study(pools: Sequence[Pool], models: Mapping[str, Any], sizes: Sequence[int]
     scores = {name: by_judge if name == "judge" else scalar_scores(pools, models[name]) for name in models}
     scores["ensemble"] = ensemble([scores[name] for name in ENSEMBLE])
     scores["length"] = [np.array([float(len(text)) for text in p.contest.responses]) for p in pools]
-    tokens = local.tokens / judge.asked
+    tokens = local.usage.tokens / judge.asked
     return {
         "prompts": len(pools),
         "tokens_per_comparison": round(tokens, 1),
-        "truncated_share": round(local.truncated / (2 * judge.asked), 4),
+        "truncated_share": round(local.usage.truncated / (2 * judge.asked), 4),
         "schedules": schedules(pools, judge, tokens, sizes),
         "best_of_n": best_of_n(pools, scores),
         "seconds": round(time.monotonic() - began, 1),

@@ -17,14 +17,14 @@ import torch
 import gram
 from conftest import run
 from gram import Pair, Preference
-from gram.adaptation.adapt import Candidate, Outcome, adapt, check_rows
+from gram.adaptation.adapt import Adaptation, Candidate, adapt, check_rows
 from gram.adaptation.learner import AdaptSettings, Method
 from gram.asking import Asking
 from gram.errors import ConfigError, DataError
 from gram.modeling.loading import LoadedModel, load_model
 from gram.modeling.manifest import read_manifest
-from gram.objectives.base import Objective
 from gram.objectives.likelihood import Likelihood
+from gram.objectives.objective import Objective
 from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
 from gram.rendering import Renderer, load_template
@@ -57,7 +57,7 @@ class Subject:
     objective: Objective[Preference]
     asked: Any
 
-    def adapt(self, rows: list[Preference], settings: AdaptSettings) -> Outcome:
+    def adapt(self, rows: list[Preference], settings: AdaptSettings) -> Adaptation:
         return adapt(self.loaded.model, self.objective, self.asked, rows, settings, progress=False)
 
     def log_odds(self, rows: list[Preference]) -> FloatArray:
@@ -98,7 +98,7 @@ def write(path: Path, rows: list[Preference]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def learned(judge_folder: Path) -> tuple[Outcome, FloatArray]:
+def learned(judge_folder: Path) -> tuple[Adaptation, FloatArray]:
     """A judge adapted to the task, and its log-odds on rows it has never seen."""
     loaded = load_model(judge_folder, "lm")
     renderer = Renderer(loaded.tokenizer, load_template("compact"), 512)
@@ -107,7 +107,7 @@ def learned(judge_folder: Path) -> tuple[Outcome, FloatArray]:
     return outcome, subject.log_odds(task(40, seed=1))
 
 
-def test_what_can_be_learned_is_adopted(learned: tuple[Outcome, FloatArray]) -> None:
+def test_what_can_be_learned_is_adopted(learned: tuple[Adaptation, FloatArray]) -> None:
     outcome, log_odds = learned
     assert outcome.adopted and outcome.chosen.steps > 0 and outcome.train_loss is not None
     assert outcome.decision.after.accuracy.value > outcome.decision.before.accuracy.value
@@ -115,7 +115,7 @@ def test_what_can_be_learned_is_adopted(learned: tuple[Outcome, FloatArray]) -> 
     assert np.mean((log_odds.sum(axis=1) > 0) == (labels > 0.5)) > 0.9
 
 
-def test_the_same_seed_gives_the_same_model(learned: tuple[Outcome, FloatArray], make: Make) -> None:
+def test_the_same_seed_gives_the_same_model(learned: tuple[Adaptation, FloatArray], make: Make) -> None:
     subject = make("judge")
     outcome = subject.adapt(task(36), QUICK)
     assert np.array_equal(outcome.decision.choice.losses, learned[0].decision.choice.losses)

@@ -305,3 +305,54 @@ def test_no_module_names_a_folder_above() -> None:
 def test_no_module_attracts_everything() -> None:
     magnets = {"utils", "util", "helpers", "common", "misc"}
     assert not [name for name in modules() if magnets & set(name.split("."))]
+
+
+# --- Size ---
+
+LONGEST_MODULE, LONGEST_FUNCTION = 300, 60
+
+
+@pytest.mark.parametrize("name", modules())
+def test_a_module_can_be_read_in_one_go(name: str) -> None:
+    file = SOURCE / Path(*name.split("."))
+    file = file / "__init__.py" if modules()[name].is_package else file.with_suffix(".py")
+    lines = len(file.read_text(encoding="utf-8").splitlines())
+    assert lines <= LONGEST_MODULE, f"{name} has {lines} lines: what does it know that another could?"
+
+
+def test_a_function_can_be_read_in_one_go() -> None:
+    long = [
+        f"{module.name}.{node.name}: {node.end_lineno - node.lineno + 1} lines"
+        for module in modules().values()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.end_lineno is not None
+        and node.end_lineno - node.lineno >= LONGEST_FUNCTION
+    ]
+    assert not long
+
+
+def test_the_commands_are_thin() -> None:
+    """A file in cli/ is a configuration, a call and a print: the work has a room of its own."""
+    files = list((SOURCE / "gram" / "cli").glob("*.py"))
+    assert len(files) > 8
+    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files) <= 900
+
+
+def test_nobody_asks_a_model_what_it_has() -> None:
+    """What a loaded model offers is declared in ``types.RewardModel``, and read from there."""
+    offers = {"compare", "score", "slope", "usage", "template", "temperature", "tokens_cut"}
+    asked = [
+        f"{module.name}: {node.args[1].value}"
+        for module in modules().values()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("getattr", "hasattr")
+        and isinstance(node.args[1], ast.Constant)
+        and node.args[1].value in offers
+        and not (
+            module.part in ("engine", "modeling") and node.args[1].value == "score"
+        )  # a layer's name there
+    ]
+    assert not asked

@@ -171,8 +171,8 @@ def test_bf16_is_near_and_is_another_precision(
 def test_training_and_scoring_have_one_longest_prompt(preset: Any) -> None:
     """Left open, a raw model's prompts are as long as it reads, and as the one constant says, in both."""
     from gram.modeling.renderers import renderer_for
+    from gram.training.assemble import asking_of
     from gram.training.config import TrainConfig
-    from gram.training.objective import asking_of
 
     config = TrainConfig(model="m", data=["d"], output=Path("o"))
     assert asking_of(config, preset) == Asking()

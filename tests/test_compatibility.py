@@ -27,12 +27,13 @@ ASK = """
 FLAGS = {
     "demo": "output quick seed",
     "train": """
-        adam_beta2 batch_size beta bf16 centring context data device engine epochs eval_data eval_split eval_steps
-        freeze gradient_checkpointing label_smoothing learning_rate length_power likelihood_form log_steps lora
-        lora_alpha lora_rank margin max_eval_per_source max_grad_norm max_length max_per_source max_steps
-        micro_batch_size model objective on_error output overwrite pairs_per_prompt raw_control_tokens reference
-        report_to revision save_steps schedule seed split stage template text_form text_regulariser tokenizer_data
-        unfreeze_layers vocab_size warmup weight_decay
+        adam_beta2 batch_size beta bf16 centring context data device engine epochs eval_data eval_split
+        eval_steps freeze gradient_checkpointing label_smoothing learning_rate length_power
+        likelihood_form log_steps lora lora_alpha lora_rank margin max_eval_per_source max_grad_norm
+        max_length max_per_source max_steps micro_batch_size model objective on_error output overwrite
+        pairs_per_prompt raw_control_tokens reference report_to revision save_steps schedule seed split
+        stage template text_form text_regulariser tokenizer_data unfreeze_layers vocab_size warmup
+        weight_decay
     """,
     "adapt": """
         batch_size data device engine folds kind label_smoothing learning_rates lora_alpha lora_rank

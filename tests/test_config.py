@@ -16,7 +16,7 @@ from gram.config_file import read_config, read_values
 from gram.errors import ConfigError
 from gram.modeling.shipped import model_folder
 from gram.training.config import TrainConfig, load_config
-from gram.training.output import claim_output
+from gram.training.folder import claim_output
 
 MakeFile = Callable[[str], Path]
 

@@ -37,8 +37,8 @@ def test_several_sources_in_their_order(tmp_path: Path) -> None:
     one = write(tmp_path / "one.jsonl", good(1, split="train"), good(2, split="test"))
     two = write(tmp_path / "two.jsonl", good(3, split="train"))
     loaded = read_preferences([f"{one}::test", two], split="train")
-    assert [record.id for record in loaded.records] == ["2", "3"]
-    assert loaded.records[0] == Preference(Pair("Question 2?", "yes 2", "no 2"), 1.0, "2")
+    assert [record.id for record in loaded.examples] == ["2", "3"]
+    assert loaded.examples[0] == Preference(Pair("Question 2?", "yes 2", "no 2"), 1.0, "2")
     assert loaded.rejected == 0
     described = [(info.name, info.split, info.rows, info.records) for info in loaded.sources]
     assert described == [(str(one), "test", 1, 1), (str(two), "train", 1, 1)]
@@ -47,15 +47,15 @@ def test_several_sources_in_their_order(tmp_path: Path) -> None:
 def test_each_reader_reads_its_kind(tmp_path: Path) -> None:
     path = write(tmp_path / "x.jsonl", {"prompt": "Q?", "responses": ["a", "b", "c"], "id": "r"})
     contest = Contest(as_chat("Q?"), ("a", "b", "c"), "r")
-    assert read_contests(path).records == (contest,)
-    assert read_scorables(path).records == (Scorable("r", contest),)
-    pairs = read_language(path, pairs_per_prompt=2).records
+    assert read_contests(path).examples == (contest,)
+    assert read_scorables(path).examples == (Scorable("r", contest),)
+    pairs = read_language(path, pairs_per_prompt=2).examples
     assert [type(pair) for pair in pairs] == [ResponsePair, ResponsePair]
     assert read_language(path, pairs_per_prompt=2).sources[0].rows == 1
     with pytest.raises(DataError, match="expected a labeled pair"):
         read_preferences(path)
     mixed = write(tmp_path / "y.jsonl", {"text": "t"}, {"prompt": "Q?", "response": "a"})
-    assert read_language(str(mixed)).records == (Text("t"), Answer(as_chat("Q?"), "a"))
+    assert read_language(str(mixed)).examples == (Text("t"), Answer(as_chat("Q?"), "a"))
 
 
 BAD = [
@@ -81,7 +81,7 @@ def test_skipped_rows_are_written_down_and_counted(
     clean = write(tmp_path / "clean.jsonl", good(3))
     rejects = tmp_path / "new" / "rejects.jsonl"
     loaded = read_preferences([path, clean], on_error="skip", rejects=rejects)
-    assert [record.id for record in loaded.records] == ["1", "2", "3"]
+    assert [record.id for record in loaded.examples] == ["1", "2", "3"]
     assert loaded.rejected == 4
     assert [(info.rows, info.records) for info in loaded.sources] == [(6, 2), (1, 1)]
 
@@ -149,7 +149,7 @@ def test_a_sample_keeps_order_and_depends_on_the_seed_alone(tmp_path: Path) -> N
     path = write(tmp_path / "x.jsonl", *(good(k) for k in range(50)))
     small = write(tmp_path / "y.jsonl", *(good(k) for k in range(50, 55)))
     loaded = read_preferences([path, small], max_per_source=10)
-    ids = [int(record.id) for record in loaded.records]
+    ids = [int(record.id) for record in loaded.examples]
     assert ids == sorted(set(ids))
     assert [(info.rows, info.records) for info in loaded.sources] == [(50, 10), (5, 5)]
     assert ids[10:] == [50, 51, 52, 53, 54]
@@ -162,7 +162,7 @@ def test_a_sample_is_uniform(tmp_path: Path) -> None:
     path = write(tmp_path / "x.jsonl", *(good(k) for k in range(6)))
     kept = Counter()
     for seed in range(600):
-        kept.update(record.id for record in read_preferences(path, max_per_source=2, seed=seed).records)
+        kept.update(record.id for record in read_preferences(path, max_per_source=2, seed=seed).examples)
     assert sum(kept.values()) == 1200 and len(kept) == 6
     assert all(abs(times - 200) < 47 for times in kept.values())
 
@@ -195,7 +195,7 @@ def test_progress_is_shown_on_a_terminal_only_and_on_stderr(
     read_preferences(path)
     assert capsys.readouterr() == ("", "")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    assert len(read_preferences(path).records) == 600
+    assert len(read_preferences(path).examples) == 600
     said = capsys.readouterr()
     assert said.out == ""
     assert "x.jsonl" in said.err

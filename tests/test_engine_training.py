@@ -25,9 +25,9 @@ from gram.engine.tree import Tree
 from gram.modeling.loading import LoadedModel, add_score_head
 from gram.modeling.presets import Preset, build_model
 from gram.modeling.trainable import LoraSettings, add_lora, freeze
-from gram.objectives.base import Objective, Sample
 from gram.objectives.language import Language
 from gram.objectives.likelihood import Likelihood
+from gram.objectives.objective import Objective, Sample
 from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
 from gram.rendering import Renderer

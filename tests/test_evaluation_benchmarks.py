@@ -13,7 +13,7 @@ from gram.data import Row
 from gram.errors import DataError
 from gram.evaluation import BENCHMARKS, Record
 from gram.evaluation.benchmarks import PREFERENCES, Scores, best_of_k, rewardbench2
-from gram.evaluation.benchmarks.base import strengths
+from gram.evaluation.benchmarks.benchmark import strengths
 from gram.evaluation.benchmarks.rewardbench2 import Spread
 
 NAN = math.nan

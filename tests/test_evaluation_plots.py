@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,16 @@ def axes() -> Any:
 
 def texts(ax: Any) -> list[str]:
     return [text.get_text() for text in ax.texts]
+
+
+@pytest.mark.parametrize(("name", "begins"), [("x.png", b"\x89PNG"), ("x.svg", b"<?xml"), ("x.pdf", b"%PDF")])
+def test_a_picture_has_the_format_of_its_name(name: str, begins: bytes, tmp_path: Path) -> None:
+    figure, _ = plots.canvas(2, 2)
+    for place in (tmp_path / name, tmp_path / "again" / name):
+        plots.save(figure, place)
+    assert (tmp_path / name).read_bytes().startswith(begins)
+    if not name.endswith("svg"):  # which numbers its parts at random
+        assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
 def test_bars_show_values_intervals_and_chance() -> None:

@@ -21,7 +21,7 @@ from gram.modeling.presets import train_tokenizer
 from gram.rendering import load_template
 from gram.scoring.judge import JudgeModel
 from gram.training.config import TrainConfig, load_config
-from gram.training.run import train
+from gram.training.pipeline import train
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "hub"
 NAMES = ("llama-3.2-3b", "qwen3-0.6b", "qwen3-1.7b", "qwen3-4b")

@@ -21,9 +21,9 @@ from gram.engine.plain import Plain, scored_columns
 from gram.errors import ConfigError
 from gram.modeling.loading import LoadedModel, add_score_head
 from gram.modeling.presets import Preset, build_model
-from gram.objectives.base import Objective, Sample, correct_sum
 from gram.objectives.language import Language
 from gram.objectives.likelihood import Likelihood
+from gram.objectives.objective import Objective, Sample, correct_sum
 from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
 from gram.rendering import JudgeTemplate, Renderer

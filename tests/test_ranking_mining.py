@@ -92,7 +92,7 @@ def test_the_command_writes_the_format_of_trl(
     scores = model.score([as_chat("what ?")] * 3, answers)
     assert row["chosen"] == [{"role": "assistant", "content": answers[int(np.argmax(scores))]}]
     assert row["rejected"] == [{"role": "assistant", "content": answers[int(np.argmin(scores))]}]
-    [read] = read_preferences(output).records
+    [read] = read_preferences(output).examples
     assert (read.pair.prompt, read.p_a, read.margin) == (as_chat("what ?"), 1.0, row["margin"])
     rankings = [json.loads(line) for line in Path(f"{output}.rankings.jsonl").read_text().splitlines()]
     assert [len(ranked["pairs"]) for ranked in rankings] == [1, 0]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gram.ranking.schedules import SCHEDULES, Comparison, knockout, linear, merge, round_robin, swiss
+from gram.ranking.schedules import SCHEDULES, Meeting, knockout, linear, merge, round_robin, swiss
 from gram.types import FloatArray, sigmoid
 
 ALL = sorted(SCHEDULES)
@@ -19,7 +19,7 @@ sizes = st.integers(1, 17)
 seeds = st.integers(0, 10_000)
 
 
-def play(name: str, p: FloatArray, seed: int = 0) -> tuple[list[int], list[list[Comparison]]]:
+def play(name: str, p: FloatArray, seed: int = 0) -> tuple[list[int], list[list[Meeting]]]:
     """The order, and the comparisons asked per round, when i beats j with probability p[i, j]."""
     schedule, rounds = SCHEDULES[name](len(p), np.random.default_rng(seed)), []
     try:

@@ -18,7 +18,7 @@ from experiments.real_text import arms, measure, mix, report, rows, ship, spoile
 from conftest import make_preferences
 from gram.statistics import mean_by_group
 from gram.training.config import load_config
-from gram.training.run import train
+from gram.training.pipeline import train
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [source for kind in rows.SETS.values() for source in kind.sources]

@@ -14,7 +14,7 @@ from gram import Message, Pair
 from gram.errors import TemplateError
 from gram.rendering import Encoded, Renderer, load_template, usage_of
 from gram.rendering.pieces import Piece
-from gram.rendering.truncation import ELLIPSIS, fair_shares, fit, shorten
+from gram.rendering.truncation import ELLIPSIS, fair_shares, shorten, shorten_to_fit
 from gram.types import Usage, as_chat
 from small_tokenizers import tokenizer_of
 
@@ -132,7 +132,7 @@ def test_fit_on_any_pieces(parts: list[tuple[str, bool]], limit: int, encode) ->
     literal = sum(len(encode(piece.text)) for piece in pieces if piece.slot is None)
     slots = sum(piece.slot is not None for piece in pieces)
     try:
-        short, cut = fit(pieces, limit, encode)
+        short, cut = shorten_to_fit(pieces, limit, encode)
     except TemplateError:
         assert whole > limit
         assert limit < literal + slots * (1 + len(encode(ELLIPSIS)))  # it could not have a token per slot
@@ -152,8 +152,8 @@ def test_fit_on_any_pieces(parts: list[tuple[str, bool]], limit: int, encode) ->
 def test_too_small_a_limit_says_what_the_literal_text_takes() -> None:
     pieces = [Piece("0123456789"), Piece("answer" * 9, "a")]
     with pytest.raises(TemplateError, match=r"max_length 10 is too small: .* takes 10 tokens"):
-        fit(pieces, 10, characters)
-    short, cut = fit(pieces, 14, characters)
+        shorten_to_fit(pieces, 10, characters)
+    short, cut = shorten_to_fit(pieces, 14, characters)
     assert "".join(piece.text for piece in short) == "0123456789a … "
     assert cut == {"a": 53}
 
@@ -170,7 +170,7 @@ def finer_behind_a_cut(text: str) -> list[tuple[int, int]]:
 def test_fit_measures_the_whole_again(limit: int, length: int) -> None:
     """Literal 2, answer of up to 60: the first cut is too long by its own tail, the next ones are not."""
     pieces = [Piece("<>"), Piece("a" * length, "a")]
-    short, cut = fit(pieces, limit, finer_behind_a_cut)
+    short, cut = shorten_to_fit(pieces, limit, finer_behind_a_cut)
     assert len(finer_behind_a_cut("".join(piece.text for piece in short))) <= limit
     assert bool(cut) == (2 + length > limit)
 
@@ -310,15 +310,15 @@ def test_spare_slots_by_hand() -> None:
     """
     lengths = {"p": 4, "q": 4, "r": 40, "x": 2, "y": 2}
     pieces = [Piece("<"), *(Piece(slot * length, slot) for slot, length in lengths.items()), Piece(">")]
-    assert fit(pieces, 22, characters, spare="pqr") == fit(pieces, 22, characters)
+    assert shorten_to_fit(pieces, 22, characters, spare="pqr") == shorten_to_fit(pieces, 22, characters)
     for limit, text, cut in (
         (21, "<rrr … rrrxxyy>", {"p": 4, "q": 4, "r": 34}),
         (6, "<xxyy>", {"p": 4, "q": 4, "r": 40}),
     ):
-        short, removed = fit(pieces, limit, characters, spare="pqr")
+        short, removed = shorten_to_fit(pieces, limit, characters, spare="pqr")
         assert ("".join(piece.text for piece in short), removed) == (text, cut)
     with pytest.raises(TemplateError, match=r"takes 2 tokens, and the 2 texts .* up to 8 more"):
-        fit(pieces, 5, characters, spare="pqr")
+        shorten_to_fit(pieces, 5, characters, spare="pqr")
 
 
 def test_a_limit_below_the_template_is_an_error() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gram.errors import ConfigError, DataError, ScoringError
-from gram.rl import GroupReward, LikelihoodReward, Outcome, ReferenceReward, Shaping
+from gram.rl import GroupReward, LikelihoodReward, ReferenceReward, Rewards, Shaping
 from gram.rl.failures import Failures
 from gram.rl.shaping import residual
 from gram.types import Chat, as_chat
@@ -177,7 +177,7 @@ def in_threads(parts: Sequence[Callable[[], Any]]) -> list[Any]:
 def split_over(
     sizes: Sequence[int], prompts: Sequence[str], responses: Sequence[str], **options: Any
 ) -> tuple[list[Any], list[NumberJudge]]:
-    """Outcome (or exception) of every process when the rows are dealt out in parts of ``sizes``."""
+    """Rewards (or exception) of every process when the rows are dealt out in parts of ``sizes``."""
     team, judges = Threads(len(sizes)), [NumberJudge() for _ in sizes]
     starts = np.cumsum([0, *sizes])
     rewards = [GroupReward(judge, processes=team.of(rank), **options) for rank, judge in enumerate(judges)]
@@ -244,7 +244,7 @@ def test_two_processes_of_torch_give_what_one_gives(tmp_path: Path) -> None:
 # --- Shaping ---
 
 
-def shaped(shaping: Shaping, responses: Sequence[str], prompts: Sequence[str] | None = None) -> Outcome:
+def shaped(shaping: Shaping, responses: Sequence[str], prompts: Sequence[str] | None = None) -> Rewards:
     return LikelihoodReward(NumberScorer(), shaping=shaping)(prompts or ["q"] * len(responses), responses)
 
 

@@ -27,14 +27,14 @@ from gram.modeling.language_head import keep_language_head
 from gram.modeling.loading import LoadedModel, add_score_head
 from gram.modeling.presets import Preset, build_model
 from gram.modeling.trainable import LoraSettings, add_lora, freeze, merged
-from gram.objectives.base import Batch, Objective, Sample, Sums, TokenRow
 from gram.objectives.language import Language
 from gram.objectives.likelihood import Likelihood
+from gram.objectives.objective import Batch, Objective, Sample, Sums, TokenRow
 from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
 from gram.rendering import Renderer
+from gram.training.callbacks import Guard, check_finite, mean_loss
 from gram.training.fit import FitResult, FitSettings, fit, last_checkpoint
-from gram.training.progress import Guard, check_finite, mean_loss
 from gram.training.stream import Stream, steps_for
 
 MICRO = Preset(hidden=32, layers=2, heads=2, mlp=64, vocab_size=400, context=1024)

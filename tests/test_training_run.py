@@ -34,8 +34,8 @@ from gram.scoring.judge import JudgeModel
 from gram.scoring.scalar import LikelihoodModel, ScalarHeadModel
 from gram.training.config import TrainConfig
 from gram.training.fit import FitResult, fit
-from gram.training.output import SETTINGS, claim_output
-from gram.training.run import train
+from gram.training.folder import SETTINGS, claim_output
+from gram.training.pipeline import train
 
 Rows = list[dict[str, Any]]
 
@@ -714,7 +714,7 @@ def test_two_processes_train_like_one(
         logs.append([entry["loss"] for entry in result.history if "loss" in entry])
         return result
 
-    monkeypatch.setattr("gram.training.run.fit", noted)
+    monkeypatch.setattr("gram.training.pipeline.fit", noted)
     assert [main(command) for command in commands("one")] == [0, 0]
     shutil.copytree(tmp_path / "one" / "second", tmp_path / "two" / "second")
     (tmp_path / "launched.py").write_text(LAUNCHED, encoding="utf-8")

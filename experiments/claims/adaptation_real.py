@@ -31,7 +31,7 @@ from gram.data import read_preferences
 from gram.engine.runner import Runner
 from gram.evaluation.floors import bag_of_words, length_rule
 from gram.modeling.loading import LoadedModel, add_score_head, build_preset, load_model
-from gram.objectives.base import Objective
+from gram.objectives.objective import Objective
 from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
 from gram.rendering import Renderer, load_template
@@ -118,7 +118,7 @@ def _rows(source: str, split: str, smoke: bool, most: int | None = None) -> list
         from gram.demo.world import World
 
         return World(1).preferences(30, split="train" if split == "train" else "test")
-    rows = read_preferences([f"{PREF}/{source}.jsonl.gz"], split=split, max_per_source=most).records
+    rows = read_preferences([f"{PREF}/{source}.jsonl.gz"], split=split, max_per_source=most).examples
     places = np.random.default_rng(5).random(len(rows)) < 0.5
     return [row.swapped() if turn else row for row, turn in zip(rows, places, strict=True)]
 

@@ -25,8 +25,8 @@ from experiments.claims.workshop import Workshop, flipped
 from torch import nn
 
 from gram.engine.base import Batch
-from gram.objectives.base import Sums
 from gram.objectives.formulas import optimal_margin
+from gram.objectives.objective import Sums
 from gram.objectives.preference import Judge
 from gram.rendering import Renderer
 

@@ -25,8 +25,8 @@ from gram.demo.world import World
 from gram.engine.runner import Runner
 from gram.modeling.loading import LoadedModel, add_score_head
 from gram.modeling.trainable import LoraSettings, add_lora, freeze
-from gram.objectives.base import Objective
 from gram.objectives.likelihood import Likelihood
+from gram.objectives.objective import Objective
 from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
 from gram.scoring.scalar import ScalarHeadModel

@@ -15,8 +15,8 @@ from gram.engine.base import Engine
 from gram.engine.choose import choose_engine
 from gram.engine.plain import Plain
 from gram.modeling.loading import add_score_head
-from gram.objectives.base import Objective
 from gram.objectives.language import Language
+from gram.objectives.objective import Objective
 from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
 

@@ -24,8 +24,8 @@ from gram.demo.recipe import FULL
 from gram.demo.world import World
 from gram.engine.base import Engine, TokenRow
 from gram.engine.runner import Runner
-from gram.objectives.base import Objective, Sample
 from gram.objectives.language import Language
+from gram.objectives.objective import Objective, Sample
 from gram.objectives.preference import Judge
 from gram.rendering import Encoded
 from gram.types import Preference, ResponsePair

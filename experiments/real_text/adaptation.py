@@ -22,8 +22,8 @@ from experiments.real_text.arms import ARMS, LENGTH, MODELS, folder
 from experiments.real_text.mix import Row, rows_of, sample, write
 
 import gram
+from gram.adaptation.checkpoint import adapt_checkpoint
 from gram.adaptation.config import AdaptConfig
-from gram.adaptation.run import adapt_checkpoint
 from gram.data import read_preferences
 from gram.evaluation.floors import bag_of_words, length_rule
 from gram.modeling.quiet import quiet_libraries
@@ -89,7 +89,7 @@ def run(task: str, method: str, count: int) -> dict[str, Any]:
 
 
 def read(path: Path) -> list[Preference]:
-    return list(read_preferences([str(path)]).records)
+    return list(read_preferences([str(path)]).examples)
 
 
 def ask(model: Path, rows: Sequence[Preference]) -> FloatArray:

@@ -22,7 +22,7 @@ from gram.modeling.manifest import FILE
 from gram.modeling.quiet import quiet_libraries
 from gram.modeling.saving import save_checkpoint
 from gram.training.config import load_config
-from gram.training.run import train
+from gram.training.pipeline import train
 from gram.types import PreferenceModel
 
 MODELS = Path("runs/gram-small")

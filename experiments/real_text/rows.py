@@ -59,7 +59,7 @@ def test_rows() -> Iterator[tuple[str, str, list[Preference]]]:
     for name, rows in SETS.items():
         for source in rows.sources:
             path = f"{PREF}/{source}.jsonl.gz::{rows.split}"
-            found = read_preferences([path], max_per_source=rows.most, seed=0).records
+            found = read_preferences([path], max_per_source=rows.most, seed=0).examples
             leaked = {id(leak.held_out) for leak in find_leaks(known, found)}
             yield name, source, [row for row in found if id(row) not in leaked]
     yield CALIBRATION, CALIBRATION, _read("calibration")
@@ -69,4 +69,4 @@ def test_rows() -> Iterator[tuple[str, str, list[Preference]]]:
 
 
 def _read(name: str) -> list[Preference]:
-    return list(read_preferences([str(FOLDER / f"{name}.jsonl")]).records)
+    return list(read_preferences([str(FOLDER / f"{name}.jsonl")]).examples)

@@ -46,7 +46,7 @@ def ship(model: Path, output: Path) -> dict[str, float]:
 
 
 def _p_a(folder: Path) -> FloatArray:
-    rows = read_preferences([str(FOLDER / "calibration.jsonl")]).records
+    rows = read_preferences([str(FOLDER / "calibration.jsonl")]).examples
     model = gram.load(folder, max_length=LENGTH, device="cpu")
     return np.mean(sigmoid(model.compare([row.pair for row in rows]).log_odds), axis=1)
 

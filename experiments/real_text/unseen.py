@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, drawn in zip(("unseen", "unseen_spoiled"), unseen(used), strict=True):
         write(drawn, FOLDER / f"{name}.jsonl")
     rows = {
-        name: list(read_preferences([str(FOLDER / f"{name}.jsonl")]).records)
+        name: list(read_preferences([str(FOLDER / f"{name}.jsonl")]).examples)
         for name in ("unseen", "calibration", "unseen_spoiled")
     }
     rows["another question's"] = [row for row in rows["unseen_spoiled"] if row.subset == "other"]

@@ -189,17 +189,19 @@ def reliability_diagram(ax: Axes, p: FloatArray, labels: FloatArray, *, title: s
 
 def to_data_uri(figure: Figure, *, dpi: int = 160) -> str:
     """The figure as a PNG inside a ``data:`` address: equal figures give equal text."""
-    return "data:image/png;base64," + base64.b64encode(_png(figure, dpi)).decode("ascii")
+    return "data:image/png;base64," + base64.b64encode(_drawn(figure, dpi, "png")).decode("ascii")
 
 
 def save(figure: Figure, path: Path, *, dpi: int = 160) -> None:
-    """Write the figure as a PNG, whole or not at all; the folder is made if it is missing."""
-    atomic_write_bytes(path, _png(figure, dpi))
+    """Write the figure in the format of the name, else as a PNG, whole or not at all."""
+    kind = path.suffix.lower().removeprefix(".")
+    atomic_write_bytes(path, _drawn(figure, dpi, kind if kind in ("svg", "pdf") else "png"))
 
 
-def _png(figure: Figure, dpi: int) -> bytes:
+def _drawn(figure: Figure, dpi: int, kind: str) -> bytes:
+    undated = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    figure.savefig(buffer, format=kind, dpi=dpi, metadata=undated[kind])
     return buffer.getvalue()
 
 

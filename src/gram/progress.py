@@ -6,20 +6,20 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-Item = TypeVar("Item")
+T = TypeVar("T")
 
 
 def chunks_with_progress(
-    items: Sequence[Item], size: int, *, start: int = 0, title: str, show: bool = True
-) -> Iterator[Sequence[Item]]:
+    items: Sequence[T], size: int, *, start: int = 0, title: str, show: bool = True
+) -> Iterator[Sequence[T]]:
     """``items`` from ``start`` on, ``size`` at a time; each counts as done when the next is asked for."""
     parts = [items[place : place + size] for place in range(start, len(items), size)]
     return parts_with_progress(parts, done=start, title=title, show=show)
 
 
 def parts_with_progress(
-    parts: Sequence[Sequence[Item]], *, start: int = 0, done: int = 0, title: str, show: bool = True
-) -> Iterator[Sequence[Item]]:
+    parts: Sequence[Sequence[T]], *, start: int = 0, done: int = 0, title: str, show: bool = True
+) -> Iterator[Sequence[T]]:
     """``parts`` from number ``start`` on, of any sizes; each counts as done when the next is asked for.
 
     The bar counts items: those of the parts before ``start``, and ``done`` more, are done already.

@@ -19,8 +19,7 @@ from gram.types import FloatArray, Verdicts
 
 Z95 = 1.959963984540054
 BINS = 15
-LOWEST, HIGHEST = 0.01, 100.0
-"""Ends of the range in which a temperature is looked for."""
+LOWEST, HIGHEST = 0.01, 100.0  # ends of the range in which a temperature is looked for
 
 _T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 _GRID = 61
@@ -40,12 +39,8 @@ class Estimate:
 def accuracy(correct: FloatArray, clusters: Sequence[Hashable] | None = None) -> Estimate:
     """Mean of (n,) values 0, 0.5 or 1, with its Wilson interval.
 
-    Half credits vary less than the binomial that Wilson assumes, so with ties of the model the interval is
-    on the wide side.
-
-    Args:
-        clusters: n names; values of one name are not independent, and the interval is that of as many
-            independent values as tell as much (``effective_number``).
+    With half credits it is on the wide side. Values of one name in ``clusters`` are not independent: the
+    interval is that of as many independent values as tell as much (``effective_number``).
 
     Example:
         >>> estimate = accuracy(np.array([1.0, 1.0, 1.0, 0.0]))
@@ -62,9 +57,8 @@ def accuracy(correct: FloatArray, clusters: Sequence[Hashable] | None = None) ->
 def effective_number(values: FloatArray, clusters: Sequence[Hashable] | None = None) -> float:
     """How many independent values tell as much about the mean as these n shares in clusters.
 
-    n over the design effect, the variance of the mean by ``clustered_error`` over that of independent values
-    (Kish, 1965; for score intervals Korn and Graubard, 1998), between 1 and n. Where all values are 0, or all
-    are 1, nothing shows how alike a cluster is: each counts as one value.
+    n over the design effect: the variance of the mean by ``clustered_error`` over that of independent values
+    (Kish, 1965; Korn and Graubard, 1998). Where all are 0, or all 1, each cluster counts as one value.
     """
     n = len(values)
     index = numbered(clusters) if clusters is not None else np.arange(n)
@@ -86,10 +80,7 @@ def numbered(names: Sequence[Hashable]) -> npt.NDArray[np.int64]:
 
 
 def wilson(share: float, n: float) -> tuple[float, float]:
-    """95% score interval of a share seen on ``n`` items (Wilson, 1927).
-
-    Unlike the normal interval it stays inside [0, 1] and is sound at shares of 0 and 1.
-    """
+    """95% score interval of a share seen on ``n`` items (Wilson, 1927); sound at shares of 0 and 1."""
     z2 = Z95**2 / n
     middle = (share + z2 / 2) / (1 + z2)
     half = math.sqrt(z2 * share * (1 - share) + z2**2 / 4) / (1 + z2)
@@ -99,9 +90,8 @@ def wilson(share: float, n: float) -> tuple[float, float]:
 def weighted(parts: Sequence[tuple[float, Estimate]]) -> Estimate:
     """The weighted mean of independent estimates, with an interval made from theirs.
 
-    The distances from the parts' values to their ends are added in squares, weight by weight (the method of
-    variance estimates recovery; Zou and Donner, 2008). With Wilson intervals it stays sound at 0 and 1,
-    where a normal interval has no width. Weights need not add up to 1; parts without items count nothing.
+    The distances from the parts' values to their ends are added in squares, weight by weight (Zou and Donner,
+    2008); with Wilson intervals it stays sound at 0 and 1. Parts without items count nothing.
     """
     parts = [(weight, part) for weight, part in parts if part.n and weight > 0]
     total = sum(weight for weight, _ in parts)
@@ -127,18 +117,11 @@ def mean_by_group(
 ) -> Estimate:
     """Mean of (n,) values with a 95% bootstrap interval that draws whole groups, whose rows depend."""
     index = np.unique(groups, return_inverse=True)[1]
-    low, high = _group_bootstrap(values, index, seed, resamples)
-    return Estimate(float(values.mean()), low, high, len(values))
-
-
-def _group_bootstrap(
-    values: FloatArray, index: npt.NDArray[np.int64], seed: int, resamples: int
-) -> tuple[float, float]:
     sums, counts = np.bincount(index, weights=values), np.bincount(index).astype(float)
     share = np.full(len(counts), 1 / len(counts))
     drawn = np.random.default_rng(seed).multinomial(len(counts), share, resamples)
     low, high = np.quantile(drawn @ sums / (drawn @ counts), [0.025, 0.975])
-    return float(low), float(high)
+    return Estimate(float(values.mean()), float(low), float(high), len(values))
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:
@@ -152,8 +135,8 @@ def over_seeds(values: Sequence[float]) -> Estimate:
 def clustered_error(values: FloatArray, cluster: npt.NDArray[np.int64]) -> float:
     """Standard error of the mean of (n,) values that are independent between clusters only.
 
-    The deviations from the mean are summed per cluster before they are squared (Liang and Zeger, 1986), with
-    the factor g / (g - 1) for g clusters; infinite for one cluster.
+    Deviations are summed per cluster before they are squared (Liang and Zeger, 1986), with the factor
+    g / (g - 1) for g clusters; infinite for one cluster.
     """
     sums = np.bincount(cluster, weights=values - np.mean(values))
     present = len(np.unique(cluster))
@@ -210,8 +193,7 @@ class Reliability:
 def reliability(p_a: FloatArray, labels: FloatArray, bins: int = BINS) -> Reliability:
     """Sorts (n,) verdicts into equal-width bins of confidence between 0.5 and 1.
 
-    Confidence, not ``p_a`` itself, is binned: which answer of a pair is called a means nothing, so nothing
-    may depend on it. n must be at least 1.
+    Confidence, not ``p_a``, is binned: which answer is called a means nothing. n must be at least 1.
     """
     confidence = np.maximum(p_a, 1 - p_a)
     index = np.minimum(((confidence - 0.5) * 2 * bins).astype(int), bins - 1)
@@ -260,14 +242,12 @@ def paired_bootstrap(
 ) -> tuple[float, float]:
     """95% percentile interval of mean(x - y), for (n,) results of two models on the same items.
 
-    Items are drawn with replacement. As only how often each difference was drawn matters, the counts are
-    drawn at once from the multinomial, which is the same distribution and needs no (resamples, n) table.
-
-    Args:
-        clusters: n names; items of one name are drawn together.
+    Items are drawn with replacement, those of one name in ``clusters`` together. As only how often each
+    difference was drawn matters, the counts are drawn at once from the multinomial.
     """
     if clusters is not None and len(set(clusters)) < len(x):
-        return _group_bootstrap(x - y, numbered(clusters), seed, resamples)
+        by_cluster = mean_by_group(x - y, numbered(clusters), seed=seed, resamples=resamples)
+        return by_cluster.low, by_cluster.high
     values, counts = np.unique(x - y, return_counts=True)
     n = len(x)
     drawn = np.random.default_rng(seed).multinomial(n, counts / n, size=resamples)
@@ -278,8 +258,7 @@ def paired_bootstrap(
 def mcnemar(x: FloatArray, y: FloatArray) -> float:
     """Exact two-sided p-value that two models are right equally often, from (n,) results on the same items.
 
-    McNemar's test in its binomial form: of the items where one does better, each does on half of them. With
-    half credits it is the sign test.
+    McNemar's test in its binomial form; with half credits it is the sign test.
     """
     wins, losses = int(np.sum(x > y)), int(np.sum(x < y))
     n, least = wins + losses, min(wins, losses)
@@ -296,8 +275,7 @@ class PairedDifference:
 
     Attributes:
         difference: above 0 if the first is better.
-        low: lower end of the 95% interval (paired bootstrap, whole clusters).
-        high: upper end of it.
+        low, high: its 95% interval (paired bootstrap, whole clusters).
         p_value: of McNemar's exact test, which takes the items for independent.
         n: items with a right answer.
     """

@@ -17,7 +17,7 @@ from gram.adaptation.decision import Decision, Held, IntArray, decide
 from gram.adaptation.learner import AdaptSettings, Learner
 from gram.data import folds, questions
 from gram.errors import DataError
-from gram.objectives.base import Objective
+from gram.objectives.objective import Objective
 from gram.progress import parts_with_progress
 from gram.types import FloatArray, Pair, Preference, RewardModel
 
@@ -35,7 +35,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Adaptation:
     """What came of an adaptation.
 
     Attributes:
@@ -73,7 +73,7 @@ def adapt(
     *,
     before: RewardModel | None = None,
     progress: bool = True,
-) -> Outcome:
+) -> Adaptation:
     """Adapt ``model`` in place to labeled ``rows``, unless that does not help.
 
     Rows held back in turn, their questions whole, choose the number of steps and the rate and say whether
@@ -114,7 +114,7 @@ def adapt(
     finally:
         learner.settle(adopted)
         asked.temperature = temperature
-    return Outcome(
+    return Adaptation(
         decision,
         candidates,
         len(rows),

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from gram.errors import ConfigError
 from gram.modeling.trainable import LoraSettings, add_lora, freeze, merged, without_adapters
-from gram.objectives.base import Objective, Sample
+from gram.objectives.objective import Objective, Sample
 from gram.training.fit import FitSettings, fit
 from gram.types import Preference
 

@@ -9,8 +9,9 @@ The paths, on the same pairs, weights and optimizer settings:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import psutil
@@ -21,12 +22,12 @@ from gram.bench.arithmetic import Cost, Work, unique
 from gram.bench.measure import Machine, body_matmuls, spread
 from gram.bench.shapes import twin
 from gram.bench.trl_step import TrlSteps, trl_is_there
-from gram.engine.base import Engine
+from gram.engine.base import Engine, TokenRow
 from gram.engine.choose import choose_engine
 from gram.engine.plain import Plain, left_pad
-from gram.objectives.base import Objective, Sample
 from gram.objectives.formulas import smoothed_label_loss
 from gram.objectives.language import Language
+from gram.objectives.objective import Objective, Sample
 from gram.objectives.preference import Judge
 from gram.rendering import Renderer
 from gram.types import Pair, Preference, ResponsePair
@@ -101,41 +102,31 @@ class Steps:
         batches = [ours.encode(batch) for batch in examples]
         rows = [[row for sample in batch for row in sample.rows] for batch in batches]
         losses: dict[str, Loss] = {
-            "ours": lambda samples: self._loss(ours, self._model, samples),
-            "plain": lambda samples: self._loss(plain, self._peer, samples),
+            name: partial(self._loss, objective, model)
+            for name, objective, model in (("ours", ours, self._model), ("plain", plain, self._peer))
         }
-        notes = {}
         padded_tokens = [len(batch) * max(len(row.ids) for row in batch) for batch in rows]
-        if (logit_bytes := _COPIES * 4 * max(padded_tokens) * self._peer.config.vocab_size) < self._free():
+        notes = self._obstacles(max(padded_tokens), for_trl is not None)
+        if "full" not in notes:
             losses["full"] = full
-        else:
-            notes["full"] = f"not run: its logits would take {logit_bytes / 1e9:.0f} GB"
         apart = self._apart(losses, batches[0])
-        steps: dict[str, Callable[[], Any]] = {
-            name: self._steps(loss, batches) for name, loss in losses.items()
-        }
-        if for_trl is not None and not trl_is_there():
-            notes["trl"] = "trl not installed"
-        trl = None
-        if for_trl is not None and trl_is_there():
-            trl = TrlSteps(self._peer, self._renderer.tokenizer, for_trl, self._machine, self._dtype)
+        steps = {name: self._steps(loss, batches) for name, loss in losses.items()}
+        if trl := self._trl(for_trl, notes):
             steps["trl"] = trl.run
         for name in steps.keys() & {"ours", "trl"}:
             steps[name]()  # the two optimizers make their state; all kernels were met above
         tokens = [unique([row.ids for row in batch])[0] for batch in rows]
         typical = sum(tokens) // len(tokens)
-        timings = self._machine.in_turn(
-            {**steps, "matmul": body_matmuls(self._model, typical, self._dtype)}, rounds
-        )
+        paths = {**steps, "matmul": body_matmuls(self._model, typical, self._dtype)}
+        timings = self._machine.in_turn(paths, rounds)
         base = timings["ours"]
         scored_tokens = sum(len(row.scored) for batch in rows for row in batch)
+        trl_tokens = {"trl": trl.tokens} if trl else {}
         costs = {"full": Cost(sum(padded_tokens), sum(padded_tokens))}
-        if trl is not None:
-            costs["trl"] = Cost(trl.tokens, 0)
+        costs |= {name: Cost(tokens_read, 0) for name, tokens_read in trl_tokens.items()}
         least = Cost(sum(tokens), scored_tokens)
         ceiling = 2 * self._work.body * typical / timings["matmul"].median
-        forward = sum(self._work.flops([row.ids for row in batch]) for batch in rows)
-        forward += 2 * self._work.head * scored_tokens
+        forward = self._forward_flops(rows, scored_tokens)
         units = sum(len(batch) for batch in batches) if ours.unit == "pair" else scored_tokens
         return {
             "unit": ours.unit,
@@ -146,7 +137,7 @@ class Steps:
                 "rows": sum(len(row.ids) for batch in rows for row in batch),
                 "unique": sum(tokens),
                 "padded": sum(padded_tokens),
-                **({"trl": trl.tokens} if trl else {}),
+                **trl_tokens,
             },
             "seconds_per_step": {name: timings[name].median / len(batches) for name in steps},
             "per_second": {name: units / timings[name].median for name in steps},
@@ -159,6 +150,25 @@ class Steps:
             "gradient_difference": apart,
             "notes": notes,
         }
+
+    def _trl(self, pairs: Sequence[Sequence[Pair]] | None, notes: Mapping[str, str]) -> TrlSteps | None:
+        if pairs is None or "trl" in notes:
+            return None
+        return TrlSteps(self._peer, self._renderer.tokenizer, pairs, self._machine, self._dtype)
+
+    def _forward_flops(self, rows: Sequence[Sequence[TokenRow]], scored_tokens: int) -> int:
+        body = sum(self._work.flops([row.ids for row in batch]) for batch in rows)
+        return body + 2 * self._work.head * scored_tokens
+
+    def _obstacles(self, padded_tokens: int, with_trl: bool) -> dict[str, str]:
+        """Peers that cannot be run here, and why not."""
+        notes = {}
+        logit_bytes = _COPIES * 4 * padded_tokens * self._peer.config.vocab_size
+        if logit_bytes >= self._free():
+            notes["full"] = f"not run: its logits would take {logit_bytes / 1e9:.0f} GB"
+        if with_trl and not trl_is_there():
+            notes["trl"] = "trl not installed"
+        return notes
 
     def _loss(self, objective: Objective[Any], model: Any, samples: Sequence[Sample]) -> Tensor:
         batch = {name: value.to(model.device) for name, value in objective.collate(samples).items()}

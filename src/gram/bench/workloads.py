@@ -65,7 +65,7 @@ def pool(source: str | None, seed: int) -> tuple[list[Contest], str]:
     files: list[str | Path] = sorted(place.glob("*.jsonl.gz")) if place.is_dir() else [str(place)]
     if not files:
         raise DataError("holds no *.jsonl.gz", file=str(place))
-    contests = [Contest(c.prompt, tuple(dict.fromkeys(c.responses))) for c in read_contests(files).records]
+    contests = [Contest(c.prompt, tuple(dict.fromkeys(c.responses))) for c in read_contests(files).examples]
     usable = [contest for contest in contests if len(contest.responses) > 1 and _longest(contest) <= _LONGEST]
     if not usable:
         raise DataError("has no prompt with two different answers of bearable length", file=str(place))

@@ -12,7 +12,7 @@ __all__ = ["Config", "run"]
 
 def run(config: Config) -> dict[str, Any]:
     """Adapt; says on stderr which model was kept, and why."""
-    from gram.adaptation.run import adapt_checkpoint
+    from gram.adaptation.checkpoint import adapt_checkpoint
     from gram.modeling.quiet import quiet_libraries
 
     quiet_libraries()

@@ -25,6 +25,6 @@ class Config:
 def run(config: Config) -> dict[str, Any]:
     """Tell the story and print its tables; returns the numbers."""
     from gram.demo.console import print_story
-    from gram.demo.run import demonstrate
+    from gram.demo.demonstrate import demonstrate
 
     return demonstrate(config.output, seed=config.seed, quick=config.quick, show=print_story)

@@ -48,7 +48,7 @@ def run(config: Config) -> dict[str, Any]:
         | {"pairs": config.pairs, "margin": config.margin, "limit": config.limit},
     )
     resumed = journal.done
-    for contest, ranking in rankings(model, contests.records, config.meeting, start=resumed):
+    for contest, ranking in rankings(model, contests.examples, config.schedule_options, start=resumed):
         mined = mine(contest, ranking, config.pairs, margin=config.margin, limit=config.limit)
         pairs = [preference_row(contest, pair) for pair in mined]
         journal.append([ranking_row(contest, ranking) | {"pairs": pairs}])
@@ -58,7 +58,7 @@ def run(config: Config) -> dict[str, Any]:
     journal.finish()
     return {
         "output": str(config.output),
-        "prompts": len(contests.records),
+        "prompts": len(contests.examples),
         "resumed": resumed,
         "pairs": sum(len(row["pairs"]) for row in rows),
         "prompts_without_pairs": sum(not row["pairs"] for row in rows),

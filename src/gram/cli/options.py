@@ -12,7 +12,7 @@ from gram.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gram.data import Loaded
+    from gram.data import ExampleSet
     from gram.types import RewardModel
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class ModelOptions(LoadOptions):
         paths = [self.model, *self.ensemble_with]
         model = ensemble_with(paths, self.ensemble, self.ensemble_penalty, self.options)
         if self.centre_on:
-            centre(model, read_scorables(self.centre_on).records)
+            centre(model, read_scorables(self.centre_on).examples)
         return model
 
     def fingerprint(self) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class InputOptions(ModelOptions):
     on_error: Literal["raise", "skip"] = "raise"
     """A row that cannot be used: stop, or write it to OUTPUT.rejects.jsonl (else rejects.jsonl) and go on."""
 
-    def read(self, reader: Callable[..., Loaded[T]], output: Path | None) -> Loaded[T]:
+    def read(self, reader: Callable[..., ExampleSet[T]], output: Path | None) -> ExampleSet[T]:
         """What ``reader`` makes of the input; bad rows go beside ``output``, which is checked first."""
         from gram.data import check_output, check_rejects
 

@@ -12,8 +12,8 @@ from gram.cli.options import InputOptions, truncated_prompts
 from gram.files import Journal, finite
 
 if TYPE_CHECKING:
-    from gram.data import Loaded
-    from gram.ranking.rows import Meeting
+    from gram.data import ExampleSet
+    from gram.ranking.rows import ScheduleOptions
     from gram.types import Contest
 
 
@@ -30,16 +30,16 @@ class RankOptions(InputOptions):
     """Most comparisons per prompt. Default: as many as the schedule wants."""
 
     @property
-    def meeting(self) -> Meeting:
+    def schedule_options(self) -> ScheduleOptions:
         """Who meets whom."""
-        from gram.ranking.rows import Meeting
+        from gram.ranking.rows import ScheduleOptions
 
-        return Meeting(self.schedule, self.seed, self.budget)
+        return ScheduleOptions(self.schedule, self.seed, self.budget)
 
-    def ranking_fingerprint(self, rows: Loaded[Contest]) -> dict[str, Any]:
+    def ranking_fingerprint(self, rows: ExampleSet[Contest]) -> dict[str, Any]:
         """What decides the rankings."""
         inputs = [source.sha256 for source in rows.sources]
-        return self.fingerprint() | {"input": inputs} | asdict(self.meeting)
+        return self.fingerprint() | {"input": inputs} | asdict(self.schedule_options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,19 +66,19 @@ def run(config: Config) -> dict[str, Any]:
     model = config.load_model()
     resumed, rows = 0, []
     if config.output is None:
-        for ranked in rankings(model, contests.records, config.meeting):
+        for ranked in rankings(model, contests.examples, config.schedule_options):
             rows.append(ranking_row(*ranked))
             print(json.dumps(finite(rows[-1]), ensure_ascii=False), flush=True)
     else:
         journal = Journal(config.output, config.ranking_fingerprint(contests))
         resumed = journal.done
-        for ranked in rankings(model, contests.records, config.meeting, start=resumed):
+        for ranked in rankings(model, contests.examples, config.schedule_options, start=resumed):
             journal.append([ranking_row(*ranked)])
         rows = list(journal.records())
         journal.finish()
     return {
         "output": str(config.output) if config.output is not None else None,
-        "prompts": len(contests.records),
+        "prompts": len(contests.examples),
         "resumed": resumed,
         "schedule": config.schedule,
         **cost(rows, resumed, model.usage.tokens),

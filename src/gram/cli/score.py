@@ -38,12 +38,12 @@ def run(config: Config) -> dict[str, Any]:
     model = config.load_model()
     journal = Journal(config.output, header)
     resumed = journal.done
-    for chunk in chunks_with_progress(rows.records, _CHUNK, start=resumed, title="scoring"):
+    for chunk in chunks_with_progress(rows.examples, _CHUNK, start=resumed, title="scoring"):
         journal.append(score_rows(model, chunk))
     journal.finish()
     return {
         "output": str(config.output),
-        "rows": len(rows.records),
+        "rows": len(rows.examples),
         "resumed": resumed,
         "rejected": rows.rejected,
         "truncated_prompts": truncated_prompts(model, resumed),

@@ -14,7 +14,7 @@ __all__ = ["Config", "run"]
 def run(config: Config) -> dict[str, Any] | None:
     """Train; only the first of several processes reports."""
     from gram.modeling.quiet import quiet_libraries
-    from gram.training.run import train
+    from gram.training.pipeline import train
 
     quiet_libraries()
     chief = os.environ.get("RANK", "0") == "0"

@@ -1,4 +1,4 @@
-"""Rows -> records: reading labeled and unlabeled data from anywhere, and saying so when a row is bad.
+"""Rows -> examples: reading labeled and unlabeled data from anywhere, and saying so when a row is bad.
 
 Knows nothing of tokens, templates or models. The forms of rows are listed in ``docs/data-formats.md``.
 """
@@ -9,7 +9,7 @@ from gram.data.folds import folds, questions
 from gram.data.leakage import Leak, find_leaks, shared_prompts
 from gram.data.pairing import pairs_of
 from gram.data.reading import (
-    Loaded,
+    ExampleSet,
     Options,
     SourceInfo,
     check_output,
@@ -21,8 +21,8 @@ from gram.data.reading import (
     read_scorables,
 )
 from gram.data.rows import (
+    Example,
     Language,
-    Record,
     Scorable,
     parse,
     to_contest,
@@ -33,11 +33,11 @@ from gram.data.rows import (
 from gram.data.sources import Rejected, Row, read_rows
 
 __all__ = [
+    "Example",
+    "ExampleSet",
     "Language",
     "Leak",
-    "Loaded",
     "Options",
-    "Record",
     "Rejected",
     "Row",
     "Scorable",

@@ -1,7 +1,7 @@
-"""Sources -> records: every row is either used or accounted for.
+"""Sources -> examples: every row is either used or accounted for.
 
 Knows the order of work (read, convert, sample, fingerprint) and what happens to bad rows; file formats
-are ``sources``' matter, the meaning of a row ``rows``'. Holds the records in memory, not the rows.
+are ``sources``' matter, the meaning of a row ``rows``'. Holds the examples in memory, not the rows.
 
 All readers take the same ``Options``, and raise ``DataError``: for a bad row (``on_error="raise"``), and
 always for a missing or unreadable source; ``NoRowsError``, which is one, for an empty source, an unknown
@@ -39,8 +39,8 @@ class SourceInfo:
 
     Attributes:
         rows: rows of the split, bad ones included.
-        records: records kept.
-        sha256: fingerprint of the kept records' content, in order; independent of where the file lies.
+        records: examples kept.
+        sha256: fingerprint of the kept examples' content, in order; independent of where the file lies.
     """
 
     name: str
@@ -51,10 +51,10 @@ class SourceInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded(Generic[T]):
-    """Records in the order of their sources, how many rows were rejected, and where all came from."""
+class ExampleSet(Generic[T]):
+    """Examples in the order of their sources, how many rows were rejected, and where all came from."""
 
-    records: tuple[T, ...]
+    examples: tuple[T, ...]
     rejected: int
     sources: tuple[SourceInfo, ...]
 
@@ -78,25 +78,25 @@ class Options(TypedDict, total=False):
     seed: int
 
 
-def read_preferences(sources: Sources, **options: Unpack[Options]) -> Loaded[Preference]:
+def read_preferences(sources: Sources, **options: Unpack[Options]) -> ExampleSet[Preference]:
     """Labeled pairs; of a chosen and a rejected answer, ``pair.a`` is the chosen one."""
     return read_as(sources, lambda row: [to_preference(row)], **options)
 
 
 def read_language(
     sources: Sources, *, pairs_per_prompt: int = 1, **options: Unpack[Options]
-) -> Loaded[Language]:
+) -> ExampleSet[Language]:
     """Unlabeled pairs, answers and texts; of several responses ``pairs_per_prompt`` pairs are drawn."""
     pairing = partial(pairs_of, count=pairs_per_prompt, seed=options.get("seed", 0))
     return read_as(sources, lambda row: to_language(row, pairing), **options)
 
 
-def read_contests(sources: Sources, **options: Unpack[Options]) -> Loaded[Contest]:
+def read_contests(sources: Sources, **options: Unpack[Options]) -> ExampleSet[Contest]:
     """Prompts with their candidate answers."""
     return read_as(sources, lambda row: [to_contest(row)], **options)
 
 
-def read_scorables(sources: Sources, **options: Unpack[Options]) -> Loaded[Scorable]:
+def read_scorables(sources: Sources, **options: Unpack[Options]) -> ExampleSet[Scorable]:
     """Pairs, candidates and single answers to score, each with its row's id; labels are not looked at."""
     return read_as(sources, lambda row: [to_scorable(row)], **options)
 
@@ -110,7 +110,7 @@ def read_as(
     rejects: Path | None = None,
     max_per_source: int | None = None,
     seed: int = 0,
-) -> Loaded[T]:
+) -> ExampleSet[T]:
     """What ``convert`` makes of every row; the options are those of ``Options``. The readers above use it."""
     if on_error not in ("raise", "skip"):
         raise ConfigError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
@@ -144,7 +144,7 @@ def read_as(
     for info in infos:  # only now, so that the rejects file is there to look at
         if not info.records:
             raise NoRowsError(f"no usable row: all {info.rows} were rejected, see {rejects}", file=info.name)
-    return Loaded(tuple(records), bad.count, tuple(infos))
+    return ExampleSet(tuple(records), bad.count, tuple(infos))
 
 
 def check_output(output: Path, source: str) -> None:

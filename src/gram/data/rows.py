@@ -1,4 +1,4 @@
-"""One row -> one record: which of the known forms it is, told from its fields, and what it means.
+"""One row -> one example: which of the known forms it is, told from its fields, and what it means.
 
 Knows no files, splits or sampling. ``docs/data-formats.md`` lists every form with an example; the table
 ``_FORMS`` below is the same list. ``parse`` reads any form; the ``to_...`` functions turn the result into
@@ -20,7 +20,7 @@ from gram.data.sources import Row
 from gram.errors import DataError
 from gram.types import Answer, Chat, Contest, Message, Pair, Preference, ResponsePair, Text
 
-Record: TypeAlias = Preference | ResponsePair | Contest | Answer | Text
+Example: TypeAlias = Preference | ResponsePair | Contest | Answer | Text
 Language: TypeAlias = ResponsePair | Answer | Text
 Fields: TypeAlias = Mapping[str, Any]
 
@@ -33,8 +33,8 @@ class Scorable:
     item: Pair | Contest | Answer
 
 
-def parse(row: Row) -> Record:
-    """The record that ``row`` holds.
+def parse(row: Row) -> Example:
+    """The example that ``row`` holds.
 
     Raises:
         DataError: the fields are those of no known form, or a field cannot be used.
@@ -187,7 +187,7 @@ def _published(fields: Fields) -> Preference | ResponsePair:
     return ResponsePair(_with_system(fields, prompt), a, b, _name(fields, "id"))
 
 
-_FORMS: tuple[tuple[frozenset[str], Callable[[Fields], Record]], ...] = (
+_FORMS: tuple[tuple[frozenset[str], Callable[[Fields], Example]], ...] = (
     (frozenset({"chosen", "rejected"}), _preference),
     (frozenset({"prompt", "a", "b", "p_a"}), _soft_preference(partial(probability, field="p_a"))),
     (

@@ -16,8 +16,8 @@ from typing import Any
 from gram.demo.world import World
 from gram.engine.runner import Runner
 from gram.modeling.loading import LoadedModel, add_score_head, build_preset
-from gram.objectives.base import Objective
 from gram.objectives.language import Language
+from gram.objectives.objective import Objective
 from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
 from gram.rendering import Renderer, load_template

@@ -18,7 +18,7 @@ from gram.evaluation.results import Results, results
 from gram.evaluation.runner import Stamp, evaluate
 from gram.evaluation.session import Choice, Session
 from gram.evaluation.shards import Shard, merge
-from gram.evaluation.summary import Row, Summary, summarize
+from gram.evaluation.summary import Summary, SummaryRow, summarize
 from gram.statistics import Estimate, PairedDifference
 
 __all__ = [
@@ -30,11 +30,11 @@ __all__ = [
     "PairedDifference",
     "Record",
     "Results",
-    "Row",
     "Session",
     "Shard",
     "Stamp",
     "Summary",
+    "SummaryRow",
     "bag_of_words",
     "bias",
     "evaluate",

@@ -50,7 +50,7 @@ def bag_of_words(preferences: Sequence[Preference], train: Sequence[Preference] 
     """
     rows = _differences(preferences)
     if train:
-        weights = _fit(_differences(train), np.array([row.p_a for row in train]))
+        weights = _regression(_differences(train), np.array([row.p_a for row in train]))
         return sigmoid(rows.times(weights))
     labels = np.array([row.p_a for row in preferences])
     fold = folds(preferences, FOLDS)
@@ -58,7 +58,7 @@ def bag_of_words(preferences: Sequence[Preference], train: Sequence[Preference] 
     if len(np.unique(fold)) < 2:
         return p_a
     for k in np.unique(fold):
-        weights = _fit(rows.select(fold != k), labels[fold != k])
+        weights = _regression(rows.select(fold != k), labels[fold != k])
         p_a[fold == k] = sigmoid(rows.times(weights))[fold == k]
     return p_a
 
@@ -125,7 +125,7 @@ def _crc(text: str) -> int:
     return zlib.crc32(text.encode("utf-8", "surrogatepass"))
 
 
-def _fit(x: _Sparse, y: FloatArray) -> FloatArray:
+def _regression(x: _Sparse, y: FloatArray) -> FloatArray:
     """Weights that minimise the summed cross-entropy plus RIDGE/2 |w|^2, by Newton's method.
 
     Stops when the gradient is 1% of what it was: far below what more rows would change.

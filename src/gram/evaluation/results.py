@@ -16,7 +16,7 @@ from gram.evaluation.bands import Band, tie_band
 from gram.evaluation.benchmarks import BENCHMARKS, PREFERENCES, Benchmark, Scores
 from gram.evaluation.bias import Bias, Cell, Degradation, bias, degradation, styles
 from gram.evaluation.records import Record
-from gram.evaluation.summary import Row, Summary, summarize
+from gram.evaluation.summary import Summary, SummaryRow, summarize
 from gram.files import finite
 from gram.types import FloatArray
 
@@ -48,7 +48,7 @@ class Part:
         return BENCHMARKS.get(self.benchmark, PREFERENCES)
 
     @property
-    def row(self) -> Row:
+    def row(self) -> SummaryRow:
         """Its comparisons in one line."""
         return self.summary.overall
 

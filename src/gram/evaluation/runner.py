@@ -36,7 +36,7 @@ class Stamp:
 
 
 @dataclass(frozen=True, slots=True)
-class _Comparison:
+class Comparison:
     item: Item
     i: int
     j: int
@@ -99,10 +99,10 @@ def comparisons(items: Sequence[Item]) -> int:
     return sum(len(item.comparisons) for item in items)
 
 
-def _parts(items: Sequence[Item], chunk: int) -> Iterator[list[_Comparison]]:
-    part: list[_Comparison] = []
+def _parts(items: Sequence[Item], chunk: int) -> Iterator[list[Comparison]]:
+    part: list[Comparison] = []
     for item in items:
-        part += [_Comparison(item, i, j) for i, j in item.comparisons]
+        part += [Comparison(item, i, j) for i, j in item.comparisons]
         if len(part) >= chunk:
             yield part
             part = []
@@ -110,7 +110,7 @@ def _parts(items: Sequence[Item], chunk: int) -> Iterator[list[_Comparison]]:
         yield part
 
 
-def _resume(journal: Journal, parts: Sequence[Sequence[_Comparison]]) -> list[Record]:
+def _resume(journal: Journal, parts: Sequence[Sequence[Comparison]]) -> list[Record]:
     records = [Record.from_dict(row) for row in journal.records()]
     wanted = [(c.item.source, c.item.id, c.item.variant, c.i, c.j) for part in parts for c in part]
     if [record.place for record in records] != wanted[: len(records)]:
@@ -119,7 +119,7 @@ def _resume(journal: Journal, parts: Sequence[Sequence[_Comparison]]) -> list[Re
 
 
 def _judge(
-    model: PreferenceModel | ScalarModel, part: Sequence[_Comparison], stamp: Stamp, both_orders: bool
+    model: PreferenceModel | ScalarModel, part: Sequence[Comparison], stamp: Stamp, both_orders: bool
 ) -> list[Record]:
     before = model.usage if isinstance(model, RewardModel) else Usage()
     scores: list[tuple[float, float]] | None = None
@@ -156,7 +156,7 @@ def _judge(
     ]
 
 
-def _from_comparisons(model: PreferenceModel, part: Sequence[_Comparison], both_orders: bool) -> Verdicts:
+def _from_comparisons(model: PreferenceModel, part: Sequence[Comparison], both_orders: bool) -> Verdicts:
     turned = np.array([not both_orders and shown_first(c.item, c.i, c.j) != c.i for c in part])
     pairs = [c.item.pair(c.j, c.i) if t else c.item.pair(c.i, c.j) for c, t in zip(part, turned, strict=True)]
     said = model.compare(pairs)
@@ -174,7 +174,7 @@ def _from_comparisons(model: PreferenceModel, part: Sequence[_Comparison], both_
 
 
 def _from_scores(
-    model: ScalarModel, part: Sequence[_Comparison]
+    model: ScalarModel, part: Sequence[Comparison]
 ) -> tuple[list[tuple[float, float]], Verdicts]:
     answers: dict[tuple[int, int], int] = {}  # (item by identity, place) -> row of the call
     prompts: list[Chat] = []
@@ -202,7 +202,7 @@ def _from_scores(
 
 
 def _tokens_cut(
-    model: PreferenceModel | ScalarModel, part: Sequence[_Comparison], before: Usage
+    model: PreferenceModel | ScalarModel, part: Sequence[Comparison], before: Usage
 ) -> Sequence[int | None]:
     """Tokens cut per comparison; looked up only where the model's own count says that any were."""
     if not isinstance(model, RewardModel):

@@ -102,7 +102,7 @@ def load(
         if rejects is not None and number > 1:
             given["rejects"] = rejects.with_stem(f"{rejects.stem}.{number}")
         loaded = read_as(file, partial(_items, source, subset), **given)
-        items += loaded.records
+        items += loaded.examples
         infos += loaded.sources
         rejected += loaded.rejected
     seed = options.get("seed", 0)
@@ -133,7 +133,7 @@ def training_rows(source: Source, split: str | None, most: int, **options: objec
         return ()  # all rows are judged, or the training rows themselves: cross-validate on them
     given: Options = {"max_per_source": most, **options}  # type: ignore[typeddict-item]
     try:
-        return read_preferences(f"{base}::train", **given).records
+        return read_preferences(f"{base}::train", **given).examples
     except NoRowsError:
         return ()  # this source has no training rows
 

@@ -21,7 +21,7 @@ from gram.types import FloatArray
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SummaryRow:
     """One line of the table.
 
     Attributes:
@@ -55,8 +55,8 @@ class Summary:
         ece: expected calibration error over 15 bins of confidence.
     """
 
-    overall: Row
-    subsets: tuple[Row, ...]
+    overall: SummaryRow
+    subsets: tuple[SummaryRow, ...]
     position_gap: float
     position_gap_size: float
     brier: float
@@ -106,19 +106,19 @@ def summarize(
     )
 
 
-def _row_of(subset: str, by: str, records: Sequence[Record], floors: Mapping[str, FloatArray]) -> Row:
+def _row_of(subset: str, by: str, records: Sequence[Record], floors: Mapping[str, FloatArray]) -> SummaryRow:
     inside = [number for number, record in enumerate(records) if getattr(record, by) == subset]
     part = {name: p_a[inside] for name, p_a in floors.items()}
     return _row(subset or "(none)", [records[number] for number in inside], part)
 
 
-def _row(name: str, records: Sequence[Record], floors: Mapping[str, FloatArray]) -> Row:
+def _row(name: str, records: Sequence[Record], floors: Mapping[str, FloatArray]) -> SummaryRow:
     labels = np.array([record.label for record in records])
     decided = labels != 0.5
     hard = np.sign(labels[decided] - 0.5) * 0.5 + 0.5
     judged = [record for record, counts in zip(records, decided, strict=True) if counts]
     consistent = [record.consistent for record in records if record.consistent is not None]
-    return Row(
+    return SummaryRow(
         subset=name,
         n=len(records),
         ties=int(np.sum(~decided)),

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from gram.engine.base import Engine
-from gram.objectives.base import (
+from gram.objectives.objective import (
     PLAIN,
     Batch,
     Objective,

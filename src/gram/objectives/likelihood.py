@@ -15,7 +15,13 @@ from torch import Tensor, nn
 from gram.asking import Context
 from gram.engine.base import Engine
 from gram.errors import ConfigError
-from gram.objectives.base import (
+from gram.objectives.formulas import (
+    answer_scores,
+    check_smoothing,
+    smoothed_answer_cross_entropy,
+    smoothed_ranking_loss,
+)
+from gram.objectives.objective import (
     PLAIN,
     Batch,
     Objective,
@@ -26,12 +32,6 @@ from gram.objectives.base import (
     correct_sum,
     cut_tokens,
     lead_sum,
-)
-from gram.objectives.formulas import (
-    answer_scores,
-    check_smoothing,
-    smoothed_answer_cross_entropy,
-    smoothed_ranking_loss,
 )
 from gram.rendering import Renderer
 from gram.types import Preference

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from gram.engine.base import Engine
-from gram.objectives.base import (
+from gram.objectives.formulas import check_smoothing, smoothed_label_loss
+from gram.objectives.objective import (
     PLAIN,
     Batch,
     Objective,
@@ -24,7 +25,6 @@ from gram.objectives.base import (
     cut_tokens,
     lead_sum,
 )
-from gram.objectives.formulas import check_smoothing, smoothed_label_loss
 from gram.rendering import Renderer
 from gram.types import Preference
 

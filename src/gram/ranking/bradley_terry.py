@@ -34,7 +34,7 @@ class Strengths:
         return np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
 
 
-def fit(p: FloatArray, *, ridge: float = RIDGE, tolerance: float = 1e-10) -> Strengths:
+def fit_strengths(p: FloatArray, *, ridge: float = RIDGE, tolerance: float = 1e-10) -> Strengths:
     """The most probable strengths given win probabilities.
 
     Maximises sum over pairs i < j of p_ij log sigmoid(s_i - s_j) + p_ji log sigmoid(s_j - s_i), minus

@@ -14,7 +14,7 @@ import numpy as np
 
 from gram.errors import ConfigError, DataError, ScoringError
 from gram.ranking import bradley_terry
-from gram.ranking.schedules import SCHEDULES, Comparison, Schedule, best_first
+from gram.ranking.schedules import SCHEDULES, Meeting, Schedule, best_first
 from gram.types import Contest, FloatArray, Pair, PreferenceModel, PromptLike, Verdicts, as_chat
 
 
@@ -175,11 +175,11 @@ class _Table:
         self._name = name
         self._gaps: list[float] = []
 
-    def unknown(self, meetings: Sequence[Comparison]) -> list[Comparison]:
+    def unknown(self, meetings: Sequence[Meeting]) -> list[Meeting]:
         """Those never asked, either way round, each once."""
         return list({(min(m), max(m)): m for m in meetings if np.isnan(self.p[m])}.values())
 
-    def enter(self, asked: Sequence[Comparison], verdicts: Verdicts) -> None:
+    def enter(self, asked: Sequence[Meeting], verdicts: Verdicts) -> None:
         p_a = verdicts.p_a
         for (i, j), p_ij in zip(asked, p_a, strict=True):
             if np.isnan(p_ij):
@@ -198,7 +198,7 @@ class _Table:
         opponents = met.sum(axis=1)
         total = np.where(met, p, 0.0).sum(axis=1)
         wins = np.divide(total, opponents, out=np.full(len(p), 0.5), where=opponents > 0)
-        strengths = bradley_terry.fit(p)
+        strengths = bradley_terry.fit_strengths(p)
         return Ranking(
             order=best_first(strengths.value) if order is None else order,
             strengths=strengths.value,

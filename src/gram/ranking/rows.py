@@ -19,7 +19,7 @@ CHUNK = 16
 
 
 @dataclass(frozen=True)
-class Meeting:
+class ScheduleOptions:
     """Who meets whom: the options of ``rank_many``."""
 
     schedule: str = "round_robin"
@@ -28,7 +28,7 @@ class Meeting:
 
 
 def rankings(
-    model: PreferenceModel, contests: Sequence[Contest], how: Meeting, *, start: int = 0
+    model: PreferenceModel, contests: Sequence[Contest], how: ScheduleOptions, *, start: int = 0
 ) -> Iterator[tuple[Contest, Ranking]]:
     """Each contest from ``start`` on with its ranking, in order; those of a chunk are ranked together."""
     for chunk in chunks_with_progress(contests, CHUNK, start=start, title="ranking"):

@@ -14,8 +14,8 @@ import numpy as np
 
 from gram.types import FloatArray
 
-Comparison: TypeAlias = tuple[int, int]
-Schedule: TypeAlias = Generator[list[Comparison], FloatArray, list[int]]
+Meeting: TypeAlias = tuple[int, int]
+Schedule: TypeAlias = Generator[list[Meeting], FloatArray, list[int]]
 """Yields comparisons (i, j), i != j, receives the (k,) probabilities that i beats j, returns best first."""
 
 _Game: TypeAlias = tuple[int, int, float]  # i, j and the probability that i beats j
@@ -163,7 +163,7 @@ def _by_log_odds(n: int, games: Sequence[_Game]) -> list[int]:
     return [first_place, *(i for i in order if i != first_place)]
 
 
-def _tournament(candidates: Sequence[int]) -> list[Comparison]:
+def _tournament(candidates: Sequence[int]) -> list[Meeting]:
     """All pairs, round by round: one place stays, the others go round it (the circle method).
 
     Everyone is named first about as often as second, for judges who are asked in one order only.
@@ -184,7 +184,7 @@ def _tournament(candidates: Sequence[int]) -> list[Comparison]:
     return meetings
 
 
-def _neighbours(standings: Sequence[int], met: np.ndarray) -> list[Comparison]:
+def _neighbours(standings: Sequence[int], met: np.ndarray) -> list[Meeting]:
     """Each, from the top, with the next below whom it has not met; whoever finds nobody rests."""
     free, pairs = list(standings), []
     while free:

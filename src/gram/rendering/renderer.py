@@ -17,7 +17,7 @@ from gram.errors import ConfigError, TemplateError
 from gram.rendering.chat import ChatFormat
 from gram.rendering.pieces import Encoded, Piece, char_spans
 from gram.rendering.template import JudgeTemplate
-from gram.rendering.truncation import fit
+from gram.rendering.truncation import shorten_to_fit
 from gram.types import Chat, Pair
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class Renderer:
         for pieces, (ids, offsets) in zip(prompts, self._tokens(texts), strict=True):
             cut: dict[str, int] = {}
             if len(begin) + len(ids) > self.max_length:
-                pieces, cut = fit(
+                pieces, cut = shorten_to_fit(
                     pieces,
                     self.max_length,
                     lambda text: next(self._tokens([text]))[1],

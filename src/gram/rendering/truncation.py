@@ -49,7 +49,7 @@ def shorten(text: str, offsets: Offsets, keep: int) -> tuple[str, int]:
     return text[:start] + ELLIPSIS + text[stop:], removed
 
 
-def fit(
+def shorten_to_fit(
     pieces: Sequence[Piece],
     limit: int,
     encode: Callable[[str], Offsets],

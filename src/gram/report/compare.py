@@ -39,7 +39,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class RunDifference:
     """One run against the first.
 
     Attributes:
@@ -70,7 +70,7 @@ def read_run(folder: Path, name: str) -> Run:
     return Run(name, about, read_records(Path(folder) / "records.jsonl"))
 
 
-def compare(runs: Sequence[Run], *, seed: int = 0) -> list[Comparison]:
+def compare(runs: Sequence[Run], *, seed: int = 0) -> list[RunDifference]:
     """Every later run against the first, on the same items.
 
     Raises:
@@ -94,7 +94,7 @@ def compare(runs: Sequence[Run], *, seed: int = 0) -> list[Comparison]:
                 pairs[a.source][1].append(a)
         everything = [[record for side in pairs.values() for record in side[k]] for k in (0, 1)]
         found.append(
-            Comparison(
+            RunDifference(
                 run.name,
                 paired_difference(everything[0], everything[1], seed=seed),
                 {source: paired_difference(x, y, seed=seed) for source, (x, y) in pairs.items()},
@@ -134,7 +134,7 @@ def write_comparison(output: Path, runs: Sequence[Run], *, seed: int = 0) -> dic
 
 
 def _markdown(
-    title: str, runs: Sequence[Run], made: Sequence[Results], differences: Sequence[Comparison]
+    title: str, runs: Sequence[Run], made: Sequence[Results], differences: Sequence[RunDifference]
 ) -> str:
     lines = [f"## {title}", "", "| benchmark | " + " | ".join(run.name for run in runs) + " |"]
     lines.append("|---|" + "---:|" * len(runs))

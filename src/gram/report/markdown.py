@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gram.evaluation.results import Results
-from gram.evaluation.summary import Row, Summary
+from gram.evaluation.summary import Summary, SummaryRow
 from gram.files import atomic_write, finite
 from gram.statistics import Estimate
 
@@ -111,7 +111,7 @@ def write_report(directory: Path, content: Mapping[str, Any], text: str) -> tupl
     return results, report
 
 
-def _cells(row: Row, floors: list[str]) -> list[str]:
+def _cells(row: SummaryRow, floors: list[str]) -> list[str]:
     bold = "**" if row.subset == "overall" else ""
     return [
         f"{bold}{_escaped(row.subset)}{bold}",

@@ -6,10 +6,10 @@ Knows models only as ``PreferenceModel`` and ``ScalarModel``; loads no torch. Th
 
 from __future__ import annotations
 
-from gram.rl.base import Outcome, Reward
 from gram.rl.group import GroupReward
 from gram.rl.likelihood import LikelihoodReward
 from gram.rl.reference import ReferenceReward
+from gram.rl.reward import Reward, Rewards
 from gram.rl.shaping import Shaping
 
-__all__ = ["GroupReward", "LikelihoodReward", "Outcome", "ReferenceReward", "Reward", "Shaping"]
+__all__ = ["GroupReward", "LikelihoodReward", "ReferenceReward", "Reward", "Rewards", "Shaping"]

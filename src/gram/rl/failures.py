@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from gram.errors import ConfigError, GramError, ScoringError
 
-Item = TypeVar("Item")
-Found = TypeVar("Found")
+T = TypeVar("T")
+R = TypeVar("R")
 
 _log = logging.getLogger("gram.rl")
 
@@ -34,9 +34,7 @@ class Failures:
         self.count = 0
         self.last = ""
 
-    def attempt(
-        self, items: Sequence[Item], ask: Callable[[Sequence[Item]], Sequence[Found | None]]
-    ) -> list[Found | None]:
+    def attempt(self, items: Sequence[T], ask: Callable[[Sequence[T]], Sequence[R | None]]) -> list[R | None]:
         """What ``ask`` finds for each item; None for those it fails on, or finds nothing for.
 
         A call that fails is repeated on its two halves, so that one bad item costs no other. Once the limit

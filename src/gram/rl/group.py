@@ -10,8 +10,8 @@ import numpy as np
 
 from gram.errors import ConfigError
 from gram.ranking import SCHEDULES, Ranking, rank_many
-from gram.rl.base import FAILURE_LIMIT, Outcome, Reward, as_chats
 from gram.rl.processes import Processes, Torch
+from gram.rl.reward import FAILURE_LIMIT, Reward, Rewards, as_chats
 from gram.rl.shaping import Shaping
 from gram.types import Chat, Contest, PreferenceModel, PromptLike
 
@@ -61,7 +61,7 @@ class GroupReward(Reward):
         prompts: Sequence[PromptLike],
         responses: Sequence[str],
         references: Sequence[str | None] | None = None,
-    ) -> Outcome:
+    ) -> Rewards:
         chats = as_chats(prompts, responses)
         everyone = self._processes.gather(list(zip(chats, responses, strict=True)))
         rows = [row for part in everyone for row in part]
@@ -89,7 +89,7 @@ class GroupReward(Reward):
         start = sum(len(part) for part in everyone[: self._processes.rank])
         own = slice(start, start + len(chats))
         assert whole.scores is not None
-        return Outcome(whole.rewards[own], whole.scores[own], whole.metrics)
+        return Rewards(whole.rewards[own], whole.scores[own], whole.metrics)
 
     def _rank(self, contests: Sequence[Contest]) -> list[Ranking]:
         return rank_many(self._model, contests, **self._how)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gram.rl.base import FAILURE_LIMIT, Outcome, Reward, as_chats
+from gram.rl.reward import FAILURE_LIMIT, Reward, Rewards, as_chats
 from gram.rl.shaping import Shaping
 from gram.types import Chat, PromptLike, ScalarModel
 
@@ -30,7 +30,7 @@ class LikelihoodReward(Reward):
         prompts: Sequence[PromptLike],
         responses: Sequence[str],
         references: Sequence[str | None] | None = None,
-    ) -> Outcome:
+    ) -> Rewards:
         chats = as_chats(prompts, responses)
         found = self.failures.attempt(list(zip(chats, responses, strict=True)), self._ask)
         self.failures.check()

@@ -14,7 +14,7 @@ from itertools import takewhile
 from typing import Any, TypeAlias
 
 from gram.errors import DataError
-from gram.rl.base import Reward, reference_text
+from gram.rl.reward import Reward, reference_text
 from gram.types import PromptLike
 
 Read: TypeAlias = Callable[[str, Any], tuple[PromptLike, str | None]]

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from gram.errors import ConfigError, DataError
-from gram.rl.base import FAILURE_LIMIT, Outcome, Reward, as_chats
+from gram.rl.reward import FAILURE_LIMIT, Reward, Rewards, as_chats
 from gram.rl.shaping import Shaping
 from gram.types import Chat, Pair, PreferenceModel, PromptLike
 
@@ -47,7 +47,7 @@ class ReferenceReward(Reward):
         prompts: Sequence[PromptLike],
         responses: Sequence[str],
         references: Sequence[str | None] | None = None,
-    ) -> Outcome:
+    ) -> Rewards:
         chats = as_chats(prompts, responses)
         against = self._references(chats, references)
         pairs = [Pair(*texts) for texts in zip(chats, responses, against, strict=True)]

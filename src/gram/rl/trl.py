@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from gram.rl.base import Reward, reference_text
+from gram.rl.reward import Reward, reference_text
 
 Completion: TypeAlias = "str | Sequence[Mapping[str, Any]]"
 

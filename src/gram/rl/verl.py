@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gram.errors import DataError
-from gram.rl.base import Reward, reference_text
+from gram.rl.reward import Reward, reference_text
 
 
 class VerlReward:

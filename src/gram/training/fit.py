@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,32 +22,10 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArgu
 
 from gram.engine.base import Batch
 from gram.errors import ConfigError
-from gram.objectives.base import Objective, Sample
-from gram.training.progress import CompleteLog, Guard, Observer, ProgressBar, check_finite, mean_loss
+from gram.objectives.objective import Objective, Sample
+from gram.training.arguments import FitSettings, training_arguments
+from gram.training.callbacks import CompleteLog, Guard, Observer, ProgressBar, check_finite, mean_loss
 from gram.training.stream import Stream
-
-
-@dataclass(frozen=True)
-class FitSettings:
-    """How to optimise; the fields are those of ``TrainConfig`` with the same names."""
-
-    steps: int
-    batch_size: int = 32
-    micro_batch_size: int | None = None
-    learning_rate: float = 1e-4
-    schedule: str = "cosine"
-    warmup: float = 0.05
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    adam_beta2: float = 0.999
-    seed: int = 0
-    bf16: bool = False
-    gradient_checkpointing: bool = False
-    device: Literal["cpu", "cuda"] = "cpu"
-    log_steps: int = 20
-    eval_steps: int | None = None
-    save_steps: int | None = None
-    report_to: tuple[str, ...] = ("none",)
 
 
 @dataclass(frozen=True)
@@ -98,7 +76,9 @@ def fit(
         raise ConfigError(f"{len(eval_samples)} evaluation samples are too few for {processes} processes")
     with contextlib.ExitStack() as stack:
         folder = checkpoints or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        arguments = _arguments(settings, folder, saves=checkpoints is not None, evaluates=bool(eval_samples))
+        arguments = training_arguments(
+            settings, folder, saves=checkpoints is not None, evaluates=bool(eval_samples)
+        )
         trainer = _SumTrainer(
             model,
             arguments,
@@ -243,62 +223,3 @@ class _SumTrainer(Trainer):
         # The stream is one long epoch to the trainer: say how often the data were really seen.
         self.state.epoch = self.state.global_step * self._epochs_per_step
         super().log(logs, start_time)
-
-
-def _arguments(settings: FitSettings, folder: Path, *, saves: bool, evaluates: bool) -> TrainingArguments:
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if settings.batch_size % world:
-        raise ConfigError(f"batch_size {settings.batch_size} cannot be dealt to {world} processes")
-    share = settings.batch_size // world
-    micro = min(settings.micro_batch_size or share, share)
-    if share % micro:
-        raise ConfigError(f"micro_batch_size {micro} does not divide the {share} examples of one process")
-    often = settings.eval_steps or max(1, settings.steps // 10)
-    save_every = settings.save_steps or often
-    keep_best = evaluates and saves
-    if keep_best and save_every % often:
-        raise ConfigError(f"save_steps {save_every} must be a multiple of eval_steps {often}")
-    # The older way of checkpointing, transformers' default once, finds no gradient under LoRA.
-    checkpointing: dict[str, Any] = (
-        {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
-        if settings.gradient_checkpointing
-        else {}
-    )
-    arguments = TrainingArguments(
-        **checkpointing,
-        output_dir=str(folder),
-        max_steps=settings.steps,
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=share // micro,
-        train_sampling_strategy="sequential",  # the stream is in training order already
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.schedule,
-        warmup_steps=settings.warmup,  # below 1: a share of the steps
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        adam_beta2=settings.adam_beta2,
-        seed=settings.seed,
-        bf16=settings.bf16,
-        use_cpu=settings.device == "cpu",
-        average_tokens_across_devices=True,
-        ddp_find_unused_parameters=False,
-        logging_steps=settings.log_steps,
-        logging_first_step=True,
-        eval_strategy="steps" if evaluates else "no",
-        eval_steps=often,
-        save_strategy="steps" if saves else "no",
-        save_steps=save_every,
-        save_total_limit=2,
-        load_best_model_at_end=keep_best,
-        metric_for_best_model="eval_loss" if keep_best else None,
-        greater_is_better=False if keep_best else None,
-        report_to=list(settings.report_to),
-        use_cache=True,  # this is written into the model's configuration; our forward passes never cache
-        remove_unused_columns=False,
-        label_names=[],
-        disable_tqdm=True,
-        dataloader_pin_memory=settings.device == "cuda",
-    )
-    # One process, one device: on several GPUs the trainer would otherwise multiply the batch by their number.
-    arguments._n_gpu = min(arguments.n_gpu, 1)
-    return arguments

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch.utils.data import Dataset
 
-from gram.objectives.base import Sample
+from gram.objectives.objective import Sample
 
 
 class Stream(Dataset[Sample]):

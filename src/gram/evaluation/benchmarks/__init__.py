@@ -7,7 +7,7 @@ files behind a name, are ``sources``' matter.
 from __future__ import annotations
 
 from gram.evaluation.benchmarks import best_of_k, judgebench, pairs, rewardbench, rewardbench2, rm_bench
-from gram.evaluation.benchmarks.base import Benchmark, Line, Scores
+from gram.evaluation.benchmarks.benchmark import Benchmark, Line, Scores
 
 BENCHMARKS: dict[str, Benchmark] = {
     benchmark.name: benchmark

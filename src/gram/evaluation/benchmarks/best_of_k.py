@@ -15,7 +15,7 @@ from gram.data import Row
 from gram.data.chats import prompt_of
 from gram.data.labels import is_finite
 from gram.errors import DataError
-from gram.evaluation.benchmarks.base import (
+from gram.evaluation.benchmarks.benchmark import (
     Benchmark,
     Line,
     Scores,

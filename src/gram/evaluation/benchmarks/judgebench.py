@@ -10,7 +10,7 @@ import numpy as np
 from gram.data import Row
 from gram.data.chats import check_answer, prompt_of, text_of
 from gram.errors import DataError
-from gram.evaluation.benchmarks.base import Benchmark, Line, Scores, fault, field, macro, plain
+from gram.evaluation.benchmarks.benchmark import Benchmark, Line, Scores, fault, field, macro, plain
 from gram.evaluation.benchmarks.pairs import preference_item
 from gram.evaluation.items import Item
 from gram.evaluation.records import Record

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from gram.data import Row, to_preference
-from gram.evaluation.benchmarks.base import Benchmark, Line, Scores, fault, field, macro, plain
+from gram.evaluation.benchmarks.benchmark import Benchmark, Line, Scores, fault, field, macro, plain
 from gram.evaluation.items import Item, item_of
 from gram.evaluation.records import Record
 from gram.evaluation.shares import accuracy, share

@@ -12,7 +12,7 @@ import numpy as np
 
 from gram import statistics
 from gram.data import Row
-from gram.evaluation.benchmarks.base import Benchmark, Line, Scores, fault, plain, strict
+from gram.evaluation.benchmarks.benchmark import Benchmark, Line, Scores, fault, plain, strict
 from gram.evaluation.benchmarks.pairs import preference_item
 from gram.evaluation.items import Item
 from gram.evaluation.records import Record

@@ -11,7 +11,7 @@ from gram import statistics
 from gram.data import Row
 from gram.data.chats import prompt_of
 from gram.errors import DataError
-from gram.evaluation.benchmarks.base import (
+from gram.evaluation.benchmarks.benchmark import (
     Benchmark,
     Line,
     Scores,

@@ -11,7 +11,17 @@ from gram import statistics
 from gram.data import Row
 from gram.data.chats import prompt_of
 from gram.errors import DataError
-from gram.evaluation.benchmarks.base import Benchmark, Line, Scores, fault, field, macro, plain, strict, texts
+from gram.evaluation.benchmarks.benchmark import (
+    Benchmark,
+    Line,
+    Scores,
+    fault,
+    field,
+    macro,
+    plain,
+    strict,
+    texts,
+)
 from gram.evaluation.benchmarks.pairs import preference_item
 from gram.evaluation.items import Item
 from gram.evaluation.records import Record

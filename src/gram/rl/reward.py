@@ -22,7 +22,7 @@ FAILURE_LIMIT = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Rewards:
     """Rewards of n answers.
 
     Attributes:
@@ -56,7 +56,7 @@ class Reward(ABC):
         prompts: Sequence[PromptLike],
         responses: Sequence[str],
         references: Sequence[str | None] | None = None,
-    ) -> Outcome:
+    ) -> Rewards:
         """Rewards of ``responses[i]`` as answers to ``prompts[i]``.
 
         Raises:
@@ -71,7 +71,7 @@ class Reward(ABC):
         prompts: Sequence[Chat],
         scores: FloatArray | None = None,
         **metrics: float,
-    ) -> Outcome:
+    ) -> Rewards:
         shaped = self.shaping.apply(values, responses, prompts)
         known = shaped[~np.isnan(shaped)]
         found = {
@@ -80,7 +80,7 @@ class Reward(ABC):
             "failures": 1.0 - len(known) / max(1, len(shaped)),
             **metrics,
         }
-        return Outcome(
+        return Rewards(
             _with_none(shaped),
             None if scores is None else _with_none(scores),
             {name: value for name, value in found.items() if not math.isnan(value)},

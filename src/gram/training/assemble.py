@@ -10,9 +10,9 @@ from gram.engine.choose import choose_engine
 from gram.errors import ConfigError
 from gram.modeling.loading import LoadedModel, load_reference
 from gram.modeling.renderers import renderer_for
-from gram.objectives.base import Objective
 from gram.objectives.language import Language
 from gram.objectives.likelihood import Likelihood
+from gram.objectives.objective import Objective
 from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
 from gram.rendering import Renderer

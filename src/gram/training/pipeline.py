@@ -15,23 +15,23 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from transformers import PreTrainedModel
 
 from gram.asking import Context, Kind
-from gram.data import Loaded as LoadedRows
-from gram.data import SourceInfo, find_leaks, read_language, read_preferences
+from gram.data import ExampleSet, SourceInfo, find_leaks, read_language, read_preferences
 from gram.errors import DataError
 from gram.modeling.language_head import drop_language_head
 from gram.modeling.loading import choose_device, model_source
 from gram.modeling.manifest import Manifest
 from gram.modeling.saving import library_versions, save_checkpoint
 from gram.modeling.trainable import LoraSettings, add_lora, freeze
-from gram.objectives.base import Objective, Sample
 from gram.objectives.language import Unlabeled
+from gram.objectives.objective import Objective, Sample
 from gram.rendering import Renderer, load_template
+from gram.training.assemble import answer_context, make_objective
 from gram.training.config import TrainConfig
 from gram.training.fit import FitResult, FitSettings, fit
-from gram.training.objective import answer_context, make_objective
-from gram.training.output import CHECKPOINTS, REJECTS, begin_output, claim_output
+from gram.training.folder import CHECKPOINTS, REJECTS, begin_output, claim_output
 from gram.training.stream import steps_for
 from gram.types import Answer, Preference, ResponsePair, Text
 
@@ -70,42 +70,23 @@ def train(config: TrainConfig) -> dict[str, Any]:
         claim_output(config)
     processes.wait_for_everyone()  # the others write into the folder too, if they reject rows
     torch.manual_seed(config.seed)
-    objective_name = config.objective_name
-
-    rows = _read(config, config.data, config.split, config.max_per_source, config.output / REJECTS["data"])
-    held_out = (
-        _read(
-            config,
-            config.eval_data,
-            config.eval_split,
-            config.max_eval_per_source,
-            config.output / REJECTS["eval_data"],
-        )
-        if config.eval_data
-        else None
-    )
+    rows, held_out = _read_all(config)
     loaded = model_source(
         config.model,
-        lambda: _tokenizer_texts(config, rows.records),
+        lambda: _tokenizer_texts(config, rows.examples),
         seed=config.seed,
-        head="score" if objective_name == "scalar" else "lm",
+        head="score" if config.objective_name == "scalar" else "lm",
         vocab_size=config.vocab_size,
         device=device,
         revision=config.revision,
         language_head=config.text_regulariser > 0,
     )
-    context = answer_context(config, loaded, rows.records)
+    context = answer_context(config, loaded, rows.examples)
     objective, renderer = make_objective(config, loaded, context, device)
-    samples = _encode(objective, rows.records, config.on_error)
-    eval_samples = _encode(objective, held_out.records, config.on_error).kept if held_out else []
-
-    model = loaded.model
-    if config.freeze:
-        freeze(model, config.unfreeze_layers)
-    elif config.lora:
-        lora = LoraSettings(config.lora_rank, config.lora_alpha)
-        model = add_lora(model, lora, score_head=objective.head == "score")
-    leaks = find_leaks(rows.records, held_out.records) if held_out and config.stage == "finetune" else []
+    samples = _encode(objective, rows.examples, config.on_error)
+    eval_samples = _encode(objective, held_out.examples, config.on_error).kept if held_out else []
+    model = _to_train(loaded.model, config, score_head=objective.head == "score")
+    leaks = find_leaks(rows.examples, held_out.examples) if held_out and config.stage == "finetune" else []
     sources = _sources(rows, held_out)
     if chief:
         begin_output(config, sources)
@@ -117,7 +98,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         _settings(config, len(samples.kept), device),
         eval_samples=eval_samples,
         checkpoints=config.output / CHECKPOINTS,
-        title=f"{config.stage} {objective_name}",
+        title=f"{config.stage} {config.objective_name}",
     )
     drop_language_head(model)
     if chief:
@@ -125,28 +106,54 @@ def train(config: TrainConfig) -> dict[str, Any]:
         save_checkpoint(config.output, model, loaded.tokenizer, manifest)
         shutil.rmtree(config.output / CHECKPOINTS, ignore_errors=True)
     PartialState().wait_for_everyone()
-    return {
-        "output": str(config.output),
-        "stage": config.stage,
-        "objective": objective_name,
-        "examples": len(rows.records),
-        "samples": len(samples.kept),
-        "truncated": samples.truncated,
-        "collapsed": samples.collapsed,
-        "rejected": rows.rejected,
+    return _summary(config, rows, samples, objective.engine, result) | {
         "leaked": len(leaks),
-        "steps": result.steps,
-        "engine": objective.engine,
-        "train_loss": result.train_loss,
-        "evaluation": result.evaluation,
         "parameters": loaded.model.num_parameters(),
         "seconds": round(time.monotonic() - began, 1),
     }
 
 
+def _summary(
+    config: TrainConfig, rows: ExampleSet[Any], samples: Samples, engine: str, result: FitResult
+) -> dict[str, Any]:
+    return {
+        "output": str(config.output),
+        "stage": config.stage,
+        "objective": config.objective_name,
+        "examples": len(rows.examples),
+        "samples": len(samples.kept),
+        "truncated": samples.truncated,
+        "collapsed": samples.collapsed,
+        "rejected": rows.rejected,
+        "steps": result.steps,
+        "engine": engine,
+        "train_loss": result.train_loss,
+        "evaluation": result.evaluation,
+    }
+
+
+def _read_all(config: TrainConfig) -> tuple[ExampleSet[Any], ExampleSet[Any] | None]:
+    """The rows to train on, and those to evaluate on, if there are any."""
+    folder = config.output
+    rows = _read(config, config.data, config.split, config.max_per_source, folder / REJECTS["data"])
+    if not config.eval_data:
+        return rows, None
+    most, rejects = config.max_eval_per_source, folder / REJECTS["eval_data"]
+    return rows, _read(config, config.eval_data, config.eval_split, most, rejects)
+
+
+def _to_train(model: PreTrainedModel, config: TrainConfig, *, score_head: bool) -> PreTrainedModel:
+    """``model`` with what is to train free: all weights, the last ones, or adapters on a frozen model."""
+    if config.freeze:
+        freeze(model, config.unfreeze_layers)
+    elif config.lora:
+        return add_lora(model, LoraSettings(config.lora_rank, config.lora_alpha), score_head=score_head)
+    return model
+
+
 def _read(
     config: TrainConfig, sources: Sequence[str], split: str | None, most: int | None, rejects: Path
-) -> LoadedRows[Any]:
+) -> ExampleSet[Any]:
     if config.stage == "pretrain":
         return read_language(
             sources,
@@ -193,7 +200,7 @@ def _tokenizer_texts(config: TrainConfig, records: Sequence[Example]) -> Iterato
             rejects=config.output / REJECTS["tokenizer_data"],
             seed=config.seed,
         )
-        yield from texts_of(more.records)
+        yield from texts_of(more.examples)
 
 
 def texts_of(records: Iterable[Example]) -> Iterator[str]:
@@ -257,7 +264,7 @@ def _manifest(
     )
 
 
-def _sources(rows: LoadedRows[Any], held_out: LoadedRows[Any] | None) -> list[dict[str, Any]]:
+def _sources(rows: ExampleSet[Any], held_out: ExampleSet[Any] | None) -> list[dict[str, Any]]:
     evaluation = held_out.sources if held_out else ()
     return [described(source, "train") for source in rows.sources] + [
         described(source, "evaluation") for source in evaluation

@@ -13,25 +13,24 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
 
-from gram.adaptation.adapt import Outcome, adapt, check_rows
+from gram.adaptation.adapt import Adaptation, adapt, check_rows
 from gram.adaptation.config import AdaptConfig
 from gram.adaptation.learner import AdaptSettings
 from gram.asking import Asking, Kind, Running
-from gram.data import Loaded as LoadedRows
-from gram.data import read_preferences
+from gram.data import ExampleSet, read_preferences
 from gram.errors import ConfigError, DataError
 from gram.files import finite, make_folder
 from gram.modeling.loading import Head, LoadedModel, choose_device, load_model
 from gram.modeling.manifest import Manifest, read_manifest
 from gram.modeling.saving import copy_checkpoint, library_versions, save_checkpoint
 from gram.modeling.shipped import model_folder
-from gram.objectives.base import Objective
+from gram.objectives.objective import Objective
 from gram.rendering import Renderer
 from gram.scoring.loading import wrap
+from gram.training.assemble import make_objective
 from gram.training.config import ObjectiveName, TrainConfig
-from gram.training.objective import make_objective
-from gram.training.output import check_output
-from gram.training.run import described
+from gram.training.folder import check_output
+from gram.training.pipeline import described
 from gram.types import Preference
 
 REPORT = "adapt.json"
@@ -70,7 +69,7 @@ def adapt_checkpoint(config: AdaptConfig) -> dict[str, Any]:
     objective, renderer = make_objective(
         how, loaded, loaded.manifest.context if loaded.manifest else "chat", device
     )
-    usable = _usable(objective, rows.records, config.on_error)
+    usable = _usable(objective, rows.examples, config.on_error)
     running = Running(engine=config.engine)
     asked = wrap(loaded, Asking(kind, config.template), running, source=config.model)
     otherwise = manifest is not None and (
@@ -86,7 +85,7 @@ def adapt_checkpoint(config: AdaptConfig) -> dict[str, Any]:
         **facts,
         "kind": kind if outcome.adopted or manifest is None else manifest.kind,
         "rejected": rows.rejected,
-        "collapsed": len(rows.records) - len(usable),
+        "collapsed": len(rows.examples) - len(usable),
         "seconds": round(time.monotonic() - began, 1),
     }
 
@@ -97,7 +96,7 @@ def _settings(config: AdaptConfig) -> AdaptSettings:
     return AdaptSettings(learning_rates=tuple(config.learning_rates), **values)
 
 
-def _read(config: AdaptConfig) -> LoadedRows[Preference]:
+def _read(config: AdaptConfig) -> ExampleSet[Preference]:
     rows = read_preferences(
         config.data,
         split=config.split,
@@ -107,7 +106,7 @@ def _read(config: AdaptConfig) -> LoadedRows[Preference]:
         seed=config.seed,
     )
     try:
-        check_rows(rows.records)
+        check_rows(rows.examples)
     except DataError as error:
         raise DataError(error.reason, file=", ".join(source.name for source in rows.sources)) from None
     return rows
@@ -159,7 +158,7 @@ def _training(config: AdaptConfig, kind: Kind, manifest: Manifest | None) -> Tra
     )
 
 
-def _facts(config: AdaptConfig, rows: LoadedRows[Preference], outcome: Outcome) -> dict[str, Any]:
+def _facts(config: AdaptConfig, rows: ExampleSet[Preference], outcome: Adaptation) -> dict[str, Any]:
     """What the checkpoint says about its adaptation, and what the command returns."""
     decision = outcome.decision
     return {
@@ -191,7 +190,7 @@ def _write(
     loaded: LoadedModel,
     renderer: Renderer,
     how: TrainConfig,
-    outcome: Outcome,
+    outcome: Adaptation,
     facts: dict[str, Any],
     temperature: float,
 ) -> None:
@@ -210,26 +209,14 @@ def _write(
     if config.overwrite:
         shutil.rmtree(config.output, ignore_errors=True)
     if not outcome.adopted:
-        unchanged = replace(manifest, adaptation=facts)
-        folder = model_folder(config.model)
-        if folder:
-            copy_checkpoint(folder, config.output, unchanged, beside)
-        else:  # of a Hub name, as its author saved it
-            head: Head = "score" if manifest.kind == "scalar" else "lm"
-            again = load_model(config.model, head, revision=config.revision, dtype="auto")
-            save_checkpoint(config.output, again.model, again.tokenizer, unchanged, beside)
+        _write_unchanged(config, replace(manifest, adaptation=facts), beside)
         return
-    name = _OBJECTIVES[kind]
-    kept = manifest.objective if manifest.objective.get("name") == name else {}
-    objective: dict[str, Any] = {**kept, "name": name}
-    if kind != "scalar":
-        objective["label_smoothing"] = how.label_smoothing
     adapted = replace(
         manifest,
         kind=kind,
         **renderer.settings,
         label_ids=labels,
-        objective=objective,
+        objective=_objective(kind, manifest, how),
         training={
             "stage": "adapt",
             "from": config.model,
@@ -248,3 +235,21 @@ def _write(
         adaptation=facts,
     )
     save_checkpoint(config.output, loaded.model, loaded.tokenizer, adapted, beside)
+
+
+def _write_unchanged(config: AdaptConfig, manifest: Manifest, beside: dict[str, str]) -> None:
+    """The old model: a copy of its folder or, of a Hub name, what its author saved."""
+    if folder := model_folder(config.model):
+        copy_checkpoint(folder, config.output, manifest, beside)
+        return
+    head: Head = "score" if manifest.kind == "scalar" else "lm"
+    again = load_model(config.model, head, revision=config.revision, dtype="auto")
+    save_checkpoint(config.output, again.model, again.tokenizer, manifest, beside)
+
+
+def _objective(kind: Kind, manifest: Manifest, how: TrainConfig) -> dict[str, Any]:
+    """``Manifest.objective`` of the adapted model: what is stored of the same one, and what was used."""
+    name = _OBJECTIVES[kind]
+    stored = manifest.objective if manifest.objective.get("name") == name else {}
+    smoothing = {} if kind == "scalar" else {"label_smoothing": how.label_smoothing}
+    return {**stored, "name": name, **smoothing}

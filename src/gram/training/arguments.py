@@ -1,0 +1,107 @@
+"""How to optimise, and what that means to ``transformers.Trainer``. Knows no objective and no data."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from transformers import TrainingArguments
+
+from gram.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How to optimise; the fields are those of ``TrainConfig`` with the same names."""
+
+    steps: int
+    batch_size: int = 32
+    micro_batch_size: int | None = None
+    learning_rate: float = 1e-4
+    schedule: str = "cosine"
+    warmup: float = 0.05
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    adam_beta2: float = 0.999
+    seed: int = 0
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+    device: Literal["cpu", "cuda"] = "cpu"
+    log_steps: int = 20
+    eval_steps: int | None = None
+    save_steps: int | None = None
+    report_to: tuple[str, ...] = ("none",)
+
+
+def training_arguments(
+    settings: FitSettings, folder: Path, *, saves: bool, evaluates: bool
+) -> TrainingArguments:
+    """The trainer's own arguments for these settings.
+
+    Raises:
+        ConfigError: a batch that cannot be dealt to the processes, or saving between evaluations.
+    """
+    micro, accumulated = _dealt(settings)
+    often = settings.eval_steps or max(1, settings.steps // 10)
+    save_every = settings.save_steps or often
+    keep_best = evaluates and saves
+    if keep_best and save_every % often:
+        raise ConfigError(f"save_steps {save_every} must be a multiple of eval_steps {often}")
+    # The older way of checkpointing, transformers' default once, finds no gradient under LoRA.
+    checkpointing: dict[str, Any] = (
+        {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
+        if settings.gradient_checkpointing
+        else {}
+    )
+    arguments = TrainingArguments(
+        **checkpointing,
+        output_dir=str(folder),
+        max_steps=settings.steps,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=accumulated,
+        train_sampling_strategy="sequential",  # the stream is in training order already
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.schedule,
+        warmup_steps=settings.warmup,  # below 1: a share of the steps
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        adam_beta2=settings.adam_beta2,
+        seed=settings.seed,
+        bf16=settings.bf16,
+        use_cpu=settings.device == "cpu",
+        average_tokens_across_devices=True,
+        ddp_find_unused_parameters=False,
+        logging_steps=settings.log_steps,
+        logging_first_step=True,
+        eval_strategy="steps" if evaluates else "no",
+        eval_steps=often,
+        save_strategy="steps" if saves else "no",
+        save_steps=save_every,
+        save_total_limit=2,
+        load_best_model_at_end=keep_best,
+        metric_for_best_model="eval_loss" if keep_best else None,
+        greater_is_better=False if keep_best else None,
+        report_to=list(settings.report_to),
+        use_cache=True,  # this is written into the model's configuration; our forward passes never cache
+        remove_unused_columns=False,
+        label_names=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=settings.device == "cuda",
+    )
+    # One process, one device: on several GPUs the trainer would otherwise multiply the batch by their number.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+def _dealt(settings: FitSettings) -> tuple[int, int]:
+    """Examples per forward pass of one process, and forward passes per step."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if settings.batch_size % world:
+        raise ConfigError(f"batch_size {settings.batch_size} cannot be dealt to {world} processes")
+    share = settings.batch_size // world
+    micro = min(settings.micro_batch_size or share, share)
+    if share % micro:
+        raise ConfigError(f"micro_batch_size {micro} does not divide the {share} examples of one process")
+    return micro, share // micro
