@@ -185,7 +185,7 @@ class Steps:
             value = loss(samples)
         value.backward()
 
-    def _steps(self, loss: Loss, batches: Sequence[Sequence[Sample]]) -> Callable[[], None]:
+    def _steps(self, loss: Loss, batches: Sequence[Sequence[Sample]]) -> Callable[[], Any]:
         """One optimizer step per batch; leaves no gradients behind."""
 
         def run() -> None:
