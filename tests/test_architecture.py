@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,49 +19,11 @@ from pathlib import Path
 
 import pytest
 
+from import_table import MAY_IMPORT
+
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src"
 SHIPPED_CONFIGS = 15
-
-# The ground floor: nouns and tools that know nothing of what the rooms above do with them.
-GROUND = {"types", "errors", "paths", "files", "statistics", "asking", "progress", "config_file"}
-PARTS = {"data", "rendering", "engine", "objectives", "modeling", "training", "scoring", "ranking"}
-PARTS |= {"evaluation", "adaptation", "report", "serving", "bulk", "rl", "plots", "bench"}
-
-# Who may import whom, by the first name under ``gram``; the root package itself is "gram". Every part may
-# also import the GROUND. Parts that do not exist yet have their room reserved.
-MAY_IMPORT: dict[str, set[str]] = {
-    "types": set(),
-    "errors": set(),
-    "paths": set(),
-    "files": {"errors"},
-    "statistics": {"types"},
-    "asking": {"errors"},
-    "progress": set(),
-    "config_file": {"errors", "paths"},
-    "data": GROUND,
-    "rendering": GROUND,
-    "engine": GROUND,
-    "objectives": GROUND | {"rendering", "engine"},
-    "modeling": GROUND | {"engine", "rendering"},
-    "training": GROUND | {"data", "rendering", "engine", "objectives", "modeling"},
-    "scoring": GROUND | {"data", "rendering", "engine", "modeling", "ranking"},
-    "ranking": GROUND,
-    "evaluation": GROUND | {"data"},
-    "adaptation": GROUND
-    | {"data", "rendering", "objectives", "modeling", "training", "scoring", "evaluation"},
-    "serving": GROUND | {"ranking"},
-    "bulk": GROUND | {"data"},
-    "rl": GROUND | {"ranking", "modeling"},
-    "plots": GROUND,
-    "report": GROUND | {"data", "evaluation", "plots"},
-    "bench": GROUND
-    | {"data", "rendering", "engine", "objectives", "modeling", "scoring", "training", "plots"},
-    "gram": GROUND | {"ranking", "scoring"},
-    "demo": GROUND | PARTS | {"gram"},
-    "cli": GROUND | PARTS | {"gram", "demo"},
-    "__main__": {"cli"},
-}
 
 HEAVY = {"torch", "transformers", "datasets", "matplotlib", "peft", "accelerate", "trl"}
 MAY_LOAD_HEAVY_AT_ONCE = {
@@ -356,3 +320,41 @@ def test_nobody_asks_a_model_what_it_has() -> None:
         )  # a layer's name there
     ]
     assert not asked
+
+
+# --- The page ---
+
+
+def test_the_page_names_every_room_and_files_that_are_there() -> None:
+    """Four walks of at most twelve steps, none twice through one room; every file named in a step exists."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms_on_page = set(re.findall(r"`(\w+)`", page.split("## Rooms")[1].split("## Four walks")[0]))
+    assert set(part_edges()) - {"gram", "__main__"} <= rooms_on_page
+    walks = page.split("## Four walks")[1].split("## Where to add")[0].split("### ")[1:]
+    assert len(walks) == 4
+    for walk in walks:
+        steps = re.findall(r"^\d+\. `([\w/]+)\.py`", walk, re.MULTILINE)
+        assert 4 <= len(steps) <= 12, walk
+        rooms = [step.split("/")[0] for step in steps]
+        assert len(set(rooms)) == len(rooms), walk
+        for step in steps:
+            assert (SOURCE / "gram" / f"{step}.py").is_file(), step
+
+
+def test_the_picture_is_drawn_from_the_table(tmp_path: Path) -> None:
+    """Floors and arrows as the picture shows them, and a chain of arrows for every import that is allowed."""
+    script = runpy.run_path(str(ROOT / "docs" / "architecture.py"))
+    graph = script["rooms"]()
+    height = {name: level for level, names in enumerate(script["floors"](graph)) for name in names}
+    assert set(height) == set(graph) and all(height[a] > height[b] for a in graph for b in graph[a])
+    links: dict[str, set[str]] = {}
+    for above, below in script["arrows"](graph):
+        links.setdefault(above, set()).add(below)
+
+    def seen_from(name: str) -> set[str]:
+        return links.get(name, set()).union(*(seen_from(below) for below in links.get(name, set())))
+
+    assert all(graph[name] <= seen_from(name) for name in graph)
+    script["draw"](tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 10_000
+    assert (ROOT / "docs" / "images" / "architecture.png").is_file()

@@ -1,0 +1,47 @@
+"""Who may import whom: the plan that ``test_architecture`` holds and ``docs/architecture.py`` draws.
+
+To cross a wall, change the table in the same commit and say why. Then draw the picture again:
+``python docs/architecture.py``.
+"""
+
+from __future__ import annotations
+
+# The ground floor: nouns and tools that know nothing of what the rooms above do with them.
+GROUND = {"types", "errors", "paths", "files", "statistics", "asking", "progress", "config_file"}
+PARTS = {"data", "rendering", "engine", "objectives", "modeling", "training", "scoring", "ranking"}
+PARTS |= {"evaluation", "adaptation", "report", "serving", "bulk", "rl", "plots", "bench"}
+
+# Who may import whom, by the first name under ``gram``; the root package itself is "gram". Every part may
+# also import the GROUND. Parts that do not exist yet have their room reserved.
+MAY_IMPORT: dict[str, set[str]] = {
+    "types": set(),
+    "errors": set(),
+    "paths": set(),
+    "files": {"errors"},
+    "statistics": {"types"},
+    "asking": {"errors"},
+    "progress": set(),
+    "config_file": {"errors", "paths"},
+    "data": GROUND,
+    "rendering": GROUND,
+    "engine": GROUND,
+    "objectives": GROUND | {"rendering", "engine"},
+    "modeling": GROUND | {"engine", "rendering"},
+    "training": GROUND | {"data", "rendering", "engine", "objectives", "modeling"},
+    "scoring": GROUND | {"data", "rendering", "engine", "modeling", "ranking"},
+    "ranking": GROUND,
+    "evaluation": GROUND | {"data"},
+    "adaptation": GROUND
+    | {"data", "rendering", "objectives", "modeling", "training", "scoring", "evaluation"},
+    "serving": GROUND | {"ranking"},
+    "bulk": GROUND | {"data"},
+    "rl": GROUND | {"ranking", "modeling"},
+    "plots": GROUND,
+    "report": GROUND | {"data", "evaluation", "plots"},
+    "bench": GROUND
+    | {"data", "rendering", "engine", "objectives", "modeling", "scoring", "training", "plots"},
+    "gram": GROUND | {"ranking", "scoring"},
+    "demo": GROUND | PARTS | {"gram"},
+    "cli": GROUND | PARTS | {"gram", "demo"},
+    "__main__": {"cli"},
+}
