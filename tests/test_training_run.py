@@ -668,18 +668,18 @@ LAUNCHED = """
 import json, sys
 from pathlib import Path
 from gram.cli.main import main
-from gram.training import run
+from gram.training import pipeline
 
-logs, plain = [], run.fit
+logs, plain = [], pipeline.fit
 
 def noted(*arguments, **options):
     result = plain(*arguments, **options)
     logs.append([entry["loss"] for entry in result.history if "loss" in entry])
     return result
 
-run.fit = noted
+pipeline.fit = noted
 codes = [main(command) for command in json.loads(sys.argv[1])]
-Path(sys.argv[2] + run.os.environ["RANK"]).write_text(json.dumps(logs))
+Path(sys.argv[2] + pipeline.os.environ["RANK"]).write_text(json.dumps(logs))
 sys.exit(max(codes))
 """
 
