@@ -1,4 +1,4 @@
-"""Rows -> examples: reading labeled and unlabeled data from anywhere, and saying so when a row is bad.
+"""Rows -> examples: reads labeled and unlabeled data from files, folders and the Hub, and reports bad rows.
 
 Knows nothing of tokens, templates or models. The forms of rows are listed in ``docs/data-formats.md``.
 """

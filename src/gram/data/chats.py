@@ -1,7 +1,7 @@
 """Prompts and answers in the ways data sets write them: strings, chat messages, HH transcripts.
 
-Knows values, not rows: which fields a row has, and what they make together, is ``rows``' matter. Every
-error is a ``DataError`` with the field; the place is added by whoever knows it.
+Knows single values, not rows: ``rows`` knows which fields a row has and what they mean together. Every error
+is a ``DataError`` that names the field; ``rows`` adds the file and the line.
 """
 
 from __future__ import annotations
@@ -30,7 +30,12 @@ def text_of(value: object, field: str) -> str:
 
 
 def prompt_of(value: object, field: str = "prompt") -> Chat:
-    """A prompt given as a string, an HH transcript or messages; it ends with a user (or tool) turn."""
+    """A prompt given as a string, an HH transcript or messages; it ends with a user (or tool) turn.
+
+    Example:
+        >>> prompt_of("Why is the sky blue?")
+        (Message(role='user', content='Why is the sky blue?'),)
+    """
     if isinstance(value, str):
         text = text_of(value, field)
         turns = transcript_of(text) or (Message("user", text),)
@@ -51,7 +56,12 @@ def check_prompt(turns: Chat, field: str) -> Chat:
 
 
 def answer_of(value: object, field: str, prompt: Chat) -> str:
-    """An answer given as a string or as one assistant message, or as either after the whole prompt."""
+    """An answer given as a string or as one assistant message, or as either after the whole prompt.
+
+    Example:
+        >>> answer_of([{"role": "assistant", "content": "4"}], "chosen", prompt_of("2 + 2?"))
+        '4'
+    """
     if isinstance(value, str):
         answer = text_of(value, field)
         turns = transcript_of(answer)
@@ -88,8 +98,13 @@ def implicit_prompt(chosen: Any, rejected: Any) -> tuple[Chat, str, str]:
 
     Messages and HH transcripts must agree in every turn but the last. Of two plain strings the prompt is
     the longest common beginning that ends where a word ends; the white space after it stays with the
-    answers, so that prompt + answer is the string that was given. Answers that begin with the same words
-    lose them to the prompt: a ``prompt`` field says what no rule can find out.
+    answers, so that prompt + answer is the string that was given. Where both answers begin with the same
+    words, these go to the prompt: no rule can tell them apart. A row with a ``prompt`` field avoids this.
+
+    Example:
+        >>> prompt, chosen, rejected = implicit_prompt("Is it 4? Yes.", "Is it 4? No.")
+        >>> prompt[0].content, chosen, rejected
+        ('Is it 4?', ' Yes.', ' No.')
     """
     if isinstance(chosen, str) and isinstance(rejected, str):
         texts = text_of(chosen, "chosen"), text_of(rejected, "rejected")
@@ -133,7 +148,11 @@ def transcript_of(text: str) -> Chat | None:
     r"""The turns of an HH transcript, or None if ``text`` is not one.
 
     A transcript is ``"\n\nHuman: ...\n\nAssistant: ..."``; turns are stripped of surrounding white space.
-    The leading newlines may be missing if an assistant turn shows that it is one.
+    The leading newlines may be missing if there is an assistant turn.
+
+    Example:
+        >>> [(turn.role, turn.content) for turn in transcript_of("\n\nHuman: Hi.\n\nAssistant: Hello!")]
+        [('user', 'Hi.'), ('assistant', 'Hello!')]
     """
     marks = list(_HH_TURN.finditer(text))
     if not marks or marks[0].start() != 0 or marks[0][1] != "Human":

@@ -22,7 +22,13 @@ def questions(preferences: Sequence[Preference]) -> IntArray:
 
     Rows of one group ask the same question, and rows without a group the one of their prompt. A row without
     a group whose prompt stands in a group belongs to the first such group. One prompt under several groups is
-    several questions: some data state a constant task there.
+    several questions: some data sets put a constant task into the prompt of every row.
+
+    Example:
+        >>> from gram.types import Pair
+        >>> [first, second] = [Preference(Pair(prompt, "Yes.", "No."), 1.0) for prompt in ("One?", "Two?")]
+        >>> questions([first, second, first]).tolist()
+        [0, 1, 0]
     """
     names = _names(preferences)
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
@@ -34,14 +40,20 @@ def folds(preferences: Sequence[Preference], count: int) -> IntArray:
 
     The largest question goes first, each to the fold that is smallest so far; which of two equally large
     ones goes first depends on their text alone.
+
+    Example:
+        >>> from gram.types import Pair
+        >>> [first, second] = [Preference(Pair(prompt, "Yes.", "No."), 1.0) for prompt in ("One?", "Two?")]
+        >>> folds([first, second, first], count=2).tolist()
+        [0, 1, 0]
     """
     names = _names(preferences)
     sizes = Counter(names)
-    filled = [0] * count
+    totals = [0] * count
     fold_of: dict[tuple[str, str], int] = {}
     for name in sorted(sizes, key=lambda name: (-sizes[name], _crc(name[1]), name)):
-        fold_of[name] = filled.index(min(filled))
-        filled[fold_of[name]] += sizes[name]
+        fold_of[name] = totals.index(min(totals))
+        totals[fold_of[name]] += sizes[name]
     return np.array([fold_of[name] for name in names], dtype=np.int64)
 
 

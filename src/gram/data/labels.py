@@ -39,7 +39,12 @@ def probability(fields: Mapping[str, Any], field: str) -> float:
 
 
 def vote_share(fields: Mapping[str, Any], one: str, other: str) -> float:
-    """Share of the votes that went to ``one``; a vote for a tie (``votes_tie``) counts half for each."""
+    """Share of the votes that went to ``one``; a vote for a tie (``votes_tie``) counts half for each.
+
+    Example:
+        >>> vote_share({"votes_a": 2, "votes_b": 1, "votes_tie": 1}, "votes_a", "votes_b")
+        0.625
+    """
     counts = []
     for name in (one, other, "votes_tie"):
         counts.append(number(fields, name) if name in fields else 0.0)
@@ -51,5 +56,10 @@ def vote_share(fields: Mapping[str, Any], one: str, other: str) -> float:
 
 
 def bradley_terry(fields: Mapping[str, Any], one: str, other: str) -> float:
-    """The difference of two scores, taken for log-odds."""
+    """Probability that ``one`` is better, if the difference of the two scores is read as log-odds.
+
+    Example:
+        >>> round(bradley_terry({"score_a": 2.0, "score_b": 1.0}, "score_a", "score_b"), 3)
+        0.731
+    """
     return 0.5 * (1.0 + math.tanh(0.5 * (number(fields, one) - number(fields, other))))

@@ -19,7 +19,7 @@ CONSTANT_MINIMUM = 10
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """A held-out pair that training has seen: the very answers ("pair"), or its question ("group")."""
+    """A held-out pair that training has seen: the same two answers ("pair"), or its question ("group")."""
 
     kind: Literal["pair", "group"]
     train: Preference
@@ -33,19 +33,25 @@ def find_leaks(train: Iterable[Preference], held_out: Iterable[Preference]) -> l
     belongs to the same group. A shared prompt alone is no leak: some data sets have one prompt
     for all rows. See ``shared_prompts``. Group ids are compared as they are; the readers put the row's
     ``source`` before them.
+
+    Example:
+        >>> from gram.types import Pair
+        >>> seen = Preference(Pair("What is 2 + 2?", "4", "5"), p_a=1.0)
+        >>> [leak.kind for leak in find_leaks([seen], [seen.swapped()])]
+        ['pair']
     """
     by_content: dict[bytes, Preference] = {}
     by_group: dict[str, Preference] = {}
-    for known in train:
-        by_content.setdefault(_content(known), known)
-        if known.group:
-            by_group.setdefault(known.group, known)
+    for preference in train:
+        by_content.setdefault(_content(preference), preference)
+        if preference.group:
+            by_group.setdefault(preference.group, preference)
     leaks: list[Leak] = []
-    for asked in held_out:
-        if same := by_content.get(_content(asked)):
-            leaks.append(Leak("pair", same, asked))
-        elif near := by_group.get(asked.group):
-            leaks.append(Leak("group", near, asked))
+    for preference in held_out:
+        if twin := by_content.get(_content(preference)):
+            leaks.append(Leak("pair", twin, preference))
+        elif relative := by_group.get(preference.group):
+            leaks.append(Leak("group", relative, preference))
     return leaks
 
 
@@ -55,15 +61,22 @@ def shared_prompts(train: Iterable[Preference], held_out: Iterable[Preference]) 
     Prompts of one word are not counted, nor are constant ones, which state a task rather than ask a
     question: those that serve more than ``CONSTANT_SHARE`` of the held-out questions, and more than
     ``CONSTANT_MINIMUM`` of them. A question is a group or, without groups, a set of answers.
+
+    Example:
+        >>> from gram.types import Pair
+        >>> train = [Preference(Pair("What is 2 + 2?", "4", "5"), p_a=1.0)]
+        >>> shared_prompts(train, [Preference(Pair("what is  2 + 2?", "Four.", "Six."), p_a=1.0)])
+        1
     """
     questions: dict[bytes, set[str | bytes]] = {}
-    for asked in held_out:
-        if len(_prompt(asked).split()) > 1:
-            questions.setdefault(_digest(_prompt(asked)), set()).add(asked.group or _content(asked))
+    for preference in held_out:
+        if len(_prompt(preference).split()) > 1:
+            answers = questions.setdefault(_digest(_prompt(preference)), set())
+            answers.add(preference.group or _content(preference))
     everything = len(set().union(*questions.values()))
     constant = max(CONSTANT_MINIMUM, CONSTANT_SHARE * everything)
-    known = {_digest(_prompt(preference)) for preference in train}
-    return sum(prompt in known and len(served) <= constant for prompt, served in questions.items())
+    train_prompts = {_digest(_prompt(preference)) for preference in train}
+    return sum(prompt in train_prompts and len(answers) <= constant for prompt, answers in questions.items())
 
 
 def _content(preference: Preference) -> bytes:

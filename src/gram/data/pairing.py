@@ -1,7 +1,7 @@
 """Which two of several answers make an unlabeled pair, and in which order they stand.
 
 Knows no scores and no labels. All choices depend only on the seed and on the texts themselves, not on the
-order in which they came: nothing about their quality can get into the pair, whatever the file did.
+order of the answers in the file, which may say which answer is better.
 """
 
 from __future__ import annotations
@@ -18,16 +18,21 @@ def pairs_of(contest: Contest, count: int = 1, seed: int = 0) -> list[ResponsePa
 
     All pairs if there are no more than ``count``; none if no two answers differ by more than the white
     space around them.
+
+    Example:
+        >>> [pair] = pairs_of(Contest((), ("Yes.", "No.", "No.")))
+        >>> sorted([pair.first, pair.second])
+        ['No.', 'Yes.']
     """
     distinct = {text.strip(): text for text in sorted(contest.responses)}
     texts = sorted(distinct.values())
     key = repr((seed, contest.prompt, texts)).encode()
     rng = Random(int.from_bytes(hashlib.sha256(key).digest()))
     pairs = list(combinations(texts, 2))
-    chosen = rng.sample(pairs, min(count, len(pairs)))
+    sample = rng.sample(pairs, min(count, len(pairs)))
     return [
-        ResponsePair(contest.prompt, *(rng.sample(pair, 2)), id=_pair_id(contest.id, number, len(chosen)))
-        for number, pair in enumerate(chosen)
+        ResponsePair(contest.prompt, *(rng.sample(pair, 2)), id=_pair_id(contest.id, number, len(sample)))
+        for number, pair in enumerate(sample)
     ]
 
 

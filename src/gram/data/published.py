@@ -31,15 +31,15 @@ def read_published(instruction: str, extra: str, output: str) -> tuple[str, str,
     for marker in _MARKERS:
         if (count := text.count(marker)) != 1:
             raise DataError(f"expected the marker {marker!r} once, found it {count} times", field=field)
-    found = _ANSWERS.search(text)
-    if found is None:
+    match = _ANSWERS.search(text)
+    if match is None:
         raise DataError("the markers around the two answers are not in their order", field=field)
-    question = instruction if label is None else text[: found.start()]
+    question = instruction if label is None else text[: match.start()]
     _, mark, after = question.partition(_QUESTION)
     if not mark:
         raise DataError(f"the marker {_QUESTION!r} is missing", field="instruction")
     question = "\n".join(part for part in (_unwrap(after), extra.strip()) if part)
-    return question, _unwrap(found[1]), _unwrap(found[3]), label
+    return question, _unwrap(match[1]), _unwrap(match[3]), label
 
 
 def _unwrap(text: str) -> str:

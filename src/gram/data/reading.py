@@ -1,7 +1,7 @@
 """Sources -> examples: every row is either used or accounted for.
 
-Knows the order of work (read, convert, sample, fingerprint) and what happens to bad rows; file formats
-are ``sources``' matter, the meaning of a row ``rows``'. Holds the examples in memory, not the rows.
+Knows the order of work (read, convert, sample, fingerprint) and what happens to bad rows. Does not know file
+formats (``sources`` does) nor what a row means (``rows`` does). Holds the examples in memory, not the rows.
 
 All readers take the same ``Options``, and raise ``DataError``: for a bad row (``on_error="raise"``), and
 always for a missing or unreadable source; ``NoRowsError``, which is one, for an empty source, an unknown
@@ -79,25 +79,51 @@ class Options(TypedDict, total=False):
 
 
 def read_preferences(sources: Sources, **options: Unpack[Options]) -> ExampleSet[Preference]:
-    """Labeled pairs; of a chosen and a rejected answer, ``pair.a`` is the chosen one."""
+    """Labeled pairs; of a chosen and a rejected answer, ``pair.a`` is the chosen one.
+
+    Example:
+        >>> _ = Path("pairs.jsonl").write_text('{"prompt": "2 + 2?", "chosen": "4", "rejected": "5"}')
+        >>> [preference] = read_preferences("pairs.jsonl").examples
+        >>> preference.pair.a, preference.pair.b, preference.p_a
+        ('4', '5', 1.0)
+    """
     return read_as(sources, lambda row: [to_preference(row)], **options)
 
 
 def read_language(
     sources: Sources, *, pairs_per_prompt: int = 1, **options: Unpack[Options]
 ) -> ExampleSet[Language]:
-    """Unlabeled pairs, answers and texts; of several responses ``pairs_per_prompt`` pairs are drawn."""
+    """Unlabeled pairs, answers and texts; of several responses ``pairs_per_prompt`` pairs are drawn.
+
+    Example:
+        >>> _ = Path("texts.jsonl").write_text('{"text": "Salt dissolves in water."}')
+        >>> read_language("texts.jsonl").examples
+        (Text(text='Salt dissolves in water.', id=''),)
+    """
     pairing = partial(pairs_of, count=pairs_per_prompt, seed=options.get("seed", 0))
     return read_as(sources, lambda row: to_language(row, pairing), **options)
 
 
 def read_contests(sources: Sources, **options: Unpack[Options]) -> ExampleSet[Contest]:
-    """Prompts with their candidate answers."""
+    """Prompts with their candidate answers.
+
+    Example:
+        >>> _ = Path("contests.jsonl").write_text('{"prompt": "2 + 2?", "responses": ["4", "5"]}')
+        >>> read_contests("contests.jsonl").examples[0].responses
+        ('4', '5')
+    """
     return read_as(sources, lambda row: [to_contest(row)], **options)
 
 
 def read_scorables(sources: Sources, **options: Unpack[Options]) -> ExampleSet[Scorable]:
-    """Pairs, candidates and single answers to score, each with its row's id; labels are not looked at."""
+    """Pairs, candidates and single answers to score, each with its row's id; labels are not looked at.
+
+    Example:
+        >>> _ = Path("answers.jsonl").write_text('{"id": 7, "prompt": "2 + 2?", "response": "4"}')
+        >>> [scorable] = read_scorables("answers.jsonl").examples
+        >>> scorable.id, scorable.item.response
+        ('7', '4')
+    """
     return read_as(sources, lambda row: [to_scorable(row)], **options)
 
 
@@ -122,26 +148,26 @@ def read_as(
     if on_error == "skip" and rejects is not None:
         check_rejects(rejects, names)
     with _rejecting(on_error, rejects) as bad:
-        # opened before any is read: a missing last source is noticed before an hour of reading the first
-        opened = [read_rows(name, split, bad.reject) for name in names]
-        for source, rows in zip(names, opened, strict=True):
+        # All sources are opened first: a missing last one is noticed before an hour of reading the others.
+        streams = [read_rows(name, split, bad.reject) for name in names]
+        for source, rows in zip(names, streams, strict=True):
             name, _, own_split = parse_source(source)
             sample: _Sample[T] = _Sample(max_per_source, seed)
             good, bad_before = 0, bad.count
             for row in _watched(rows, name):
                 try:
-                    made = convert(row)
+                    records_of_row = convert(row)
                 except DataError as error:
                     bad.reject(Rejected(error, row.values))
                     continue
                 good += 1
-                for record in made:
+                for record in records_of_row:
                     sample.add(record)
-            kept = sample.records()
-            seen = good + bad.count - bad_before
-            infos.append(SourceInfo(name, own_split or split, seen, len(kept), _fingerprint(kept)))
-            records += kept
-    for info in infos:  # only now, so that the rejects file is there to look at
+            sampled = sample.records()
+            total = good + bad.count - bad_before
+            infos.append(SourceInfo(name, own_split or split, total, len(sampled), _fingerprint(sampled)))
+            records += sampled
+    for info in infos:  # after the rejects file has been written, so that the user can look into it
         if not info.records:
             raise NoRowsError(f"no usable row: all {info.rows} were rejected, see {rejects}", file=info.name)
     return ExampleSet(tuple(records), bad.count, tuple(infos))
@@ -178,18 +204,18 @@ class _Sample(Generic[T]):
     def __init__(self, limit: int | None, seed: int) -> None:
         self._limit = limit
         self._rng = Random(seed)
-        self._kept: list[tuple[int, T]] = []
-        self._seen = 0
+        self._sample: list[tuple[int, T]] = []
+        self._count = 0
 
     def add(self, record: T) -> None:
-        self._seen += 1
-        if self._limit is None or len(self._kept) < self._limit:
-            self._kept.append((self._seen, record))
-        elif (slot := self._rng.randrange(self._seen)) < self._limit:
-            self._kept[slot] = (self._seen, record)
+        self._count += 1
+        if self._limit is None or len(self._sample) < self._limit:
+            self._sample.append((self._count, record))
+        elif (slot := self._rng.randrange(self._count)) < self._limit:
+            self._sample[slot] = (self._count, record)
 
     def records(self) -> list[T]:
-        return [record for _, record in sorted(self._kept, key=lambda item: item[0])]
+        return [record for _, record in sorted(self._sample, key=lambda item: item[0])]
 
 
 def _fingerprint(records: Iterable[object]) -> str:

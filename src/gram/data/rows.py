@@ -36,28 +36,37 @@ class Scorable:
 def parse(row: Row) -> Example:
     """The example that ``row`` holds.
 
+    Example:
+        >>> parse(Row({"text": "Salt dissolves in water."}, "rows.jsonl", 1))
+        Text(text='Salt dissolves in water.', id='')
+
     Raises:
         DataError: the fields are those of no known form, or a field cannot be used.
     """
     fields = {name: value for name, value in row.values.items() if value is not None}
     try:
-        for needed, read in _FORMS:
-            if needed <= fields.keys():
-                return read(fields)
-        raise DataError(f"no known form of row; {_found(row)} (see docs/data-formats.md)")
+        for names, convert in _FORMS:
+            if names <= fields.keys():
+                return convert(fields)
+        raise DataError(f"no known form of row; {_field_names(row)} (see docs/data-formats.md)")
     except DataError as error:
-        raise _placed(row, error) from None
+        raise _with_place(row, error) from None
 
 
 def to_preference(row: Row) -> Preference:
     """A labeled pair. Of ``chosen`` and ``rejected``, ``pair.a`` is the chosen one and ``p_a`` is 1, or what
     the row says about how sure that is.
+
+    Example:
+        >>> row = Row({"prompt": "2 + 2?", "a": "4", "b": "5", "p_a": 0.9}, "rows.jsonl", 1)
+        >>> to_preference(row).p_a
+        0.9
     """
     record = parse(row)
     if isinstance(record, Preference):
         return record
     if isinstance(record, ResponsePair) and "a" in row.values:
-        raise _placed(row, DataError("missing: this pair has no label", field="p_a"))
+        raise _with_place(row, DataError("missing: this pair has no label", field="p_a"))
     raise _unfit(row, "a labeled pair")
 
 
@@ -77,7 +86,12 @@ def to_language(row: Row, pairing: Callable[[Contest], list[ResponsePair]]) -> l
 
 
 def to_contest(row: Row) -> Contest:
-    """The candidates to rank: a row with ``responses``."""
+    """The candidates to rank: a row with ``responses``.
+
+    Example:
+        >>> to_contest(Row({"prompt": "2 + 2?", "responses": ["4", "5"]}, "rows.jsonl", 1)).responses
+        ('4', '5')
+    """
     record = parse(row)
     if isinstance(record, Contest):
         return record
@@ -97,20 +111,20 @@ def to_scorable(row: Row) -> Scorable:
             raise _unfit(row, "a pair, candidates or an answer")
 
 
-def _unfit(row: Row, wanted: str) -> DataError:
-    return _placed(row, DataError(f"expected {wanted}; {_found(row)}"))
+def _unfit(row: Row, expectation: str) -> DataError:
+    return _with_place(row, DataError(f"expected {expectation}; {_field_names(row)}"))
 
 
-def _found(row: Row) -> str:
+def _field_names(row: Row) -> str:
     names = (name if value is not None else f"{name} (null)" for name, value in sorted(row.values.items()))
     return f"the fields found are: {', '.join(names) or 'none'}"
 
 
-def _placed(row: Row, error: DataError) -> DataError:
+def _with_place(row: Row, error: DataError) -> DataError:
     return DataError(error.reason, file=row.file, line=row.line, field=error.field)
 
 
-# Forms: each reads the fields that are there and not null
+# Forms: each converts a row's fields, of which none is null
 
 
 def _preference(fields: Fields) -> Preference:

@@ -59,6 +59,11 @@ def read_rows(source: str, split: str | None = None, reject: RejectSink | None =
     it lies in; a row with neither belongs to every split. Without ``split`` a file gives all its rows,
     and a dataset of several splits is an error.
 
+    Example:
+        >>> _ = Path("rows.jsonl").write_text('{"text": "Salt dissolves in water."}')
+        >>> list(read_rows("rows.jsonl"))
+        [Row(values={'text': 'Salt dissolves in water.'}, file='rows.jsonl', line=1)]
+
     Args:
         reject: receives each line that is not a JSON object; without it such a line raises.
 
@@ -68,13 +73,17 @@ def read_rows(source: str, split: str | None = None, reject: RejectSink | None =
         NoRowsError: it holds no rows, or no row of ``split``.
     """
     name, config, own_split = parse_source(source)
-    wanted = own_split or split
-    parts = _parts(name, config, wanted)
-    return _of_split(parts, wanted, name, reject or _raise)
+    split = own_split or split
+    return _of_split(_parts(name, config, split), split, name, reject or _raise)
 
 
 def parse_source(source: str) -> tuple[str, str | None, str | None]:
-    """``name``, ``config`` and ``split`` of ``name``, ``name::split`` or ``name::config:split``."""
+    """``name``, ``config`` and ``split`` of ``name``, ``name::split`` or ``name::config:split``.
+
+    Example:
+        >>> parse_source("pairs.jsonl::train")
+        ('pairs.jsonl', None, 'train')
+    """
     name, mark, choice = source.rpartition("::")
     if not mark:
         return source, None, None
@@ -91,43 +100,43 @@ def _raise(rejected: Rejected) -> NoReturn:
     raise rejected.error
 
 
-def _of_split(parts: Sequence[_Part], wanted: str | None, name: str, reject: RejectSink) -> Iterator[Row]:
+def _of_split(parts: Sequence[_Part], split: str | None, name: str, reject: RejectSink) -> Iterator[Row]:
     present: set[str] = set()
-    empty, chosen = True, False
+    is_empty, has_split = True, False
     for home, read in parts:
         for item in read():
-            empty = False
+            is_empty = False
             if isinstance(item, Rejected):
-                chosen = True
+                has_split = True
                 reject(item)
                 continue
             own = item.values.get("split")
             own = home if own is None else str(own)
-            if wanted is None or own is None or own == wanted:
-                chosen = True
+            if split is None or own is None or own == split:
+                has_split = True
                 yield item
             else:
                 present.add(own)
-    if empty:
+    if is_empty:
         raise NoRowsError("holds no rows", file=name)
-    if not chosen:
+    if not has_split:
         there = ", ".join(sorted(present))
-        raise NoRowsError(f"no row of the split {wanted!r}; there are: {there}", file=name)
+        raise NoRowsError(f"no row of the split {split!r}; there are: {there}", file=name)
 
 
-def _parts(name: str, config: str | None, wanted: str | None) -> list[_Part]:
+def _parts(name: str, config: str | None, split: str | None) -> list[_Part]:
     path = at_home(name)
     if path.is_file():
         if config:
             raise DataError(f"a file has no configuration {config!r}", file=name)
         return [(None, _file_reader(path))]
     if path.is_dir():
-        saved = any((path / mark).is_file() for mark in ("dataset_dict.json", "state.json"))
-        return _saved_parts(path, wanted) if saved else _folder_parts(path, config, wanted)
+        is_saved = any((path / mark).is_file() for mark in ("dataset_dict.json", "state.json"))
+        return _saved_parts(path, split) if is_saved else _folder_parts(path, config, split)
     hub_name = _HUB_NAME.fullmatch(name)
     if hub_name is None or name.lower().endswith(_FILE_LIKE):
         raise DataError("no such file or folder", file=name)
-    return _hub_parts(name, hub_name[1], hub_name[2], config, wanted)
+    return _hub_parts(name, hub_name[1], hub_name[2], config, split)
 
 
 # Files
@@ -211,18 +220,18 @@ def _read_parquet(path: Path) -> _Items:
 # Datasets: folders, saved tables, the Hub
 
 
-def _choose(splits: Sequence[str], wanted: str | None, name: str) -> str:
-    if wanted in splits:
-        return str(wanted)
+def _choose(splits: Sequence[str], split: str | None, name: str) -> str:
+    if split in splits:
+        return str(split)
     if len(splits) == 1:  # nothing to choose: the rows' own `split` field may still say more
         return splits[0]
     there = ", ".join(splits)
-    if wanted is None:
+    if split is None:
         raise DataError(f"choose a split with '{name}::<split>'; there are: {there}", file=name)
-    raise NoRowsError(f"no split {wanted!r}; there are: {there}", file=name)
+    raise NoRowsError(f"no split {split!r}; there are: {there}", file=name)
 
 
-def _folder_parts(path: Path, config: str | None, wanted: str | None) -> list[_Part]:
+def _folder_parts(path: Path, config: str | None, split: str | None) -> list[_Part]:
     """The data files of a folder, put into splits by ``datasets``' rules (file names, or the card)."""
     import datasets
 
@@ -230,43 +239,43 @@ def _folder_parts(path: Path, config: str | None, wanted: str | None) -> list[_P
         builder = datasets.load_dataset_builder(str(path), config)
     except Exception as error:  # the library raises many kinds; all of them mean: not a dataset folder
         raise DataError(f"not a dataset folder: {error}", file=str(path)) from error
-    files = {str(split): list(found) for split, found in (builder.config.data_files or {}).items()}
-    chosen = _choose(list(files), wanted, str(path))
-    return [(chosen, _file_reader(Path(file))) for file in files[chosen]]
+    files = {str(name): list(paths) for name, paths in (builder.config.data_files or {}).items()}
+    split = _choose(list(files), split, str(path))
+    return [(split, _file_reader(Path(file))) for file in files[split]]
 
 
-def _saved_parts(path: Path, wanted: str | None) -> list[_Part]:
+def _saved_parts(path: Path, split: str | None) -> list[_Part]:
     import datasets
 
     try:
-        saved = datasets.load_from_disk(str(path))
+        dataset = datasets.load_from_disk(str(path))
     except Exception as error:  # as above: pyarrow's, json's and the library's own errors
         raise DataError(f"cannot be read as a saved dataset: {error}", file=str(path)) from error
-    if isinstance(saved, datasets.Dataset):
-        home = None if saved.split is None else str(saved.split)
-        return [(home, partial(_read_table, saved, str(path)))]
-    return _table_parts(saved, str(path), wanted)
+    if isinstance(dataset, datasets.Dataset):
+        home = None if dataset.split is None else str(dataset.split)
+        return [(home, partial(_read_table, dataset, str(path)))]
+    return _table_parts(dataset, str(path), split)
 
 
 def _hub_parts(
-    name: str, dataset: str, revision: str | None, config: str | None, wanted: str | None
+    name: str, dataset: str, revision: str | None, config: str | None, split: str | None
 ) -> list[_Part]:
     import datasets
 
     try:
-        loaded = datasets.load_dataset(dataset, config, revision=revision)
+        tables = datasets.load_dataset(dataset, config, revision=revision)
     except Exception as error:  # network, authentication, missing, several configurations, ...
         if isinstance(error, ConnectionError):
             hub = f"the Hugging Face Hub could not be reached to look for a dataset of that name ({error})"
         else:
             hub = f"the Hugging Face Hub gives no dataset of that name ({type(error).__name__}: {error})"
         raise DataError(f"no such file or folder here, and {hub}", file=name) from error
-    return _table_parts(loaded, name, wanted)
+    return _table_parts(tables, name, split)
 
 
-def _table_parts(tables: Any, name: str, wanted: str | None) -> list[_Part]:
-    chosen = _choose([str(split) for split in tables], wanted, name)
-    return [(chosen, partial(_read_table, tables[chosen], f"{name}::{chosen}"))]
+def _table_parts(tables: Any, name: str, split: str | None) -> list[_Part]:
+    split = _choose([str(key) for key in tables], split, name)
+    return [(split, partial(_read_table, tables[split], f"{name}::{split}"))]
 
 
 def _read_table(table: Any, file: str) -> _Items:
