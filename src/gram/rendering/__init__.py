@@ -1,6 +1,6 @@
 """From pairs and answers to token ids: the one owner of every prompt that a model reads.
 
-Training and scoring render through the same ``Renderer``, so they cannot drift apart. Knows templates, chat
+Training and scoring render through the same ``Renderer``, so both see the same prompt. Knows templates, chat
 formats and tokenizers; knows no model, no loss and no file format of data rows.
 """
 

@@ -18,9 +18,9 @@ from gram.rendering.pieces import Piece
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Plain letters, which no template rewrites, between form feeds, which are gone where a template trims.
+# Plain letters, which no template rewrites, between form feeds, which a template removes where it trims.
 _SENTINEL = "\fgramsentinel{}x\f"
-_FOUND = re.compile(r"(\f?)gramsentinel(\d+)x(\f?)")
+_SENTINELS = re.compile(r"(\f?)gramsentinel(\d+)x(\f?)")
 _ZERO_WIDTH_SPACE = "\u200b"
 
 
@@ -41,8 +41,8 @@ class ChatFormat:
 
     Attributes:
         neutralises: whether control tokens in the users' texts are made harmless.
-        text_begin: ids the tokenizer puts in front of plain text. They are no part of the text: behind a
-            literal ``<s>`` some tokenizers split the first word in another way.
+        text_begin: ids the tokenizer puts in front of plain text. They are added as ids and not as text,
+            because behind a literal ``<s>`` some tokenizers split the first word in another way.
         chat_begin: ids to put in front of a conversation: none where the chat template writes its own.
     """
 
@@ -65,13 +65,13 @@ class ChatFormat:
             TemplateError: the chat template refuses these roles, or does not show every turn.
         """
         roles = tuple(role for role, _ in turns)
-        wrapped: list[Piece] = []
+        pieces: list[Piece] = []
         for part in self._skeleton(roles, open_answer):
             if isinstance(part, str):
-                wrapped.append(Piece(part))
+                pieces.append(Piece(part))
             else:
-                wrapped.extend(_trimmed(self._safe(turns[part.turn][1]), part))
-        return [piece for piece in wrapped if piece.text or piece.slot]
+                pieces.extend(_trimmed(self._safe(turns[part.turn][1]), part))
+        return [piece for piece in pieces if piece.text or piece.slot]
 
     def _skeleton(self, roles: tuple[str, ...], open_answer: bool) -> list[str | _Content]:
         """The text around the contents, and where these stand."""
@@ -82,12 +82,12 @@ class ChatFormat:
             if not open_answer:
                 text = text.rstrip(" \n")  # what follows the end-of-turn token is not part of the answer
             parts: list[str | _Content] = []
-            seen, end = [], 0
-            for found in _FOUND.finditer(text):
-                seen.append(int(found[2]))
-                parts += [text[end : found.start()], _Content(seen[-1], not found[1], not found[3])]
-                end = found.end()
-            if seen != list(range(len(roles))):
+            places, end = [], 0
+            for match in _SENTINELS.finditer(text):
+                places.append(int(match[2]))
+                parts += [text[end : match.start()], _Content(places[-1], not match[1], not match[3])]
+                end = match.end()
+            if places != list(range(len(roles))):
                 raise TemplateError(
                     f"the tokenizer's chat template does not show the turns {roles} once each and in order"
                 )
@@ -133,7 +133,7 @@ class ChatFormat:
         """
         if self._control is None:
             return text
-        return self._control.sub(lambda found: found[0][0] + _ZERO_WIDTH_SPACE + found[0][1:], text)
+        return self._control.sub(lambda match: match[0][0] + _ZERO_WIDTH_SPACE + match[0][1:], text)
 
 
 def _trimmed(content: Sequence[Piece], place: _Content) -> list[Piece]:

@@ -14,7 +14,12 @@ from gram.types import Usage
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Part of a prompt; ``slot`` names it so that its tokens can be found again, None: literal text."""
+    """Part of a prompt; ``slot`` names it so that its tokens can be found again, None: literal text.
+
+    Example:
+        >>> char_spans([Piece("Question: "), Piece("2 + 2?", slot="prompt")])
+        {'prompt': (10, 16)}
+    """
 
     text: str
     slot: str | None = None
@@ -28,6 +33,11 @@ class Encoded:
         ids: the tokens of the whole prompt, encoded as one string.
         spans: per slot, the half-open range of tokens that hold any of its characters.
         cut: per slot, how many of its tokens truncation removed; slots that kept everything are absent.
+
+    Example:
+        >>> prompt = Encoded([5, 8, 9, 2], spans={"a": (1, 3)}, cut={"a": 7})
+        >>> prompt.tokens_cut, prompt.scored("a")
+        (7, (1, 4))
     """
 
     ids: list[int]
@@ -40,9 +50,9 @@ class Encoded:
         return sum(self.cut.values())
 
     def scored(self, slot: str) -> tuple[int, int]:
-        """The token range of an answer together with the one token that ends it, where there is one.
+        """The token range of an answer and of the one token that ends it, where there is one.
 
-        Without the end mark a likelihood would prefer answers that break off.
+        If the end token were left out, a likelihood would prefer answers that break off.
         """
         start, stop = self.spans[slot]
         return start, min(stop + 1, len(self.ids))
@@ -59,7 +69,12 @@ def char_spans(pieces: Sequence[Piece]) -> dict[str, tuple[int, int]]:
 
 
 def usage_of(prompts: Iterable[Encoded]) -> Usage:
-    """What it takes to read these prompts."""
+    """How many tokens these prompts have together, and how many of the prompts were cut.
+
+    Example:
+        >>> usage_of([Encoded([5, 8], spans={}), Encoded([9], spans={}, cut={"a": 7})])
+        Usage(tokens=3, truncated=1)
+    """
     total = Usage()
     for prompt in prompts:
         total += Usage(len(prompt.ids), int(bool(prompt.cut)))

@@ -28,7 +28,7 @@ _TURN = "turn "  # and its number: the slot of a turn in the prompt of an answer
 
 
 class Settings(TypedDict):
-    """What has to be kept beside a model so that it is asked as it was trained (fields of ``gram.json``)."""
+    """What is saved with a model so that its prompts stay those of its training (fields of ``gram.json``)."""
 
     template: dict[str, Any]
     template_hash: str
@@ -89,15 +89,15 @@ class Renderer:
 
         Args:
             context: ``chat``: as the assistant's turn after the prompt. ``judge``: as the first answer of
-                the judge prompt, where stage 1 on pairs has learned to write it; the ids end with the token
-                that ends the answer.
+                the judge prompt, which is where stage 1 on pairs learns to write answers; the ids end with
+                the token that ends the answer.
         """
         if context == "chat":
             return self._encode([self._answer_pieces(x, y) for x, y in zip(prompts, responses, strict=True)])
-        filled = [Pair(x, a=y, b="") for x, y in zip(prompts, responses, strict=True)]
+        pairs = [Pair(x, a=y, b="") for x, y in zip(prompts, responses, strict=True)]
         return [
             Encoded(item.ids[: item.scored("a")[1]], {"a": item.spans["a"]}, item.cut)
-            for item in self.judge(filled)
+            for item in self.judge(pairs)
         ]
 
     def texts(self, texts: Sequence[str]) -> list[Encoded]:
@@ -136,11 +136,11 @@ class Renderer:
         if len(full) == len(bare) + 1 and full[:-1] == bare:
             return full[-1]
         shared = next((i for i, (x, y) in enumerate(zip(bare, full, strict=False)) if x != y), len(bare))
-        came = self.tokenizer.convert_ids_to_tokens(full[shared:])
+        tokens = self.tokenizer.convert_ids_to_tokens(full[shared:])
         hint = " (the template ends with a space: remove it)" if text.endswith(" ") else ""
         raise TemplateError(
             f"template '{self.template.name}': label {label!r} must be one token in its place, "
-            f"but after {text[-24:]!r} the tokens are {came}{hint}"
+            f"but after {text[-24:]!r} the tokens are {tokens}{hint}"
         )
 
     def _judge_pieces(self, pair: Pair) -> list[Piece]:
@@ -153,7 +153,7 @@ class Renderer:
         return self.chat.wrap([*turns, ("assistant", [Piece(response, slot="a")])], open_answer=False)
 
     def _encode(self, prompts: Sequence[Sequence[Piece]]) -> list[Encoded]:
-        encoded = []
+        encodings = []
         begin = self.chat.chat_begin
         texts = ["".join(piece.text for piece in pieces) for pieces in prompts]
         for pieces, (ids, offsets) in zip(prompts, self._tokens(texts), strict=True):
@@ -167,8 +167,8 @@ class Renderer:
                     spare=_earlier_turns(pieces),
                 )
                 [(ids, offsets)] = self._tokens(["".join(piece.text for piece in pieces)])
-            encoded.append(_located(pieces, begin, ids, offsets, cut))
-        return encoded
+            encodings.append(_located(pieces, begin, ids, offsets, cut))
+        return encodings
 
     def _tokens(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
         """Ids and character offsets per text; in chunks, since a batch is encoded in parallel.

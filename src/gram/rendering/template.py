@@ -34,6 +34,11 @@ class JudgeTemplate:
 
     Raises:
         TemplateError: a slot is missing or repeated, or the labels are not two different words.
+
+    Example:
+        >>> template = JudgeTemplate("mine", "{prompt} A: {a} B: {b} Better:", (" A", " B"))
+        >>> "".join(piece.text for piece in template.pieces(Pair("2 + 2?", a="4", b="5")))
+        '2 + 2? A: 4 B: 5 Better:'
     """
 
     name: str
@@ -42,9 +47,9 @@ class JudgeTemplate:
 
     def __post_init__(self) -> None:
         for slot in ("prompt", "a", "b"):
-            found = len(re.findall(rf"\{{{slot}\}}", self.text))
-            if found != 1:
-                raise TemplateError(f"template '{self.name}': {{{slot}}} stands {found} times, must be once")
+            count = len(re.findall(rf"\{{{slot}\}}", self.text))
+            if count != 1:
+                raise TemplateError(f"template '{self.name}': {{{slot}}} stands {count} times, must be once")
         if len(set(self.labels)) != 2 or not all(self.labels):
             raise TemplateError(f"template '{self.name}': needs two different labels, got {self.labels}")
 
@@ -102,7 +107,15 @@ def stored_template(content: object, expected_hash: str, *, source: str) -> Judg
 
 
 def transcript(prompt: Chat) -> str:
-    """A prompt as text inside a judge prompt: one user turn as it is, a conversation with its speakers."""
+    """A prompt as text inside a judge prompt: one user turn as it is, a conversation with its speakers.
+
+    Example:
+        >>> from gram.types import Message
+        >>> print(transcript((Message("system", "Be brief."), Message("user", "2 + 2?"))))
+        System: Be brief.
+        <BLANKLINE>
+        User: 2 + 2?
+    """
     if len(prompt) == 1 and prompt[0].role == "user":
         return prompt[0].content
     return "\n\n".join(f"{_SPEAKERS.get(turn.role, turn.role)}: {turn.content}" for turn in prompt)
@@ -110,12 +123,12 @@ def transcript(prompt: Chat) -> str:
 
 def builtin_templates() -> dict[str, JudgeTemplate]:
     """The templates that come with the package, by file name."""
-    found = {}
+    templates = {}
     for entry in files("gram.rendering").joinpath("templates").iterdir():
         if entry.name.endswith(".json"):
             content = json.loads(entry.read_text(encoding="utf-8"))
-            found[entry.name.removesuffix(".json")] = JudgeTemplate.from_json(content, source=entry.name)
-    return found
+            templates[entry.name.removesuffix(".json")] = JudgeTemplate.from_json(content, source=entry.name)
+    return templates
 
 
 def load_template(name_or_path: str | Path | None) -> JudgeTemplate:
@@ -123,6 +136,10 @@ def load_template(name_or_path: str | Path | None) -> JudgeTemplate:
 
     Raises:
         TemplateError: no such name or file, or a file that is not a template.
+
+    Example:
+        >>> load_template("default").labels
+        ('A', 'B')
     """
     builtin = builtin_templates()
     name = str(name_or_path or DEFAULT_TEMPLATE)
@@ -130,8 +147,8 @@ def load_template(name_or_path: str | Path | None) -> JudgeTemplate:
         return builtin[name]
     path = Path(name)
     if not path.is_file():
-        known = ", ".join(sorted(builtin))
-        raise TemplateError(f"no template '{name}': neither a file nor one of the built-in ones ({known})")
+        names = ", ".join(sorted(builtin))
+        raise TemplateError(f"no template '{name}': neither a file nor one of the built-in ones ({names})")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -23,13 +23,17 @@ def fair_shares(lengths: Mapping[str, int], budget: int) -> dict[str, int]:
 
     Slots that are cut all keep equally much, so that swapping two answers swaps their shares; up to one token
     per slot stays unused for that.
+
+    Example:
+        >>> fair_shares({"prompt": 10, "a": 50, "b": 80}, budget=70)
+        {'prompt': 10, 'a': 30, 'b': 30}
     """
-    left = max(budget, 0)
+    rest = max(budget, 0)
     for place, length in enumerate(sorted(lengths.values())):
-        share = left // (len(lengths) - place)
+        share = rest // (len(lengths) - place)
         if length > share:
             return {slot: min(length, share) for slot, length in lengths.items()}
-        left -= length
+        rest -= length
     return dict(lengths)
 
 
@@ -38,8 +42,12 @@ def shorten(text: str, offsets: Offsets, keep: int) -> tuple[str, int]:
 
     Args:
         offsets: character range of each token of ``text``; the tokens of one character may share its range.
-        keep: most tokens to keep; the beginning gets the odd one. A character goes with the first of its
-            tokens that goes.
+        keep: most tokens to keep; the beginning gets the odd one. A character is removed as soon as one of
+            its tokens is.
+
+    Example:
+        >>> shorten("abcdef", [(k, k + 1) for k in range(6)], keep=3)
+        ('ab … f', 3)
     """
     if keep >= len(offsets):
         return text, 0
@@ -78,32 +86,32 @@ def shorten_to_fit(
     lengths = {slot: len(ranges) for slot, ranges in offsets.items()}
     literal = total - sum(lengths.values())
     ellipsis = len(encode(ELLIPSIS))
-    kept = lengths.keys() - set(spare)
+    essential = lengths.keys() - set(spare)
 
     def without(count: int) -> tuple[dict[str, int], int]:
         """The slots that are left without ``count`` spare ones, and their budget."""
-        left = lengths.keys() - set(spare[:count])
-        whole = sum(lengths[slot] for slot in left)
+        slots = lengths.keys() - set(spare[:count])
+        whole = sum(lengths[slot] for slot in slots)
         fits = literal + whole <= limit  # then nothing is cut, and needs no ellipsis
-        budget = max(whole, len(left)) if fits else limit - literal - ellipsis * len(left)
-        return {slot: lengths[slot] for slot in left}, budget
+        budget = max(whole, len(slots)) if fits else limit - literal - ellipsis * len(slots)
+        return {slot: lengths[slot] for slot in slots}, budget
 
     def enough(count: int) -> bool:
         shares = fair_shares(*without(count))
-        return all(shares[slot] == lengths[slot] for slot in kept)
+        return all(shares[slot] == lengths[slot] for slot in essential)
 
     for count in (0, *range(bisect_left(range(len(spare)), True, 1, key=enough), len(spare) + 1)):
-        left, budget = without(count)
-        gone = set(spare[:count])
-        rest = [Piece("", piece.slot) if piece.slot in gone else piece for piece in pieces]
-        found = _shortened(rest, offsets, left, budget, limit - ahead, encode)
-        if found is not None:
-            short, cut = found
+        others, budget = without(count)
+        empty = set(spare[:count])
+        rest = [Piece("", piece.slot) if piece.slot in empty else piece for piece in pieces]
+        result = _shortened(rest, offsets, others, budget, limit - ahead, encode)
+        if result is not None:
+            short, cut = result
             return short, {slot: lengths[slot] for slot in spare[:count] if lengths[slot]} | cut
-    needed = len(lengths) - len(spare)
+    least = len(lengths) - len(spare)
     raise TemplateError(
         f"max_length {limit} is too small: the prompt's own text takes {literal} tokens, "
-        f"and the {needed} texts that must be seen in it up to {needed * (1 + ellipsis)} more"
+        f"and the {least} texts that must be seen in it up to {least * (1 + ellipsis)} more"
     )
 
 
@@ -116,7 +124,7 @@ def _shortened(
     encode: Callable[[str], Offsets],
 ) -> tuple[list[Piece], dict[str, int]] | None:
     """The pieces, with fair shares of ``budget`` for the slots of ``lengths``; None: not a token for each."""
-    # Tokens may merge differently around a cut: measure the whole again, and give back what is too much.
+    # Tokens may merge differently around a cut: measure the whole again, and lower the budget by the excess.
     for _ in range(_MOST_ROUNDS):
         if budget < len(lengths):
             break
