@@ -23,7 +23,8 @@ class Strengths:
         value: (n,) strengths in natural-log odds, of mean 0.
         stderr: (n,) standard errors, from the curvature at the optimum, each probability counting as one
             game. They say how well the comparisons pin the strengths, not whether the model is right.
-        covariance: (n, n) behind the standard errors; its rows sum to 0, as the strengths do.
+        covariance: (n, n) of the strengths, of which ``stderr`` is made; its rows sum to 0, as the strengths
+            do.
     """
 
     value: FloatArray
@@ -46,6 +47,10 @@ def fit_strengths(p: FloatArray, *, ridge: float = RIDGE, tolerance: float = 1e-
             diagonal is not read.
         ridge: above 0; the smaller, the weaker the prior.
         tolerance: largest gradient at which Newton's method stops.
+
+    Example:
+        >>> fit_strengths(np.array([[0.5, 0.9], [0.1, 0.5]])).value.round(1).tolist()
+        [1.0, -1.0]
     """
     n = len(p)
     met = ~np.isnan(p)
@@ -80,11 +85,16 @@ def fit_strengths(p: FloatArray, *, ridge: float = RIDGE, tolerance: float = 1e-
 def probability_best(strengths: Strengths) -> FloatArray:
     """(n,) probability that each has the highest strength, if the errors are Gaussian.
 
-    The share of 4,000 draws from a fixed seed: good to 0.01. Equal strengths without error share alike.
+    The share of 4,000 draws from a fixed seed, accurate to about 0.01. Where the strengths are equal and have
+    no error, each candidate gets the same share.
+
+    Example:
+        >>> probability_best(Strengths(np.array([1.0, -1.0]), covariance=np.zeros((2, 2)))).tolist()
+        [1.0, 0.0]
     """
     values, vectors = np.linalg.eigh(strengths.covariance)
     root = vectors * np.sqrt(np.maximum(values, 0.0))
     noise = np.random.default_rng(0).standard_normal((_DRAWS, len(values)))
-    drawn = np.round(strengths.value + noise @ root.T, 9)
-    best = drawn == drawn.max(axis=1, keepdims=True)
+    draws = np.round(strengths.value + noise @ root.T, 9)
+    best = draws == draws.max(axis=1, keepdims=True)
     return (best / best.sum(axis=1, keepdims=True)).mean(axis=0)

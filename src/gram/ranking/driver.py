@@ -58,7 +58,16 @@ def rank(
     seed: int = 0,
     budget: int | None = None,
 ) -> Ranking:
-    """Ranks candidate answers to one prompt (a plain string or messages). See ``rank_many``."""
+    """Ranks candidate answers to one prompt (a plain string or messages). See ``rank_many``.
+
+    Example:
+        >>> class Longest:
+        ...     def compare(self, pairs):
+        ...         log_odds = np.array([[float(len(x.a) - len(x.b))] * 2 for x in pairs])
+        ...         return Verdicts(log_odds, np.ones_like(log_odds))
+        >>> rank(Longest(), "Why?", ["Because.", "No.", "It is so."]).order
+        [2, 0, 1]
+    """
     contest = Contest(as_chat(prompt), tuple(responses))
     return rank_many(model, [contest], schedule, seed=seed, budget=budget)[0]
 
@@ -72,7 +81,16 @@ def best_of_n(
     seed: int = 0,
     budget: int | None = None,
 ) -> int:
-    """The index of the best of the candidate answers; the first one if several tie. See ``rank_many``."""
+    """The index of the best of the candidate answers; the first one if several tie. See ``rank_many``.
+
+    Example:
+        >>> class Longest:
+        ...     def compare(self, pairs):
+        ...         log_odds = np.array([[float(len(x.a) - len(x.b))] * 2 for x in pairs])
+        ...         return Verdicts(log_odds, np.ones_like(log_odds))
+        >>> best_of_n(Longest(), "Why?", ["Because.", "No.", "It is so."])
+        2
+    """
     return rank(model, prompt, responses, schedule, seed=seed, budget=budget).order[0]
 
 
@@ -93,12 +111,21 @@ def rank_many(
         schedule: who meets whom, a name in ``SCHEDULES``.
         seed: of the order in which the candidates of each contest enter the schedule.
         budget: most comparisons per contest. A schedule that wants more is stopped there, and the order is
-            then that of the Bradley-Terry strengths; who met nobody stands in the middle.
+            then that of the Bradley-Terry strengths; a candidate that met nobody stands in the middle.
 
     Raises:
         ConfigError: there is no such schedule, or the budget is not positive.
         DataError: a contest has no candidates.
         ScoringError: the model gave no verdict on a pair, or not one verdict per pair.
+
+    Example:
+        >>> class Longest:
+        ...     def compare(self, pairs):
+        ...         log_odds = np.array([[float(len(x.a) - len(x.b))] * 2 for x in pairs])
+        ...         return Verdicts(log_odds, np.ones_like(log_odds))
+        >>> contests = [Contest((), ("a", "bb")), Contest((), ("ccc", "d", "ee"))]
+        >>> [ranking.order for ranking in rank_many(Longest(), contests)]
+        [[1, 0], [0, 2, 1]]
     """
     if schedule not in SCHEDULES:
         raise ConfigError(f"there is no schedule '{schedule}'; there is: {', '.join(SCHEDULES)}")
@@ -110,12 +137,12 @@ def rank_many(
 
     games = [_play(contest, number, enter, budget) for number, contest in enumerate(contests, start=1)]
     states = [_advance(game, None) for game in games]
-    while live := [(k, pairs) for k, pairs in enumerate(states) if not isinstance(pairs, Ranking)]:
-        answers = _ask(model, [pair for _, pairs in live for pair in pairs])
+    while questions := [(k, pairs) for k, pairs in enumerate(states) if not isinstance(pairs, Ranking)]:
+        verdicts = _ask(model, [pair for _, pairs in questions for pair in pairs])
         start = 0
-        for k, pairs in live:
+        for k, pairs in questions:
             stop = start + len(pairs)
-            states[k] = _advance(games[k], Verdicts(answers.log_odds[start:stop], answers.mass[start:stop]))
+            states[k] = _advance(games[k], Verdicts(verdicts.log_odds[start:stop], verdicts.mass[start:stop]))
             start = stop
     return [state for state in states if isinstance(state, Ranking)]
 
@@ -131,7 +158,7 @@ _Game: TypeAlias = Generator[list[Pair], Verdicts, Ranking]
 
 
 def _advance(game: _Game, verdicts: Verdicts | None) -> list[Pair] | Ranking:
-    """Hands a game what it asked for (nothing, to start it): its next questions, or its outcome."""
+    """Gives a game the verdicts it asked for (None starts it); returns its next questions, or its outcome."""
     try:
         return next(game) if verdicts is None else game.send(verdicts)
     except StopIteration as end:
@@ -149,17 +176,17 @@ def _play(contest: Contest, number: int, enter: Callable[[int], Schedule], budge
     schedule = enter(len(responses))
     order: list[int] | None = None
     try:
-        wanted = next(schedule)
+        request = next(schedule)
         while True:
-            meetings = [(same[i], same[j]) for i, j in wanted]
+            meetings = [(same[i], same[j]) for i, j in request]
             new = table.unknown(meetings)
-            left = len(new) if budget is None else budget - table.comparisons
-            if asked := new[:left]:
-                verdicts = yield [Pair(contest.prompt, responses[i], responses[j]) for i, j in asked]
-                table.enter(asked, verdicts)
-            if len(new) > left:
+            rest = len(new) if budget is None else budget - table.comparisons
+            if affordable := new[:rest]:
+                verdicts = yield [Pair(contest.prompt, responses[i], responses[j]) for i, j in affordable]
+                table.enter(affordable, verdicts)
+            if len(new) > rest:
                 break
-            wanted = schedule.send(np.array([table.p[m] for m in meetings]))
+            request = schedule.send(np.array([table.p[m] for m in meetings]))
     except StopIteration as end:
         order = end.value
     return table.ranking(order, same)
@@ -176,18 +203,18 @@ class _Table:
         self._gaps: list[float] = []
 
     def unknown(self, meetings: Sequence[Meeting]) -> list[Meeting]:
-        """Those never asked, either way round, each once."""
+        """The meetings without a probability so far, each once, whichever candidate is named first."""
         return list({(min(m), max(m)): m for m in meetings if np.isnan(self.p[m])}.values())
 
-    def enter(self, asked: Sequence[Meeting], verdicts: Verdicts) -> None:
+    def enter(self, meetings: Sequence[Meeting], verdicts: Verdicts) -> None:
         p_a = verdicts.p_a
-        for (i, j), p_ij in zip(asked, p_a, strict=True):
+        for (i, j), p_ij in zip(meetings, p_a, strict=True):
             if np.isnan(p_ij):
                 raise ScoringError(f"no verdict on candidates {i} and {j} of contest {self._name}")
             self.p[i, j], self.p[j, i] = p_ij, 1.0 - p_ij
         orders_differ = verdicts.log_odds[:, 0] * verdicts.log_odds[:, 1] < 0  # False where one is NaN
         self.ties += int(np.sum(orders_differ | (p_a == 0.5)))
-        self.comparisons += len(asked)
+        self.comparisons += len(meetings)
         self._gaps += [float(gap) for gap in verdicts.position_gap if not np.isnan(gap)]
 
     def ranking(self, order: list[int] | None, same: Sequence[int]) -> Ranking:
@@ -217,7 +244,11 @@ def cyclic_share(p: FloatArray) -> float:
     """Share of cyclic triples in an (n, n) matrix of win probabilities; NaN where no triple met in full.
 
     A triple counts if all three pairs met and none tied. Of three decided pairs, two results in eight make a
-    cycle: a coin reaches 0.25.
+    cycle: verdicts by coin give 0.25.
+
+    Example:
+        >>> cyclic_share(np.array([[0.5, 0.9, 0.1], [0.1, 0.5, 0.9], [0.9, 0.1, 0.5]]))
+        1.0
     """
     beats = np.where(np.isnan(p), False, np.round(p, 9) > 0.5).astype(np.float64)
     decided = beats + beats.T

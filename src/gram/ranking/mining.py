@@ -1,4 +1,4 @@
-"""Pairs to train on from rankings: which two candidates stand far enough apart to say chosen and rejected.
+"""Training pairs from rankings: two candidates whose strengths differ enough become chosen and rejected.
 
 Knows rankings and numbers; knows no files.
 """
@@ -19,7 +19,7 @@ Rule: TypeAlias = Literal["best_worst", "margin"]
 
 @dataclass(frozen=True, slots=True)
 class MinedPair:
-    """A chosen and a rejected candidate, and by how much the strengths say so (log-odds)."""
+    """A chosen and a rejected candidate; ``margin`` is the difference of their strengths (log-odds)."""
 
     chosen: str
     rejected: str
@@ -34,7 +34,7 @@ def mine(
     margin: float = 0.0,
     limit: int | None = None,
 ) -> list[MinedPair]:
-    """The pairs of one contest, widest margin first; none where nothing stands apart.
+    """The pairs of one contest, widest margin first; none where no difference of strengths is large enough.
 
     Args:
         rule: ``best_worst``: the first of the order against the last. ``margin``: every two candidates.
@@ -43,6 +43,18 @@ def mine(
 
     Raises:
         ConfigError: a negative margin, a limit that is not positive, or no such rule.
+
+    Example:
+        >>> import numpy as np
+        >>> from gram.ranking import rank
+        >>> from gram.types import Verdicts
+        >>> class Longest:
+        ...     def compare(self, pairs):
+        ...         log_odds = np.array([[float(len(x.a) - len(x.b))] * 2 for x in pairs])
+        ...         return Verdicts(log_odds, np.ones_like(log_odds))
+        >>> contest = Contest((), ("a", "ccc", "bb"))
+        >>> [(pair.chosen, pair.rejected) for pair in mine(contest, rank(Longest(), "", contest.responses))]
+        [('ccc', 'a')]
     """
     check_rule(rule, margin, limit)
     places: Sequence[tuple[int, int]] = (
@@ -50,17 +62,17 @@ def mine(
         if rule == "best_worst"
         else list(combinations(ranking.order, 2))
     )
-    found = {}
+    pairs = {}
     for chosen, rejected in places:
-        apart = float(ranking.strengths[chosen] - ranking.strengths[rejected])
+        difference = float(ranking.strengths[chosen] - ranking.strengths[rejected])
         texts = contest.responses[chosen], contest.responses[rejected]
-        if apart > margin and texts[0].strip() != texts[1].strip():
-            found.setdefault(texts, MinedPair(*texts, apart))
-    return sorted(found.values(), key=lambda pair: -pair.margin)[:limit]
+        if difference > margin and texts[0].strip() != texts[1].strip():
+            pairs.setdefault(texts, MinedPair(*texts, difference))
+    return sorted(pairs.values(), key=lambda pair: -pair.margin)[:limit]
 
 
 def check_rule(rule: Rule, margin: float, limit: int | None) -> None:
-    """Refuse what makes no sense, before any work is done.
+    """Check the options of ``mine`` before any work is done.
 
     Raises:
         ConfigError: see ``mine``.

@@ -1,4 +1,4 @@
-"""Rankings as rows: what ``gram rank`` and ``gram mine`` write of a contest, and what it cost.
+"""Rankings as rows: the output rows of ``gram rank`` and ``gram mine``, and the cost of a run.
 
 Knows contests, rankings and numbers; knows no file and no command.
 """
@@ -32,8 +32,8 @@ def rankings(
 ) -> Iterator[tuple[Contest, Ranking]]:
     """Each contest from ``start`` on with its ranking, in order; those of a chunk are ranked together."""
     for chunk in chunks_with_progress(contests, CHUNK, start=start, title="ranking"):
-        ranked = rank_many(model, chunk, how.schedule, seed=how.seed, budget=how.budget)
-        yield from zip(chunk, ranked, strict=True)
+        rankings_of_chunk = rank_many(model, chunk, how.schedule, seed=how.seed, budget=how.budget)
+        yield from zip(chunk, rankings_of_chunk, strict=True)
 
 
 def ranking_row(contest: Contest, ranking: Ranking) -> dict[str, Any]:
@@ -67,16 +67,22 @@ def cost(rows: Sequence[dict[str, Any]], resumed: int, tokens: int) -> dict[str,
 
     Args:
         rows: of all prompts, as ``ranking_row`` makes them.
-        resumed: how many of them were on file.
+        resumed: how many of them were on file from an earlier run.
         tokens: read for the others.
+
+    Example:
+        >>> row = {"comparisons": 3, "ties": 0, "cyclic": 0.0}
+        >>> summary = cost([row, row], resumed=1, tokens=120)
+        >>> summary["comparisons"], summary["tokens_per_prompt"]
+        (6, 120)
     """
-    ranked = len(rows) - resumed
+    new = len(rows) - resumed
     cycles = [row["cyclic"] for row in rows if row["cyclic"] is not None]
-    known = [share for share in cycles if share == share]
+    shares = [share for share in cycles if share == share]  # without NaN
     return {
         "comparisons": sum(row["comparisons"] for row in rows),
         "ties": sum(row["ties"] for row in rows),
-        "cyclic_triples": round(sum(known) / len(known), 4) if known else None,
+        "cyclic_triples": round(sum(shares) / len(shares), 4) if shares else None,
         "tokens": tokens,
-        "tokens_per_prompt": round(tokens / ranked) if ranked else None,
+        "tokens_per_prompt": round(tokens / new) if new else None,
     }

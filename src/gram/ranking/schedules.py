@@ -1,8 +1,8 @@
 """In which order candidates meet: generators that ask for comparisons and end with a ranking.
 
 Knows numbers of candidates and probabilities; knows neither models nor texts, so a schedule can be tested
-with any matrix of probabilities, and many of them can run in lockstep. Who meets whom first is drawn from
-the generator a schedule is given, so that no place in the list of candidates is favoured.
+with any matrix of probabilities, and many of them can run in lockstep. A schedule draws the order of its
+first meetings from the random generator it is given, so that no place in the list of candidates is favoured.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ def round_robin(n: int, rng: np.random.Generator) -> Schedule:
     number of wins alone and the strength grows with it (Ford, 1957). Ties go to the first index. The
     comparisons stand in the order of a tournament in which nobody rests twice in a row (circle method), so
     that the first k of them are spread evenly over the candidates.
+
+    Example:
+        >>> sorted(tuple(sorted(meeting)) for meeting in next(round_robin(3, np.random.default_rng(0))))
+        [(0, 1), (0, 2), (1, 2)]
     """
     wins = np.zeros(n)
     if n > 1:
@@ -43,7 +47,11 @@ def round_robin(n: int, rng: np.random.Generator) -> Schedule:
 def linear(n: int, rng: np.random.Generator) -> Schedule:
     """The paper's scan: the best so far meets the next one; n-1 comparisons in n-1 rounds.
 
-    Made to find the best. The others are ordered by what is known of them, see ``_by_log_odds``.
+    Made to find the best. The others are ordered by the comparisons they took part in, see ``_by_log_odds``.
+
+    Example:
+        >>> len(next(linear(4, np.random.default_rng(0))))  # one comparison in the first round
+        1
     """
     best, *others = (int(i) for i in rng.permutation(n))
     games: list[_Game] = []
@@ -57,25 +65,33 @@ def linear(n: int, rng: np.random.Generator) -> Schedule:
 def knockout(n: int, rng: np.random.Generator) -> Schedule:
     """Divide and conquer: losers leave; n-1 comparisons in ceil(log2 n) rounds.
 
-    All pairs of a round at once; an odd one out goes through, and plays in the next round. Made to find the
-    best; the others are ordered as in ``linear``.
+    All pairs of a round are asked at once; of an odd number the last one goes on to the next round unasked.
+    Made to find the best; the others are ordered as in ``linear``.
+
+    Example:
+        >>> len(next(knockout(4, np.random.default_rng(0))))  # two comparisons in the first round
+        2
     """
     alive = [int(i) for i in rng.permutation(n)]
     games: list[_Game] = []
     while len(alive) > 1:
         meetings = list(zip(alive[::2], alive[1::2], strict=False))
         p = yield meetings
-        found = [(i, j, float(p_ij)) for (i, j), p_ij in zip(meetings, p, strict=True)]
-        games += found
-        alive = ([alive[-1]] if len(alive) % 2 else []) + [_winner(*game) for game in found]
+        round_games = [(i, j, float(p_ij)) for (i, j), p_ij in zip(meetings, p, strict=True)]
+        games += round_games
+        alive = ([alive[-1]] if len(alive) % 2 else []) + [_winner(*game) for game in round_games]
     return _by_log_odds(n, games)
 
 
 def swiss(n: int, rng: np.random.Generator) -> Schedule:
     """ceil(log2 n) + 1 rounds between neighbours in the standings who have not met; about n/2 each.
 
-    Standings are sums of win probabilities; the final order, as in ``linear``, knows how strong the
-    opponents were.
+    Standings are sums of win probabilities; the final order is fitted as in ``linear``, and so takes account
+    of how strong the opponents were.
+
+    Example:
+        >>> len(next(swiss(5, np.random.default_rng(0))))  # one of five rests in the first round
+        2
     """
     seeds = [int(i) for i in rng.permutation(n)]
     games: list[_Game] = []
@@ -105,24 +121,39 @@ def merge(n: int, rng: np.random.Generator) -> Schedule:
 
     At most n ceil(log2 n) - 2^ceil(log2 n) + 1 comparisons, as for every balanced merge sort. All merges of
     a level advance together, one comparison each per round.
+
+    Example:
+        >>> schedule = merge(2, np.random.default_rng(0))
+        >>> [(i, j)] = next(schedule)
+        >>> try:
+        ...     schedule.send(np.array([0.9]))
+        ... except StopIteration as end:
+        ...     print(end.value == [i, j])
+        True
     """
     runs = [[int(i)] for i in rng.permutation(n)]
     while len(runs) > 1:
         pairs = list(zip(runs[::2], runs[1::2], strict=False))
-        done: list[list[int]] = [[] for _ in pairs]
+        longer_runs: list[list[int]] = [[] for _ in pairs]
         while live := [k for k, (left, right) in enumerate(pairs) if left and right]:
-            asked = [(pairs[k][0][0], pairs[k][1][0]) for k in live]
-            p = yield asked
-            for k, (i, j), p_ij in zip(live, asked, p, strict=True):
-                done[k].append(pairs[k][0 if _winner(i, j, p_ij) == i else 1].pop(0))
-        for merged, (left, right) in zip(done, pairs, strict=True):
-            merged += left + right
-        runs = ([runs[-1]] if len(runs) % 2 else []) + done  # who rested goes first: runs stay of like length
+            meetings = [(pairs[k][0][0], pairs[k][1][0]) for k in live]
+            p = yield meetings
+            for k, (i, j), p_ij in zip(live, meetings, p, strict=True):
+                longer_runs[k].append(pairs[k][0 if _winner(i, j, p_ij) == i else 1].pop(0))
+        for run, (left, right) in zip(longer_runs, pairs, strict=True):
+            run += left + right
+        # A run that had no partner goes first, so that the runs stay of similar length.
+        runs = ([runs[-1]] if len(runs) % 2 else []) + longer_runs
     return runs[0]
 
 
 def best_first(values: FloatArray) -> list[int]:
-    """Indices by falling value; equal values keep their order, also when they differ by rounding only."""
+    """Indices by falling value; equal values keep their order, also when they differ by rounding only.
+
+    Example:
+        >>> best_first(np.array([0.1, 2.0, 0.1]))
+        [1, 0, 2]
+    """
     return [int(i) for i in np.argsort(-np.round(values, 9), kind="stable")]
 
 
@@ -145,9 +176,10 @@ def _winner(i: int, j: int, p: float) -> int:
 def _by_log_odds(n: int, games: Sequence[_Game]) -> list[int]:
     """The order of the strengths whose differences are closest to the log-odds of ``games``.
 
-    Least squares (Massey, 1997). A verdict is no sample: asked again, a model says the same, so what errs is
-    its log-odds. Without error they are met exactly, however few the games are, if these connect everyone.
-    The best of those whom nobody beat stands first, also where others won by more.
+    Least squares (Massey, 1997). A verdict is no random sample: asked again, a model gives the same one, so
+    the error lies in its log-odds. Log-odds without error are fitted exactly, however few the games are, if
+    the games connect all candidates. The best of the candidates that nobody beat stands first, even where
+    others won by more.
     """
     if not games:
         return list(range(n))
@@ -166,7 +198,7 @@ def _by_log_odds(n: int, games: Sequence[_Game]) -> list[int]:
 def _tournament(candidates: Sequence[int]) -> list[Meeting]:
     """All pairs, round by round: one place stays, the others go round it (the circle method).
 
-    Everyone is named first about as often as second, for judges who are asked in one order only.
+    Each candidate is named first about as often as second, which matters where only one order is asked.
     """
     circle: list[int | None] = [int(i) for i in candidates]
     if len(circle) % 2:
@@ -185,7 +217,7 @@ def _tournament(candidates: Sequence[int]) -> list[Meeting]:
 
 
 def _neighbours(standings: Sequence[int], met: np.ndarray) -> list[Meeting]:
-    """Each, from the top, with the next below whom it has not met; whoever finds nobody rests."""
+    """From the top, each with the next below that it has not met; a candidate without such a one rests."""
     free, pairs = list(standings), []
     while free:
         i = free.pop(0)
