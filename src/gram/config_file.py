@@ -19,7 +19,7 @@ def read_values(kind: type[Any], path: Path, renamed: Mapping[str, str] | None =
     """The values that a YAML file gives to fields of the dataclass ``kind``, checked by name and type.
 
     Args:
-        renamed: old names of fields, and the new ones; they are read, with a warning on stderr.
+        renamed: old names of fields and their new names; an old name is accepted with a warning on stderr.
 
     Raises:
         ConfigError: naming the file and the option.
@@ -36,7 +36,7 @@ def read_values(kind: type[Any], path: Path, renamed: Mapping[str, str] | None =
         raise ConfigError(f"{path}: must map option names to values")
     assert is_dataclass(kind)
     hints = get_type_hints(kind)
-    known = {item.name: hints[item.name] for item in fields(kind) if item.init}
+    options = {item.name: hints[item.name] for item in fields(kind) if item.init}
     values = {}
     for raw_name, value in content.items():
         name = str(raw_name).replace("-", "_")
@@ -45,9 +45,9 @@ def read_values(kind: type[Any], path: Path, renamed: Mapping[str, str] | None =
                 f"{path}: {raw_name} is now {new}; the old name goes with the next release", file=sys.stderr
             )
             name = new
-        if name not in known:
-            raise ConfigError(f"{path}: unknown option '{raw_name}'; there are: {', '.join(known)}")
-        values[name] = _converted(value, known[name], f"{path}: option '{raw_name}'")
+        if name not in options:
+            raise ConfigError(f"{path}: unknown option '{raw_name}'; there are: {', '.join(options)}")
+        values[name] = _converted(value, options[name], f"{path}: option '{raw_name}'")
     return values
 
 
@@ -56,6 +56,12 @@ def read_config(kind: type[Config], path: Path) -> Config:
 
     Raises:
         ConfigError: naming the file and the option that is unknown, missing or of the wrong type.
+
+    Example:
+        >>> from dataclasses import make_dataclass
+        >>> _ = Path("run.yaml").write_text("seed: 3")
+        >>> read_config(make_dataclass("Run", [("seed", int)]), Path("run.yaml"))
+        Run(seed=3)
     """
     values = read_values(kind, path)
     missing = [
@@ -73,7 +79,7 @@ def _converted(value: Any, hint: Any, place: str) -> Any:
     if origin in (Union, types.UnionType):
         if value is None and type(None) in get_args(hint):
             return None
-        [inner] = [option for option in get_args(hint) if option is not type(None)]
+        [inner] = [choice for choice in get_args(hint) if choice is not type(None)]
         return _converted(value, inner, place)
     if origin is Literal:
         if value not in get_args(hint):

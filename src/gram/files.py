@@ -27,17 +27,24 @@ class Journal:
 
     Args:
         path: the finished file. Its folder is made if it is missing.
-        header: what makes this run this run (model, input, options). With an equal header the records on
-            file are kept and the run goes on; with another one the journal starts anew, and says so on
-            stderr, since going on would mix two runs.
+        header: what identifies the run (model, input, options). With an equal header the records on file are
+            kept and the run goes on; with another one the journal starts anew, with a message on stderr,
+            because going on would mix two runs.
 
-    A last line that was torn by the kill is dropped. One process writes one journal.
+    If the run was killed while it wrote a line, that incomplete last line is dropped. One process writes one
+    journal.
+
+    Example:
+        >>> Journal(Path("scores.jsonl"), {"seed": 0}).append([{"score": 1.5}])  # then the run is killed
+        >>> journal = Journal(Path("scores.jsonl"), {"seed": 0})
+        >>> journal.done, list(journal.records())
+        (1, [{'score': 1.5}])
     """
 
     def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
         self.path = Path(path)
         self.partial = self.path.with_name(self.path.name + ".partial")
-        self._done = 0
+        self._count = 0
         self._finished = False
         line = _line({"journal": 1, "header": dict(header)})
         self._header_size = len(line)
@@ -48,7 +55,7 @@ class Journal:
     @property
     def done(self) -> int:
         """Number of complete records on file."""
-        return self._done
+        return self._count
 
     def append(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Adds records; on return they are on the disk. Floats that are not finite are written as null."""
@@ -57,7 +64,7 @@ class Journal:
             file.writelines(lines)
             file.flush()
             os.fsync(file.fileno())
-        self._done += len(lines)
+        self._count += len(lines)
 
     def records(self) -> Iterator[dict[str, Any]]:
         """The records on file, in the order they were added."""
@@ -75,13 +82,13 @@ class Journal:
         self._finished = True
 
     def _resume(self, header: bytes) -> bool:
-        """Takes over the complete records on file; False if there is nothing to go on from."""
+        """Keeps the complete records of an earlier run with this header; False if there is no such run."""
         if not self.partial.exists():
             return False
         with self.partial.open("r+b") as file:
-            found = file.readline()
-            if found != header:
-                if found.endswith(b"\n") and file.readline():
+            line = file.readline()
+            if line != header:
+                if line.endswith(b"\n") and file.readline():
                     print(
                         f"{self.partial}: was begun with another model, input or options; starting anew",
                         file=sys.stderr,
@@ -92,16 +99,21 @@ class Journal:
                 if not _complete(line):
                     break
                 end += len(line)
-                self._done += 1
+                self._count += 1
             file.truncate(end)
         return True
 
 
 def make_folder(folder: Path) -> None:
-    """The folder, and those that it lies in; asked for before the work whose result goes there.
+    """Make a folder and its parents; called before the work whose result goes there.
 
     Raises:
         ConfigError: it cannot be made.
+
+    Example:
+        >>> make_folder(Path("runs/first"))
+        >>> Path("runs/first").is_dir()
+        True
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -116,6 +128,12 @@ def atomic_write(path: Path, *, skip_empty: bool = False) -> Iterator[TextIO]:
 
     Args:
         skip_empty: write no file where nothing was written into it.
+
+    Example:
+        >>> with atomic_write(Path("out.txt")) as file:
+        ...     print("all of it", file=file)
+        >>> Path("out.txt").read_text()
+        'all of it\\n'
     """
     with _replacing(Path(path)) as temporary:
         with temporary.open("w", encoding="utf-8", newline="\n") as file:
@@ -128,7 +146,13 @@ def atomic_write(path: Path, *, skip_empty: bool = False) -> Iterator[TextIO]:
 
 
 def atomic_write_bytes(path: Path, content: bytes) -> None:
-    """Write ``content`` under the name ``path``, whole or not at all; the folder is made if it is missing."""
+    """Write ``content`` under the name ``path``, whole or not at all; the folder is made if it is missing.
+
+    Example:
+        >>> atomic_write_bytes(Path("out.bin"), b"all of it")
+        >>> Path("out.bin").read_bytes()
+        b'all of it'
+    """
     with _replacing(Path(path)) as temporary, temporary.open("wb") as file:
         file.write(content)
         file.flush()
@@ -139,9 +163,15 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
 def atomic_folder(folder: Path, *, last: str) -> Iterator[Path]:
     """A draft folder to fill; when the block ends well, its files become those of ``folder``.
 
-    Where there is no such folder, the draft becomes it in one step. Else the file ``last`` of an older
-    content goes first and the new one comes last, so that a folder with that file is a finished one. Files
+    Where there is no such folder, the draft is renamed to it in one step. Otherwise the old file ``last`` is
+    removed first and the new one is moved in last, so that a folder with that file is a finished one. Files
     of other names stay.
+
+    Example:
+        >>> with atomic_folder(Path("model"), last="done.json") as draft:
+        ...     _ = (draft / "done.json").write_text("{}")
+        >>> [path.name for path in Path("model").iterdir()]
+        ['done.json']
     """
     draft = folder.with_name(folder.name + ".draft")
     shutil.rmtree(draft, ignore_errors=True)
@@ -160,7 +190,7 @@ def atomic_folder(folder: Path, *, last: str) -> Iterator[Path]:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path``; what stands there when the block ends well becomes ``path``."""
+    """A temporary name in the folder of ``path``; a file of that name is renamed to ``path`` at the end."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -172,7 +202,12 @@ def _replacing(path: Path) -> Iterator[Path]:
 
 
 def finite(value: Any) -> Any:
-    """``value`` with every float that is not finite turned to None, since JSON has no NaN."""
+    """``value`` with every float that is not finite turned to None, since JSON has no NaN.
+
+    Example:
+        >>> finite({"mean": float("nan"), "n": 3})
+        {'mean': None, 'n': 3}
+    """
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -12,7 +12,12 @@ T = TypeVar("T")
 def chunks_with_progress(
     items: Sequence[T], size: int, *, start: int = 0, title: str, show: bool = True
 ) -> Iterator[Sequence[T]]:
-    """``items`` from ``start`` on, ``size`` at a time; each counts as done when the next is asked for."""
+    """``items`` from ``start`` on, ``size`` at a time; each counts as done when the next is asked for.
+
+    Example:
+        >>> list(chunks_with_progress([1, 2, 3, 4, 5], 2, start=1, title="scoring", show=False))
+        [[2, 3], [4, 5]]
+    """
     parts = [items[place : place + size] for place in range(start, len(items), size)]
     return parts_with_progress(parts, done=start, title=title, show=show)
 
@@ -23,6 +28,10 @@ def parts_with_progress(
     """``parts`` from number ``start`` on, of any sizes; each counts as done when the next is asked for.
 
     The bar counts items: those of the parts before ``start``, and ``done`` more, are done already.
+
+    Example:
+        >>> list(parts_with_progress([[1], [2, 3]], start=1, title="scoring", show=False))
+        [[2, 3]]
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -30,8 +39,8 @@ def parts_with_progress(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not (show and sys.stderr.isatty())) as bars:
         completed = done + sum(len(part) for part in parts[:start])
-        left = sum(len(part) for part in parts[start:])
-        bar = bars.add_task(title, total=completed + left, completed=completed)
+        rest = sum(len(part) for part in parts[start:])
+        bar = bars.add_task(title, total=completed + rest, completed=completed)
         for part in parts[start:]:
             yield part
             bars.advance(bar, len(part))
