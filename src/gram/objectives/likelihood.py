@@ -43,7 +43,7 @@ class Likelihood(Objective[Preference]):
     """Smoothed loss on answer log-likelihoods, mean per pair.
 
     Args:
-        renderer: of the answers.
+        renderer: renders the answers in their prompts.
         label_smoothing: ``eps``.
         beta: slope of the log-odds in the score difference.
         length_power: 0 scores the sum of log-probabilities, 1 their mean.
@@ -95,8 +95,8 @@ class Likelihood(Objective[Preference]):
         return torch.tensor(len(batch["target"]), device=batch["target"].device)
 
     def loss_sum(self, model: nn.Module, batch: Batch) -> Sums:
-        logprobs, scored = self._engine.token_logprobs(model, batch)
-        a, b = answer_scores(logprobs, scored, self._power).view(-1, 2).unbind(dim=1)
+        logprobs, scored = self._engine.token_logprobs(model, batch)  # (2m, T) each
+        a, b = answer_scores(logprobs, scored, self._power).view(-1, 2).unbind(dim=1)  # (m,) each
         difference = a - b
         if self._reference is not None:
             with torch.no_grad():

@@ -28,9 +28,13 @@ class Sample:
 
     Attributes:
         target: probability that the first answer is better (0.5 where there is no label).
-        margin: how much better, in the data's unit.
+        margin: how much better the better answer is, in the unit of the data set; 0 where that is not given.
         cut: tokens that truncation removed.
-        collapsed: truncation has made the two answers equal; not fit to train on.
+        collapsed: truncation has made the two answers equal, so that training leaves the sample out.
+
+    Example:
+        >>> Sample((TokenRow([1, 2, 3]), TokenRow([1, 4])), target=1.0).length
+        3
     """
 
     rows: tuple[TokenRow, ...]
@@ -47,7 +51,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """What a batch adds up to: the loss, and metrics by name, each over ``Objective.count`` units."""
+    """Sums over the ``Objective.count`` units of a batch, all 0-dim: the loss, and metrics by name."""
 
     loss: Tensor
     metrics: dict[str, Tensor] = field(default_factory=dict)
@@ -57,7 +61,7 @@ class Objective(ABC, Generic[Example]):
     """Something to train on.
 
     Args:
-        engine: how rows are run through the model; it decides speed, not numbers.
+        engine: how rows are run through the model; it changes the speed and no number.
 
     Class attributes:
         name: as in ``--objective``.
@@ -106,16 +110,34 @@ def cut_tokens(*encoded: Encoded) -> int:
 
 
 def correct_sum(log_odds: Tensor, target: Tensor) -> Tensor:
-    """Sum of correct verdicts: half for a tie of the model, and half for a tie in the label."""
-    said, label = log_odds.sign(), (target - 0.5).sign()
-    return (0.5 + 0.5 * said * label).sum()
+    """0-dim number of correct verdicts; a tie of the model, or in the label, counts one half.
+
+    Args:
+        log_odds: (n,) of ``a`` over ``b``.
+        target: (n,) probability that ``a`` is better.
+
+    Example:
+        >>> correct_sum(torch.tensor([2.0, 2.0, 0.0]), torch.tensor([1.0, 0.0, 1.0])).item()
+        1.5
+    """
+    verdict, label = log_odds.sign(), (target - 0.5).sign()  # (n,) each: 1 for a, -1 for b, 0 for a tie
+    return (0.5 + 0.5 * verdict * label).sum()
 
 
 def lead_sum(log_odds: Tensor, target: Tensor) -> Tensor:
-    """Sum of the leads of the better answers over the worse ones, in nats; a tie in the label counts 0."""
+    """0-dim sum of the leads of the better answers over the worse ones, in nats; a tie in the label counts 0.
+
+    Args:
+        log_odds: (n,) of ``a`` over ``b``.
+        target: (n,) probability that ``a`` is better.
+
+    Example:
+        >>> lead_sum(torch.tensor([2.0, -1.0]), torch.tensor([1.0, 0.0])).item()
+        3.0
+    """
     return (log_odds * (target - 0.5).sign()).sum()
 
 
 def collapsed(first: Encoded, second: Encoded) -> bool:
-    """Whether truncation has made two different answers equal: such a pair would teach noise."""
+    """Whether truncation has made two answers equal: training on their label would teach noise."""
     return bool(first.cut or second.cut) and first.ids == second.ids

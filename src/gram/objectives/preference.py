@@ -32,13 +32,15 @@ from gram.types import Preference
 class Judge(Objective[Preference]):
     """Smoothed two-label cross-entropy, mean per pair.
 
-    Metrics: accuracy of both orders together, and the margin: how far the better answer leads, in nats.
+    Metrics: ``accuracy`` of the probability averaged over the orders, and ``margin``, the lead of the better
+    answer in nats, averaged over the orders.
 
     Args:
         renderer: of the judge prompt; its label tokens are read here.
         label_smoothing: ``eps``, the probability given to the other label.
-        both_orders: train each pair both ways, at half weight each; False trains it only as it is given, and
-            whatever the data put first, the model learns to prefer (experiments/claims/order_bias.py).
+        both_orders: train each pair both ways, at half weight each. False trains it only as it is given;
+            where the data mostly put the better answer first, the model then learns to prefer the first
+            place (experiments/claims/order_bias.py).
     """
 
     name = "preference"
@@ -60,10 +62,10 @@ class Judge(Objective[Preference]):
         self._labels = renderer.label_ids
 
     def encode(self, examples: Sequence[Preference]) -> list[Sample]:
-        shown = self._renderer.judge([example.pair for example in examples])
+        as_given = self._renderer.judge([example.pair for example in examples])
         swapped = self._renderer.judge([example.pair.swapped() for example in examples])
         samples = []
-        for example, first, second in zip(examples, shown, swapped, strict=True):
+        for example, first, second in zip(examples, as_given, swapped, strict=True):
             rows = (TokenRow(first.ids), TokenRow(second.ids))[: self._orders]
             samples.append(
                 Sample(rows, example.p_a, cut=cut_tokens(first), collapsed=collapsed(first, second))
@@ -74,12 +76,12 @@ class Judge(Objective[Preference]):
         return torch.tensor(len(batch["target"]), device=batch["target"].device)
 
     def loss_sum(self, model: nn.Module, batch: Batch) -> Sums:
-        logits = self._engine.next_logits(model, batch, self._labels)
-        target = batch["target"]
-        # Rows alternate: as given, swapped.
-        in_order = torch.stack([target, 1 - target], dim=1)[:, : self._orders].flatten()
-        loss = smoothed_label_loss(logits, in_order, self._eps) / self._orders
-        odds = (logits[:, 0] - logits[:, 1]).detach().view(-1, self._orders)
-        odds = torch.cat([odds[:, :1], -odds[:, 1:]], dim=1)  # of a, whatever is shown first
+        logits = self._engine.next_logits(model, batch, self._labels)  # (m * orders, 2)
+        target = batch["target"]  # (m,)
+        # The rows of a pair follow each other: as given, then swapped, where the first label means b.
+        row_target = torch.stack([target, 1 - target], dim=1)[:, : self._orders].flatten()  # (m * orders,)
+        loss = smoothed_label_loss(logits, row_target, self._eps) / self._orders
+        odds = (logits[:, 0] - logits[:, 1]).detach().view(-1, self._orders)  # (m, orders)
+        odds = torch.cat([odds[:, :1], -odds[:, 1:]], dim=1)  # of a over b, in both orders
         accuracy = correct_sum(odds.sigmoid().mean(dim=1) - 0.5, target)
         return Sums(loss, {"accuracy": accuracy, "margin": lead_sum(odds.mean(dim=1), target)})

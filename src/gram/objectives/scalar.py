@@ -44,15 +44,16 @@ class Scalar(Objective[Preference]):
 
     Args:
         renderer: the answers stand in its chat format, each with its end token.
-        centring: coefficient on the squared sum of both scores (arXiv 2312.09244); 0: none.
-        margin: ask for the margin that the data give (Llama 2, arXiv 2307.09288, section 3.2.2).
+        centring: coefficient on the squared sum of both scores (arXiv 2312.09244); 0 switches it off.
+        margin: require the better answer to lead by the margin that the data give (Llama 2, arXiv
+            2307.09288, section 3.2.2).
         text_regulariser: alpha of GRM: the loss becomes (1 - alpha) times the above + alpha times a loss of
-            the language head on the same hidden states. The model must have one
-            (``modeling.language_head``); 0: no such loss, and no head is asked for.
-        text_form: that loss, per pair. ``sft``: mean negative log-likelihood per token of the better answer
-            (the authors' own code has -log sigmoid(0.1 log p), summed over tokens, in its place). ``dpo``:
-            -log sigmoid(0.1 (log p(better) - log p(worse))), DPO without a reference. A soft label weighs
-            both answers.
+            the language head on the same hidden states. The model must have such a head
+            (``modeling.language_head``). With 0 there is no such loss, and no language head is needed.
+        text_form: the loss of the language head, per pair. ``sft``: mean negative log-likelihood per
+            token of the better answer (the authors' own code takes -log sigmoid(0.1 log p), summed over
+            tokens, instead). ``dpo``: -log sigmoid(0.1 (log p(better) - log p(worse))), DPO without a
+            reference. A soft label weighs both answers.
     """
 
     name = "scalar"
@@ -97,11 +98,11 @@ class Scalar(Objective[Preference]):
 
     def loss_sum(self, model: nn.Module, batch: Batch) -> Sums:
         if self._alpha:
-            scores, logprobs, scored = self._engine.scores_and_logprobs(model, batch)
+            scores, logprobs, scored = self._engine.scores_and_logprobs(model, batch)  # (2m,), 2 of (2m, T)
             text = self._text_loss(logprobs, scored, batch["target"])
         else:
             scores, text = self._engine.scores(model, batch), None
-        a, b = scores.view(-1, 2).unbind(dim=1)
+        a, b = scores.view(-1, 2).unbind(dim=1)  # (m,) each
         margin = batch["margin"] if self._margin else None
         loss = bradley_terry_loss(a, b, batch["target"], margin=margin, centring=self._centring)
         lead, target = (a - b).detach(), batch["target"]
@@ -111,8 +112,10 @@ class Scalar(Objective[Preference]):
         return Sums((1 - self._alpha) * loss + self._alpha * text, metrics | {"text_loss": text.detach()})
 
     def _text_loss(self, logprobs: Tensor, scored: Tensor, target: Tensor) -> Tensor:
-        """Sum over pairs. A mean over an answer's tokens is a number per pair like any other, no mean over
-        pairs: how pairs are cut into batches does not change it.
+        """0-dim sum over pairs of the language head's loss.
+
+        The mean over the tokens of one answer is taken inside its pair; there is no mean over pairs, so that
+        the result does not depend on how pairs are cut into batches.
         """
         length_power = 1.0 if self._form == "sft" else 0.0
         a, b = answer_scores(logprobs, scored, length_power).view(-1, 2).unbind(dim=1)
