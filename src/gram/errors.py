@@ -13,7 +13,12 @@ class GramError(Exception):
 
 
 class DataError(GramError):
-    """A row, or a whole file, that cannot be used."""
+    """A row, or a whole file, that cannot be used.
+
+    Example:
+        >>> print(DataError("expected a string", file="pairs.jsonl", line=3, field="chosen"))
+        pairs.jsonl:3: field 'chosen': expected a string
+    """
 
     def __init__(
         self, reason: str, *, file: str | None = None, line: int | None = None, field: str | None = None
@@ -23,8 +28,8 @@ class DataError(GramError):
         self.line = line
         self.field = field
         place = ":".join(str(part) for part in (file, line) if part is not None)
-        named = f"field '{field}': {reason}" if field else reason
-        super().__init__(f"{place}: {named}" if place else named)
+        message = f"field '{field}': {reason}" if field else reason
+        super().__init__(f"{place}: {message}" if place else message)
 
 
 class NoRowsError(DataError):

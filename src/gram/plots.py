@@ -72,18 +72,18 @@ def accuracy_bars(
     Args:
         ax: where to draw.
         rows: group (a method) -> series (seen, never labeled) -> estimate. A group may lack a series.
-        chance: where guessing ends up; None draws no line.
+        chance: accuracy of guessing; None draws no line.
         title: at the top left.
     """
     style(ax, title)
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     thickness = 0.8 / max(1, len(names))
     for k, name in enumerate(names):
-        there = [(i, row[name]) for i, row in enumerate(rows.values()) if name in row]
-        y = [i + (k - (len(names) - 1) / 2) * thickness for i, _ in there]
-        values, color = [e.value for _, e in there], PALETTE[k % len(PALETTE)]
+        bars = [(i, row[name]) for i, row in enumerate(rows.values()) if name in row]
+        y = [i + (k - (len(names) - 1) / 2) * thickness for i, _ in bars]
+        values, color = [e.value for _, e in bars], PALETTE[k % len(PALETTE)]
         ax.barh(y, values, height=0.86 * thickness, color=color, label=name)
-        for position, (_, e) in zip(y, there, strict=True):
+        for position, (_, e) in zip(y, bars, strict=True):
             ax.plot([e.low, e.high], [position, position], color=INK, linewidth=1.2, solid_capstyle="butt")
             ax.annotate(
                 f"{e.value:.2f}",
@@ -118,8 +118,8 @@ def curve(
 ) -> None:
     """One line per series over the same ``x``, its interval as a band, its name and last value at its end.
 
-    With ``log`` the axis is logarithmic, and linear between 0 and the smallest positive ``x``, so that a
-    point without any label has its place.
+    With ``log`` the x axis is logarithmic, but linear between 0 and the smallest positive ``x``, so that a
+    point at 0 (no labeled pair) can be drawn.
     """
     style(ax, title)
     for k, estimates in enumerate(series.values()):
@@ -155,7 +155,7 @@ def curve(
 def best_of_n_curve(
     ax: Axes, n: Sequence[int], series: Mapping[str, Sequence[Estimate]], *, title: str = ""
 ) -> None:
-    """Gold reward of the chosen answer over the number of candidates, one line per chooser."""
+    """Gold reward of the chosen answer over the number of candidates, one line per way of choosing."""
     curve(ax, n, series, xlabel="candidates n", ylabel="gold reward of the chosen", chance=None, title=title)
 
 
@@ -169,8 +169,14 @@ def reliability_diagram(ax: Axes, p: FloatArray, labels: FloatArray, *, title: s
     bins = reliability(p, labels)
     ax.plot([0.5, 1], [0.5, 1], color=FAINT, linestyle=(0, (4, 3)), linewidth=1.2, label="calibrated")
     share = bins.count / bins.count.sum()
-    ends = [wilson(float(a), int(n)) for a, n in zip(bins.accuracy, bins.count, strict=True)]
-    ax.vlines(bins.confidence, [low for low, _ in ends], [high for _, high in ends], color=FAINT, linewidth=1)
+    intervals = [wilson(float(a), int(n)) for a, n in zip(bins.accuracy, bins.count, strict=True)]
+    ax.vlines(
+        bins.confidence,
+        [low for low, _ in intervals],
+        [high for _, high in intervals],
+        color=FAINT,
+        linewidth=1,
+    )
     ax.scatter(bins.confidence, bins.accuracy, s=20 + 400 * share, color=PALETTE[0], alpha=0.85, zorder=3)
     ax.annotate(
         f"ECE {bins.ece:.3f}\nn = {len(p)}",
@@ -181,7 +187,7 @@ def reliability_diagram(ax: Axes, p: FloatArray, labels: FloatArray, *, title: s
         color=INK,
     )
     ax.set_xlim(0.48, 1.02)
-    ax.set_ylim(min(0.45, min(low for low, _ in ends) - 0.03), 1.03)
+    ax.set_ylim(min(0.45, min(low for low, _ in intervals) - 0.03), 1.03)
     ax.set_xlabel("confidence")
     ax.set_ylabel("accuracy")
     _legend(ax)
@@ -189,19 +195,19 @@ def reliability_diagram(ax: Axes, p: FloatArray, labels: FloatArray, *, title: s
 
 def to_data_uri(figure: Figure, *, dpi: int = 160) -> str:
     """The figure as a PNG inside a ``data:`` address: equal figures give equal text."""
-    return "data:image/png;base64," + base64.b64encode(_drawn(figure, dpi, "png")).decode("ascii")
+    return "data:image/png;base64," + base64.b64encode(_image_bytes(figure, dpi, "png")).decode("ascii")
 
 
 def save(figure: Figure, path: Path, *, dpi: int = 160) -> None:
-    """Write the figure in the format of the name, else as a PNG, whole or not at all."""
+    """Write the figure, as SVG or PDF if ``path`` ends so, else as PNG; never half a file."""
     kind = path.suffix.lower().removeprefix(".")
-    atomic_write_bytes(path, _drawn(figure, dpi, kind if kind in ("svg", "pdf") else "png"))
+    atomic_write_bytes(path, _image_bytes(figure, dpi, kind if kind in ("svg", "pdf") else "png"))
 
 
-def _drawn(figure: Figure, dpi: int, kind: str) -> bytes:
-    undated = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+def _image_bytes(figure: Figure, dpi: int, kind: str) -> bytes:
+    metadata_without_date = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=dpi, metadata=undated[kind])
+    figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata_without_date[kind])
     return buffer.getvalue()
 
 
@@ -210,7 +216,7 @@ def _title(ax: Axes, title: str, pad: float = 6) -> None:
 
 
 def _legend(ax: Axes) -> None:
-    """In a line of its own between title and plot, where it hides nothing."""
+    """The legend, in a line of its own between title and plot, where it covers no data."""
     entries = sorted(
         zip(*ax.get_legend_handles_labels(), strict=True), key=lambda entry: entry[1] == "chance"
     )

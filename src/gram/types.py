@@ -21,7 +21,12 @@ FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation, in the roles of the Hugging Face chat format."""
+    """One turn of a conversation, in the roles of the Hugging Face chat format.
+
+    Example:
+        >>> Message("user", "Why is the sky blue?")
+        Message(role='user', content='Why is the sky blue?')
+    """
 
     role: str
     content: str
@@ -36,6 +41,10 @@ def as_chat(prompt: PromptLike) -> Chat:
 
     Raises:
         TypeError: a message is neither a ``Message`` nor a mapping with string ``role`` and ``content``.
+
+    Example:
+        >>> as_chat("Why?") == as_chat([{"role": "user", "content": "Why?"}]) == (Message("user", "Why?"),)
+        True
     """
     if isinstance(prompt, str):
         return (Message("user", prompt),)
@@ -54,7 +63,13 @@ def _as_message(turn: Message | Mapping[str, str]) -> Message:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two answers to one prompt, and no word about which is better."""
+    """Two answers to one prompt, without a label that says which is better.
+
+    Example:
+        >>> pair = Pair("What is 2 + 2?", a="4", b="5")
+        >>> pair.swapped().a, pair.prompt[0].role
+        ('5', 'user')
+    """
 
     prompt: Chat
     a: str
@@ -104,6 +119,11 @@ class Preference:
     ``p_a`` is the probability that ``pair.a`` is the better answer: 1 or 0 for a hard label, 0.5 for a
     tie. ``margin`` is how much better the better answer is, in the unit of the data set (0: not given).
     ``group`` names the underlying question: rows of one group never stand on both sides of a split.
+
+    Example:
+        >>> swapped = Preference(Pair("What is 2 + 2?", a="4", b="5"), p_a=1.0).swapped()
+        >>> swapped.pair.a, swapped.p_a  # the label turns with the answers
+        ('5', 0.0)
     """
 
     pair: Pair
@@ -120,7 +140,12 @@ class Preference:
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """Several candidate answers to one prompt."""
+    """Several candidate answers to one prompt.
+
+    Example:
+        >>> len(Contest(as_chat("What is 2 + 2?"), ("4", "5", "four")).responses)
+        3
+    """
 
     prompt: Chat
     responses: tuple[str, ...]
@@ -129,10 +154,10 @@ class Contest:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What answering took.
+    """What it took to answer.
 
     Attributes:
-        tokens: in all prompts that were read, shared beginnings counted each time.
+        tokens: tokens in all prompts that were read; a beginning that several prompts share counts each time.
         truncated: prompts that were shortened to fit the model.
 
     Example:
@@ -152,14 +177,14 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """What a model said about n pairs, raw enough to derive everything else without the model.
+    """A model's verdicts on n pairs; probabilities and position bias follow from them without the model.
 
     Attributes:
         log_odds: (n, 2) natural-log odds that ``a`` beats ``b``. Column 0: asked with ``a`` shown first;
             column 1: with ``a`` shown second. NaN: not asked.
         mass: (n, 2) probability the model gave to the two labels together, out of its whole vocabulary;
             1 for models that do not answer in words.
-        usage: what these verdicts took, where the model says.
+        usage: tokens read for these verdicts; zero where the model does not count them.
 
     Example:
         >>> verdicts = Verdicts(np.log([[3.0, 1.0]]), np.ones((1, 2)))  # odds 3:1 shown first, 1:1 second
@@ -183,9 +208,9 @@ class Verdicts:
     @property
     def p_a(self) -> FloatArray:
         """(n,) probability that ``a`` beats ``b``, averaged over the orders that were asked."""
-        asked = ~np.isnan(self.log_odds)
-        total = np.where(asked, sigmoid(self.log_odds), 0.0).sum(axis=1)
-        count = asked.sum(axis=1)
+        verdict_mask = ~np.isnan(self.log_odds)  # (n, 2): the orders that were asked
+        total = np.where(verdict_mask, sigmoid(self.log_odds), 0.0).sum(axis=1)  # (n,)
+        count = verdict_mask.sum(axis=1)  # (n,)
         return np.divide(total, count, out=np.full(len(self), np.nan), where=count > 0)
 
     @property
@@ -223,7 +248,7 @@ class ScalarModel(Protocol):
 
 
 class Fingerprinted(Protocol):
-    """Something with a fingerprint: equal ones mean the same."""
+    """Something with a fingerprint; two with equal fingerprints have the same content."""
 
     @property
     def hash(self) -> str: ...
@@ -234,7 +259,7 @@ class RewardModel(PreferenceModel, Protocol):
     """What every model has that ``gram.load`` gives; one that scores single answers is a ``ScalarModel`` too.
 
     Attributes:
-        temperature: divides the log-odds; set by calibration, 1 without.
+        temperature: divides the log-odds; set by calibration, 1 where there was none.
     """
 
     temperature: float
