@@ -1,7 +1,8 @@
 """Attention over a packed trie: every token sees its own node up to itself, and all nodes above.
 
 Registered with transformers under one name, so that any decoder with the standard attention interface can
-run it; without a plan it is the stock ``sdpa``. Knows no model: heads, scale and window come with the call.
+run it; called without a plan it is transformers' own ``sdpa``.
+Knows no model: heads, scale and window come with the call.
 """
 
 from __future__ import annotations
@@ -37,24 +38,23 @@ def tree_attention(
     sliding_window: int | None = None,
     **rest: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers calls in every layer: (1, heads, N, d) in, (1, N, heads, d) out.
+    """The function that transformers calls in every layer: (1, heads, N, d) in, (1, N, heads, d) out.
 
     Raises:
-        ConfigError: soft-capping, attention sinks, a position bias, a mask of the model's own or
-            dropout, which would be silently left out.
+        ConfigError: the call asks for soft-capping, attention sinks, a position bias, a mask of the model's
+            own or dropout: none of these is implemented here, and leaving one out would change the numbers.
     """
     if tree_plan is None:
         rest |= {"scaling": scaling, "dropout": dropout, "sliding_window": sliding_window}
         return sdpa_attention_forward(module, query, key, value, attention_mask, **rest)  # type: ignore[return-value]
-    unknown = [name for name in ("softcap", "s_aux", "position_bias") if rest.get(name) is not None]
+    obstacles = [name for name in ("softcap", "s_aux", "position_bias") if rest.get(name) is not None]
     if attention_mask is not None and attention_mask.numel() > 1:
-        unknown.append("a mask of the model's own")
+        obstacles.append("a mask of the model's own")
+    if dropout:
+        obstacles.append("dropout")
     tree_plan.windows.add(sliding_window)
-    if unknown or dropout:
-        raise ConfigError(
-            f"attention over a trie does not know {unknown[0] if unknown else 'dropout'}; "
-            "use the plain engine"
-        )
+    if obstacles:
+        raise ConfigError(f"attention over a trie does not know {obstacles[0]}; use the plain engine")
     attend = node_by_node if not query.is_cuda else by_varlen if varlen_serves(query) else by_flex
     return attend(query, key, value, tree_plan, scaling, sliding_window), None
 
@@ -62,70 +62,82 @@ def tree_attention(
 def node_by_node(
     query: Tensor, key: Tensor, value: Tensor, plan: Plan, scaling: float | None, window: int | None
 ) -> Tensor:
-    """One product per node: its queries against the keys of its path. (1, N, heads, d).
+    """One product per node: its queries against the keys of its path.
 
-    Nodes of one shape go together. Splitting once, instead of slicing per node, keeps the backward pass
-    linear: the gradient of a slice is a full tensor of zeros around it.
+    Nodes with equal numbers of queries and keys are computed in one batch. The tensors are split once, not
+    sliced per node: the gradient of every slice would be a tensor of the full size, so that the cost of the
+    backward pass would grow with nodes times tokens.
+
+    Args:
+        query: (1, heads, N, d) of the N packed tokens.
+        key, value: (1, kv_heads, N, d).
+
+    Returns:
+        (1, N, heads, d).
     """
     sizes = list(plan.sizes)  # m nodes
     # m times (1, heads, size, d); keys and values may have fewer heads
     queries, keys, values = (part.split(sizes, dim=2) for part in (query, key, value))
     outputs: list[Tensor] = [query] * len(sizes)
-    for nodes in _alike(plan, window):
-        seen = [plan.seen(node, window) for node in nodes]
-        q = _stacked([queries[node] for node in nodes])  # (alike, heads, size, d)
-        # (alike, kv_heads, keys of the path, d)
-        k = _stacked([_joined([keys[number] for number in path], hidden) for path, hidden in seen])
-        v = _stacked([_joined([values[number] for number in path], hidden) for path, hidden in seen])
-        for node, part in zip(nodes, _attended(q, k, v, scaling, window).split(1), strict=True):
+    for nodes in _nodes_by_shape(plan, window):  # b nodes
+        paths = [plan.seen(node, window) for node in nodes]
+        q = _stack([queries[node] for node in nodes])  # (b, heads, size, d)
+        # (b, kv_heads, keys of the path, d)
+        k = _stack([_join([keys[number] for number in path], skip) for path, skip in paths])
+        v = _stack([_join([values[number] for number in path], skip) for path, skip in paths])
+        for node, part in zip(nodes, _attention(q, k, v, scaling, window).split(1), strict=True):
             outputs[node] = part
     return torch.cat(outputs, dim=2).transpose(1, 2)  # (1, N, heads, d)
 
 
-def _attended(q: Tensor, k: Tensor, v: Tensor, scaling: float | None, window: int | None) -> Tensor:
-    """(n, heads, queries, d): the last query sees the last key.
+def _attention(q: Tensor, k: Tensor, v: Tensor, scaling: float | None, window: int | None) -> Tensor:
+    """(n, heads, queries, d): causal attention in which the last query sees the last key.
 
     Long nodes are cut into blocks of queries, each against the keys that its last one sees: one product over
     all of them would spend half of its work on keys that the mask then hides.
     """
     n, heads, length, _ = q.shape
-    kv_heads, before = k.shape[1], k.shape[2] - length
-    if heads == kv_heads and not before and (window is None or length <= window):
+    kv_heads, earlier_keys = k.shape[1], k.shape[2] - length
+    if heads == kv_heads and not earlier_keys and (window is None or length <= window):
         return nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling)
     group, parts = heads // kv_heads, []
-    block = length if q.requires_grad else _BLOCK  # the gradient of a slice is zeros as long as the whole
+    block = (
+        length if q.requires_grad else _BLOCK
+    )  # a slice's gradient is a tensor of the full size: no slices
     for start in range(0, length, block):
         part = q[:, :, start : start + block]  # (n, heads, size, d)
         size = part.shape[2]
-        last = before + start + size
-        first = 0 if window is None else max(0, last - size - window + 1)
-        mask = _mask(size, last, window, q.device)[:, first:]  # (size, last - first)
-        if group > 1:  # the query heads of a key head become more queries of it: no key is copied
+        stop = earlier_keys + start + size  # keys [first, stop) are seen by some query of the block
+        first = 0 if window is None else max(0, stop - size - window + 1)
+        mask = _mask(size, stop, window, q.device)[:, first:]  # (size, stop - first)
+        if group > 1:  # query heads that share a key head become more queries of that head: no key is copied
             part, mask = part.reshape(n, kv_heads, group * size, -1), mask.repeat(group, 1)
         part = nn.functional.scaled_dot_product_attention(
-            part, k[:, :, first:last], v[:, :, first:last], attn_mask=mask, scale=scaling
+            part, k[:, :, first:stop], v[:, :, first:stop], attn_mask=mask, scale=scaling
         )
         parts.append(part.reshape(n, heads, size, -1))
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
 
 @lru_cache(maxsize=4)
-def _alike(plan: Plan, window: int | None) -> list[list[int]]:
-    """The nodes, those with as many queries and as many keys as one another together."""
+def _nodes_by_shape(plan: Plan, window: int | None) -> list[list[int]]:
+    """The nodes in groups; all nodes of a group have equally many queries and equally many keys."""
     groups: dict[tuple[int, int], list[int]] = {}
     for node, size in enumerate(plan.sizes):
-        path, hidden = plan.seen(node, window)
-        seen = sum(plan.sizes[number] for number in path) - hidden
-        groups.setdefault((size, seen), []).append(node)
+        path, skip = plan.seen(node, window)
+        key_count = sum(plan.sizes[number] for number in path) - skip
+        groups.setdefault((size, key_count), []).append(node)
     return list(groups.values())
 
 
-def _stacked(parts: list[Tensor]) -> Tensor:
+def _stack(parts: list[Tensor]) -> Tensor:
+    """b tensors (1, h, length, d) as one (b, h, length, d)."""
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _joined(parts: list[Tensor], hidden: int) -> Tensor:
-    parts[0] = parts[0][:, :, hidden:]
+def _join(parts: list[Tensor], skip: int) -> Tensor:
+    """The tokens of several nodes, (1, h, length, d), one behind the other, without the first ``skip``."""
+    parts[0] = parts[0][:, :, skip:]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
 
@@ -137,9 +149,9 @@ def _mask(queries: int, keys: int, window: int | None, device: torch.device) -> 
 @lru_cache(maxsize=4)
 def _band(size: int, window: int | None, device: torch.device) -> Tensor:
     """(size, size) the causal mask of one sequence; every node's mask is a piece of it."""
-    with torch.inference_mode(False):  # what is kept may serve a training step later
-        seen = torch.ones(size, size, dtype=torch.bool, device=device).tril()
-        return seen if window is None else seen.triu(1 - window)
+    with torch.inference_mode(False):  # the cached mask may serve a training step later
+        mask = torch.ones(size, size, dtype=torch.bool, device=device).tril()
+        return mask if window is None else mask.triu(1 - window)
 
 
 AttentionInterface.register(NAME, tree_attention)

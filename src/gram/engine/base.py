@@ -1,6 +1,6 @@
-"""What training and scoring ask of a layout: token rows in, the numbers they need of them out.
+"""The interface of an engine: token rows in, logits, log-probabilities, losses or scores out.
 
-Two engines answer the same questions with the same numbers: ``plain.Plain`` reads every row by itself,
+Two engines implement it, with the same numbers: ``plain.Plain`` reads every row by itself,
 ``tree.Tree`` reads shared prefixes once. Knows no template, label or loss.
 """
 
@@ -16,21 +16,30 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 Batch: TypeAlias = dict[str, Any]
-"""Tensors by name, and what an engine adds for itself; everything moves with ``.to(device)``."""
+"""Tensors by name, and what an engine adds for its own use; every value has ``.to(device)``."""
 
 Span: TypeAlias = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """One sequence; ``spans`` are the half-open token ranges whose log-probability counts."""
+    """One sequence of tokens.
+
+    Attributes:
+        ids: the token ids.
+        spans: half-open ranges of the tokens whose log-probability counts.
+
+    Example:
+        >>> TokenRow([11, 12, 13, 14], spans=((2, 4),)).scored.tolist()
+        [2, 3]
+    """
 
     ids: Sequence[int]
     spans: tuple[Span, ...] = ()
 
     @property
     def scored(self) -> NDArray[np.int64]:
-        """Positions of the tokens that count; a first token has nothing before it to be predicted from."""
+        """(k,) positions of the tokens that count; never 0, as nothing predicts a first token."""
         parts = [np.arange(max(start, 1), stop) for start, stop in self.spans]
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 
@@ -39,7 +48,7 @@ class Engine(ABC):
     """A way to run rows through a decoder.
 
     In a batch of n rows, ``scored`` is an (n, T) mask of the tokens that count, in the columns of
-    ``token_logprobs``. TokenRow order is kept.
+    ``token_logprobs``. Results keep the order of the rows.
     """
 
     name: ClassVar[str]
@@ -54,11 +63,14 @@ class Engine(ABC):
 
     @abstractmethod
     def next_logits(self, model: nn.Module, batch: Batch, tokens: Sequence[int]) -> Tensor:
-        """(n, t) fp32 logits of ``tokens`` as the one after each row."""
+        """(n, t) fp32 logits of each of t ``tokens`` as the next token after each row."""
 
     @abstractmethod
     def next_logprobs(self, model: nn.Module, batch: Batch, tokens: Sequence[int]) -> Tensor:
-        """(n, t) fp32 log-probabilities of ``tokens`` as the one after each row, out of the vocabulary."""
+        """(n, t) fp32 log-probabilities of each of t ``tokens`` as the next token after each row.
+
+        They are normalised over the whole vocabulary.
+        """
 
     @abstractmethod
     def token_logprobs(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """Which engine serves which model: recognised from its configuration, then proved on a small example.
 
-A model that the trie cannot serve is never read wrongly in silence: it takes the plain path, with a word.
+A model that cannot be read as a trie gets the plain engine, with a warning that says why.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ _LONGEST = 72  # tokens of the example
 _TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 
 
-def choose_engine(model: PreTrainedModel, wanted: EngineName = "tree", *, training: bool = False) -> Engine:
-    """The engine for ``model``, which is made ready for it.
+def choose_engine(model: PreTrainedModel, name: EngineName = "tree", *, training: bool = False) -> Engine:
+    """The engine for ``model``, whose attention is replaced where the engine needs that.
 
-    Falls back to the plain path, with one warning that says why, where the trie cannot serve the model.
-    The model must be on its device; its mode and weights stay as they are.
+    Falls back to the plain engine, with one warning that says why, where the model cannot be read as a trie.
+    The model must be on its device already; its mode and weights stay as they are.
 
     Args:
-        training: it is going to be trained: dropout in its attention counts.
+        name: the engine to use if possible.
+        training: the model is going to be trained, so that dropout in its attention matters.
     """
-    if wanted == "plain":
+    if name == "plain":
         return Plain()
     bare = core(model)
-    reason = obstacle(bare) or _tried(bare, training)
+    reason = obstacle(bare) or _failed_trial(bare, training)
     if reason is None:
         return Tree()
     warnings.warn(
@@ -47,11 +48,11 @@ def choose_engine(model: PreTrainedModel, wanted: EngineName = "tree", *, traini
 
 
 def obstacle(model: PreTrainedModel) -> str | None:
-    """What in a model's configuration keeps it from being read as a trie; None: nothing known."""
+    """What in a model's configuration keeps it from being read as a trie; None if nothing is known to."""
     config: Any = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ()) - _KNOWN_LAYERS
     rope = getattr(config, "rope_parameters", None) or {}
-    findings = {
+    applies_by_reason = {
         "it keeps a recurrent state": getattr(model, "_is_stateful", False),
         f"its layers include {', '.join(sorted(kinds))}": bool(kinds),
         "it caps its attention logits": getattr(config, "attn_logit_softcapping", None) is not None,
@@ -62,11 +63,14 @@ def obstacle(model: PreTrainedModel) -> str | None:
         "its attention cannot be replaced": not getattr(model, "_supports_attention_backend", False),
         "its output layer is not a plain one": not isinstance(output_layer(model), nn.Linear),
     }
-    return next((reason for reason, found in findings.items() if found), None)
+    return next((reason for reason, applies in applies_by_reason.items() if applies), None)
 
 
 def rotary_switch(model: PreTrainedModel) -> int | None:
-    """Tokens above which a model embeds all positions of a batch differently (LongRoPE); None: never."""
+    """The length in tokens above which a model embeds all positions of a batch differently (LongRoPE).
+
+    None for models that embed a position the same way whatever the length.
+    """
     config: Any = core(model).config.get_text_config()
     rope = getattr(config, "rope_parameters", None) or {}
     if "longrope" not in str(rope):
@@ -74,54 +78,63 @@ def rotary_switch(model: PreTrainedModel) -> int | None:
     return rope.get("original_max_position_embeddings") or config.original_max_position_embeddings
 
 
-def _tried(model: PreTrainedModel, training: bool) -> str | None:
-    """Reads two prompts both ways; None when the numbers agree, and then the model is ready.
+def _failed_trial(model: PreTrainedModel, training: bool) -> str | None:
+    """Reads two prompts with both engines and compares the numbers.
 
-    What no list of known obstacles can foresee (a scaled output layer, a mask of a model's own, a kernel
-    that aligns its mask differently) shows here.
+    This shows what no list of known obstacles can foresee: a scaled output layer, a mask of a model's own, a
+    kernel that aligns its mask differently.
+
+    Returns:
+        Why the model cannot be read as a trie; None if it can, and then its attention is replaced.
     """
-    before = model.config._attn_implementation or "eager"
+    original_attention = model.config._attn_implementation or "eager"
     _set_attention(model, NAME)
     modes = [(module, module.training) for module in model.modules()]
     try:
         with torch.inference_mode():
             model.eval()
-            found = _differs(model)
-            if training and found is None:
+            reason = _difference(model)
+            if training and reason is None:
                 model.train()
                 _read(Tree(), model, _example(model))  # dropout in the attention is refused there
     except Exception as error:  # whatever a model's own code raises when it meets something unknown
-        found = f"reading it so fails with {type(error).__name__}: {error}"
+        reason = f"reading it so fails with {type(error).__name__}: {error}"
     for module, mode in modes:
         module.training = mode
-    if found is not None:
-        _set_attention(model, before)
-    return found
+    if reason is not None:
+        _set_attention(model, original_attention)
+    return reason
 
 
-def _differs(model: PreTrainedModel) -> str | None:
+def _difference(model: PreTrainedModel) -> str | None:
+    """How the two engines' readings of the example differ, in words; None if they agree."""
     rows = _example(model)
-    (mine, batch), (theirs, _) = (_read(engine, model, rows) for engine in (Tree(), Plain()))
-    unasked = _windows(model) - batch["tree_plan"].windows
-    if unasked:  # longer than the example, so the numbers do not show it
-        return f"its layers do not tell their attention of the window of {unasked.pop()} tokens"
-    difference = float((mine - theirs).norm() / theirs.norm().clamp(min=1e-12))
-    if difference > _TOLERANCE.get(model.dtype, 1e-4):  # a broken model's NaN shows elsewhere
+    tree, batch = _read(Tree(), model, rows)
+    plain, _ = _read(Plain(), model, rows)
+    ignored_windows = _windows(model) - batch["tree_plan"].windows
+    if ignored_windows:  # a window is longer than the example, so that the numbers do not show it
+        return f"its layers do not tell their attention of the window of {ignored_windows.pop()} tokens"
+    difference = float((tree - plain).norm() / plain.norm().clamp(min=1e-12))
+    if difference > _TOLERANCE.get(model.dtype, 1e-4):  # NaN passes here, and fails when it scores
         return f"the numbers would differ, by {difference:.2g} of their size"
     return None
 
 
 def _example(model: PreTrainedModel) -> list[TokenRow]:
-    """Two prompts that share two thirds; no token is the pad, which classifiers would not count."""
+    """Two prompts that share their first two thirds.
+
+    No token is the pad token, which sequence classifiers skip when they look for the last token.
+    """
     config: Any = model.config.get_text_config()
     longest = min(getattr(config, "max_position_embeddings", None) or _LONGEST, _LONGEST)
-    own = longest // 3
-    ids = [(7 * place + 3) % config.vocab_size for place in range(longest + own)]
+    tail = longest // 3  # tokens that differ at the end
+    ids = [(7 * place + 3) % config.vocab_size for place in range(longest + tail)]
     ids = [(token + 1) % config.vocab_size if token == config.pad_token_id else token for token in ids]
-    return [TokenRow(ids[:longest]), TokenRow(ids[: longest - own] + ids[longest:])]
+    return [TokenRow(ids[:longest]), TokenRow(ids[: longest - tail] + ids[longest:])]
 
 
 def _read(engine: Engine, model: PreTrainedModel, rows: list[TokenRow]) -> tuple[Tensor, Batch]:
+    """(n, t) logits or (n,) scores of n rows, and the batch they were read from."""
     batch = {name: value.to(model.device) for name, value in engine.lay_out(rows).items()}
     if isinstance(getattr(model, "score", None), nn.Module):
         return engine.scores(model, batch), batch
@@ -135,8 +148,8 @@ def _windows(model: PreTrainedModel) -> set[int]:
     config: Any = model.config.get_text_config()
     window = getattr(config, "sliding_window", None)
     layers = getattr(config, "layer_types", None)
-    used = "sliding_attention" in layers if layers else getattr(config, "use_sliding_window", True)
-    return {window} if window is not None and used else set()
+    slides = "sliding_attention" in layers if layers else getattr(config, "use_sliding_window", True)
+    return {window} if window is not None and slides else set()
 
 
 def _set_attention(model: PreTrainedModel, name: str) -> None:

@@ -11,20 +11,20 @@ from torch import Tensor
 
 from gram.engine.plan import Gather, Plan, Reach
 
-_KEPT = 4  # plans in flight at once: gradient accumulation and checkpointing come back to recent ones
+_KEPT = 4  # plans cached at once: gradient accumulation and checkpointing use recent ones again
 
 
 @lru_cache(maxsize=_KEPT)
 def gather_of(plan: Plan, window: int | None, device: torch.device) -> Gather:
     """``Gather.of``, once per forward pass instead of once per layer."""
-    with torch.inference_mode(False):  # what is kept may serve a training step later
+    with torch.inference_mode(False):  # the cached tensors may serve a training step later
         return Gather.of(plan, window, device)
 
 
 def varlen_serves(query: Tensor) -> bool:
     """Whether the flash kernel for sequences of various lengths takes these queries: half precision."""
-    known = find_spec("torch.nn.attention.varlen") is not None  # torch 2.10 and later
-    return known and query.is_cuda and query.dtype in (torch.bfloat16, torch.float16)
+    exists = find_spec("torch.nn.attention.varlen") is not None  # torch 2.10 and later
+    return exists and query.is_cuda and query.dtype in (torch.bfloat16, torch.float16)
 
 
 def by_varlen(

@@ -12,7 +12,7 @@ from gram.engine.heads import core
 
 _MOST = {"cpu": 4_096, "cuda": 131_072}  # a CPU keeps smaller packs in its cache; a GPU wants large products
 _FEWEST = 2_048
-_SHARE = 0.4  # of the free memory; the rest is for the output layer, the keys of paths, and others
+_SHARE = 0.4  # of the free memory; the rest is for the output layer, the keys of paths, and other programs
 
 
 def token_budget_for(model: nn.Module) -> int:
@@ -21,7 +21,7 @@ def token_budget_for(model: nn.Module) -> int:
     config: Any = inner.config.get_text_config()
     place = inner.device.type
     free = torch.cuda.mem_get_info(inner.device)[0] if place == "cuda" else psutil.virtual_memory().available
-    # What one layer holds at a time: the stream and its norm, queries, keys, values, and the gated product.
-    wide = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
-    per_token = inner.dtype.itemsize * (8 * config.hidden_size + 3 * wide)
-    return max(_FEWEST, min(_MOST.get(place, _MOST["cpu"]), int(_SHARE * free / per_token)))
+    # What one layer holds at a time: the hidden states and their norm, queries, keys, values, gated product.
+    mlp_size = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    bytes_per_token = inner.dtype.itemsize * (8 * config.hidden_size + 3 * mlp_size)
+    return max(_FEWEST, min(_MOST.get(place, _MOST["cpu"]), int(_SHARE * free / bytes_per_token)))

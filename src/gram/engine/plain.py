@@ -1,8 +1,8 @@
 """The plain layout: a left-padded batch with explicit positions, through the model's own forward pass.
 
 Left padding puts the last token of every row in the last column, so that the logits a judge or an answer
-needs are the last few of each row, and the rest never meet the vocabulary. Obviously right, and kept as the
-reference of every faster layout.
+needs are the last few of each row, and no others are computed. Kept simple as the reference that every
+faster layout is tested against.
 """
 
 from __future__ import annotations
@@ -66,10 +66,15 @@ def left_pad(sequences: Sequence[Sequence[int]]) -> dict[str, Tensor]:
     """A batch of n sequences as (n, T) ``input_ids``, ``attention_mask`` and ``position_ids``.
 
     Padding holds token 0: it is masked, and its value never matters.
+
+    Example:
+        >>> batch = left_pad([[5, 6, 7], [8]])
+        >>> batch["input_ids"].tolist(), batch["attention_mask"].tolist()
+        ([[5, 6, 7], [0, 0, 8]], [[1, 1, 1], [0, 0, 1]])
     """
     width = max(len(sequence) for sequence in sequences)
     ids = torch.zeros(len(sequences), width, dtype=torch.long)  # (n, T)
-    mask = torch.zeros(len(sequences), width, dtype=torch.long)
+    mask = torch.zeros(len(sequences), width, dtype=torch.long)  # (n, T)
     for row, sequence in enumerate(sequences):
         ids[row, width - len(sequence) :] = torch.as_tensor(np.asarray(sequence, dtype=np.int64))
         mask[row, width - len(sequence) :] = 1
@@ -89,30 +94,46 @@ def pooled_scores(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
 def _scored_logprobs(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """``Engine.token_logprobs`` from the logits (n, keep, V) at the last columns."""
-    width = logits.shape[1] - 1  # the last column predicts nothing that is known
-    scored = batch["scored"][:, batch["scored"].shape[1] - width :]
-    targets = batch["input_ids"][:, batch["input_ids"].shape[1] - width :]
-    logprobs = torch.zeros(scored.shape, dtype=torch.float32, device=logits.device)
+    width = logits.shape[1] - 1  # the last column predicts a token after the row, which is not there
+    scored = batch["scored"][:, batch["scored"].shape[1] - width :]  # (n, width)
+    targets = batch["input_ids"][:, batch["input_ids"].shape[1] - width :]  # (n, width)
+    logprobs = torch.zeros(scored.shape, dtype=torch.float32, device=logits.device)  # (n, width)
     logprobs[scored] = token_logprobs(logits[:, :-1][scored], targets[scored])
     return logprobs, scored
 
 
 def token_logprobs(logits: Tensor, targets: Tensor) -> Tensor:
-    """(n,) fp32 log-probabilities of ``targets`` (n,) under ``logits`` (n, V)."""
+    """(n,) fp32 log-probabilities of ``targets`` (n,) under ``logits`` (n, V).
+
+    Example:
+        >>> token_logprobs(torch.zeros(1, 4), torch.tensor([2])).exp().tolist()  # four equal logits
+        [0.25]
+    """
     return -nn.functional.cross_entropy(logits.float(), targets, reduction="none")
 
 
 def scored_columns(scored: Tensor) -> int:
-    """How many last columns of a left-padded batch predict a scored token; 0 when none is scored."""
-    columns = scored.any(dim=0).nonzero()
+    """How many of the last columns must have logits, so that every scored token is predicted.
+
+    The columns run from the one before the first scored token to the last; 0 when nothing is scored.
+
+    Example:
+        >>> scored_columns(torch.tensor([[False, False, True, True]]))  # columns 1 to 3
+        3
+    """
+    columns = scored.any(dim=0).nonzero()  # (columns with a scored token, 1)
     return 0 if len(columns) == 0 else int(scored.shape[1] - columns[0].item() + 1)
 
 
 def length_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Indices in batches of similar length, longest first, each at most ``budget`` padded tokens.
 
-    A single row may exceed the budget. Longest first, so that a batch too large for the memory shows at
-    once and not after an hour.
+    A single row may exceed the budget. The longest come first, so that a batch too large for the memory
+    fails at once and not after an hour.
+
+    Example:
+        >>> list(length_batches([3, 9, 4], budget=9))
+        [[1], [2, 0]]
     """
     order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
     batch: list[int] = []
@@ -134,5 +155,5 @@ def _inputs(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Any]:
 
 @lru_cache(maxsize=64)
 def takes_positions(kind: type[nn.Module]) -> bool:
-    """Models with relative positions (ALiBi) take no ``position_ids``; they read the mask instead."""
+    """Whether a model takes ``position_ids``; those with relative positions (ALiBi) read the mask instead."""
     return "position_ids" in inspect.signature(kind.forward).parameters

@@ -1,7 +1,8 @@
 """Which packed tokens see which: a trie reduced to what attention needs.
 
-Two forms of one thing: per node the nodes of its path (a loop of products), and index tensors over all
-nodes (one call of a GPU's kernel). Knows sizes and paths only.
+It comes in two forms: per node the nodes of its path, for a loop with one product per node (``Plan``); and
+index tensors over all nodes, for one call of a GPU kernel (``Gather``, ``Reach``). Knows sizes and paths
+only.
 """
 
 from __future__ import annotations
@@ -23,7 +24,15 @@ class Plan:
     Attributes:
         sizes: tokens per node, in packed order.
         paths: per node, the numbers of the nodes from the root down to itself.
-        windows: the sliding windows that attention was called with, filled by the layers.
+        windows: the sliding windows, in tokens, that attention was called with; filled during the forward
+            pass, None for a layer that sees everything.
+
+    Example:
+        A root of 4 tokens with two children of 2 and 3 tokens:
+
+        >>> plan = Plan(sizes=(4, 2, 3), paths=((0,), (0, 1), (0, 2)))
+        >>> plan.seen(2, window=None), plan.seen(2, window=3)
+        (((0, 2), 0), ((0, 2), 2))
     """
 
     sizes: tuple[int, ...]
@@ -35,19 +44,24 @@ class Plan:
         return cls(tuple(node.size for node in trie.nodes), tuple(trie.paths))
 
     def seen(self, node: int, window: int | None) -> tuple[tuple[int, ...], int]:
-        """The nodes whose tokens ``node`` may see, and how many of their first tokens are out of sight."""
+        """The nodes whose tokens ``node`` may see, and how many of their first tokens it may not.
+
+        Args:
+            node: its number.
+            window: how many tokens, itself included, a token sees at most; None for all.
+        """
         path = self.paths[node]
         if window is None:
             return path, 0
-        hidden = max(0, sum(self.sizes[ancestor] for ancestor in path[:-1]) - window + 1)
+        skip = max(0, sum(self.sizes[ancestor] for ancestor in path[:-1]) - window + 1)
         first = 0
-        while hidden >= self.sizes[path[first]]:
-            hidden -= self.sizes[path[first]]
+        while skip >= self.sizes[path[first]]:
+            skip -= self.sizes[path[first]]
             first += 1
-        return path[first:], hidden
+        return path[first:], skip
 
     def to(self, device: torch.device | str, **_: Any) -> Plan:
-        """Itself: nothing here lives on a device; batches are moved whole."""
+        """Itself: a plan holds no tensors, but every value of a batch must have ``to``."""
         return self
 
     def __hash__(self) -> int:
@@ -59,11 +73,11 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Gather:
-    """The keys of m nodes one behind the other.
+    """For a kernel over m sequences of various lengths: the keys of each of m nodes, one node after another.
 
     Attributes:
         keys: (K,) packed place of each key, node by node.
-        query_ends, key_ends: (m + 1,) int32 cumulated lengths.
+        query_ends, key_ends: (m + 1,) int32 cumulative lengths, from 0.
         most_queries, most_keys: the longest of the m sequences.
     """
 
@@ -75,12 +89,12 @@ class Gather:
 
     @classmethod
     def of(cls, plan: Plan, window: int | None, device: torch.device) -> Gather:
-        ends = np.cumsum([0, *plan.sizes])
+        ends = np.cumsum([0, *plan.sizes])  # (m + 1,)
         places = []
         for node in range(len(plan.sizes)):
-            path, hidden = plan.seen(node, window)
+            path, skip = plan.seen(node, window)
             runs = [np.arange(ends[number], ends[number + 1]) for number in path]
-            places.append(np.concatenate(runs)[hidden:])
+            places.append(np.concatenate(runs)[skip:])
         lengths = [len(place) for place in places]
 
         def index(values: Any, dtype: torch.dtype) -> Tensor:
@@ -108,15 +122,17 @@ class Reach:
 
     @classmethod
     def of(cls, plan: Plan, device: torch.device) -> Reach:
-        bounds = np.cumsum([0, *plan.sizes])
-        behind = bounds[1:].copy()
+        bounds = np.cumsum([0, *plan.sizes])  # (m + 1,)
+        subtree_ends = bounds[1:].copy()  # (m,)
         for node in reversed(range(len(plan.sizes))):
             if len(plan.paths[node]) > 1:
                 parent = plan.paths[node][-2]
-                behind[parent] = max(behind[parent], behind[node])
-        above = [sum(plan.sizes[ancestor] for ancestor in path[:-1]) for path in plan.paths]
-        depths = [np.arange(start, start + size) for start, size in zip(above, plan.sizes, strict=True)]
+                subtree_ends[parent] = max(subtree_ends[parent], subtree_ends[node])
+        start_depths = [sum(plan.sizes[ancestor] for ancestor in path[:-1]) for path in plan.paths]
+        depths = [
+            np.arange(start, start + size) for start, size in zip(start_depths, plan.sizes, strict=True)
+        ]
         return cls(
             torch.as_tensor(np.concatenate(depths), device=device),
-            torch.as_tensor(np.repeat(behind, plan.sizes), device=device),
+            torch.as_tensor(np.repeat(subtree_ends, plan.sizes), device=device),
         )

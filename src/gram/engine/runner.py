@@ -25,7 +25,7 @@ class Runner:
 
     Args:
         model: on its device, in evaluation mode.
-        token_budget: most tokens read in one forward pass; by default as many as memory allows well.
+        token_budget: most tokens read in one forward pass; by default chosen for the free memory.
         engine: ``tree`` reads shared prefixes once, ``plain`` reads every prompt by itself.
     """
 
@@ -44,7 +44,7 @@ class Runner:
 
     @property
     def token_budget(self) -> int:
-        """Most tokens read in one forward pass; lower than given once memory has run out."""
+        """Most tokens read in one forward pass; it falls when memory has run out."""
         return self._budget
 
     def next_logprobs(self, rows: Sequence[TokenRow], tokens: Sequence[int]) -> FloatArray:
@@ -75,33 +75,36 @@ class Runner:
 
     def _run(self, rows: Sequence[TokenRow], read: Callable[[Batch], Tensor], out: FloatArray) -> FloatArray:
         """Fills ``out`` with what ``read`` gives for each row; halves the budget where memory runs out."""
-        for left in self._groups(rows):
-            while left:
-                left = self._fill(rows, left, read, out)
+        for remainder in self._groups(rows):
+            while remainder:
+                remainder = self._fill(rows, remainder, read, out)
         return out
 
     def _fill(
-        self, rows: Sequence[TokenRow], left: list[int], read: Callable[[Batch], Tensor], out: FloatArray
+        self, rows: Sequence[TokenRow], indices: list[int], read: Callable[[Batch], Tensor], out: FloatArray
     ) -> list[int]:
-        """Reads the rows numbered in ``left``; returns those that did not fit into memory."""
-        done: set[int] = set()
+        """Reads the rows at ``indices``; returns the indices of those that did not fit into memory."""
+        finished_rows: set[int] = set()
         batch: list[int] = []
         try:
             with torch.inference_mode():
-                for picked in self._engine.cut([rows[index] for index in left], self._budget):
-                    batch = [left[place] for place in picked]
-                    laid_out = self._engine.lay_out([rows[index] for index in batch])
-                    values = read({name: value.to(self._model.device) for name, value in laid_out.items()})
+                for places in self._engine.cut([rows[index] for index in indices], self._budget):
+                    batch = [indices[place] for place in places]
+                    tensors = self._engine.lay_out([rows[index] for index in batch])
+                    values = read({name: value.to(self._model.device) for name, value in tensors.items()})
                     out[batch] = values.cpu().numpy()
-                    done.update(batch)
+                    finished_rows.update(batch)
         except torch.OutOfMemoryError:
             if len(batch) == 1:
                 raise
             self._budget = max(1, self._budget // 2)
-        return [index for index in left if index not in done]
+        return [index for index in indices if index not in finished_rows]
 
     def _groups(self, rows: Sequence[TokenRow]) -> list[list[int]]:
-        """Rows that may meet in one batch: some rotary embeddings change once any row of it is long."""
+        """Indices of the rows, in groups that may share a batch.
+
+        Some rotary embeddings change for a whole batch once one of its rows is long (``rotary_switch``).
+        """
         if self._switch is None:
             return [list(range(len(rows)))]
         short = [index for index, row in enumerate(rows) if len(row.ids) <= self._switch]

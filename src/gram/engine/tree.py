@@ -1,7 +1,7 @@
 """The fast layout: all rows of a batch as one token trie, every shared prefix read once.
 
-One forward pass over the packed trie; the output layer meets only the hidden states that are asked for.
-The same numbers as ``plain.Plain``, to fp32 rounding.
+One forward pass over the packed trie; the output layer is applied to the hidden states that are needed only.
+The numbers are those of ``plain.Plain``, up to fp32 rounding.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ from gram.engine.plan import Plan
 
 
 class Tree(Engine):
-    """Shared prefixes once. The model must use ``attention.NAME``: see ``choose_engine``.
+    """Reads shared prefixes once. The model's attention must be ``attention.NAME``: see ``choose_engine``.
 
     Batch: ``input_ids`` and ``position_ids`` (1, N); ``tree_plan``; ``last`` (n,) the packed place of each
-    row's last token; ``read`` and ``targets`` (k,) the places that predict the scored tokens, and these.
+    row's last token; ``read`` (k,) the packed places that predict the scored tokens; ``targets`` (k,)
+    these tokens; ``scored`` (n, T) in which row they count.
     """
 
     name = "tree"
@@ -44,8 +45,8 @@ class Tree(Engine):
         ids = [np.asarray(row.ids, dtype=np.int64) for row in rows]  # n times (length,)
         shared = trie.build(ids)  # N packed tokens in all
         scored = [row.scored for row in rows]  # n times (tokens that count,), k of them in all
-        last = [shared.place(number, np.array([len(row) - 1])) for number, row in enumerate(ids)]
-        read = [shared.place(number, positions - 1) for number, positions in enumerate(scored)]
+        last_places = [shared.place(number, np.array([len(row) - 1])) for number, row in enumerate(ids)]
+        predictors = [shared.place(number, positions - 1) for number, positions in enumerate(scored)]
         mask = torch.zeros(len(rows), max(map(len, scored)), dtype=torch.bool)  # (n, T)
         for number, positions in enumerate(scored):
             mask[number, : len(positions)] = True
@@ -56,8 +57,8 @@ class Tree(Engine):
             "input_ids": torch.from_numpy(packed)[None],  # (1, N)
             "position_ids": torch.from_numpy(depths)[None],  # (1, N)
             "tree_plan": Plan.of(shared),
-            "last": torch.from_numpy(np.concatenate(last)),  # (n,)
-            "read": torch.from_numpy(np.concatenate(read)),  # (k,)
+            "last": torch.from_numpy(np.concatenate(last_places)),  # (n,)
+            "read": torch.from_numpy(np.concatenate(predictors)),  # (k,)
             "targets": torch.from_numpy(targets),
             "scored": mask,
         }
@@ -98,8 +99,9 @@ def _scored_logprobs(layer: Any, hidden: Tensor, batch: Batch) -> tuple[Tensor, 
 def _hidden(model: nn.Module, batch: Batch) -> Tensor:
     """(N, H) final hidden states of the packed tokens.
 
-    A four-dimensional mask is taken for a finished one: without it transformers would build one that takes
-    every jump of the positions for a new sequence. Ours is in the plan.
+    transformers takes a four-dimensional mask as it is. Without one it would build a mask itself, and take
+    every jump of the positions for the start of a new sequence. The mask given here hides nothing: the plan
+    says what each token sees.
     """
     ids = batch["input_ids"]
     mask = torch.zeros(1, 1, 1, 1, device=ids.device)

@@ -37,7 +37,7 @@ Places = NDArray[np.int64]
 Ids = Sequence[int] | Places
 
 SHORTEST_SHARED = 4
-"""Shorter common runs are read once per prompt: splitting costs more than it saves."""
+"""A common run of fewer tokens is not shared but read once per prompt: splitting costs more than it saves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Trie:
     Attributes:
         nodes: m nodes.
         paths: per node, its ancestors from the root on, and itself.
-        ends: per sequence, the node that holds its last token.
+        ends: per sequence, the number of the node that holds its last token.
         offsets: (m,) the packed place of each node's first token.
     """
 
@@ -109,10 +109,11 @@ def build(sequences: Sequence[Ids]) -> Trie:
         paths.append((*(paths[parent] if parent >= 0 else ()), len(nodes) - 1))
         return len(nodes) - 1
 
-    # Ranges of sorted rows that have their first ``depth`` tokens in the nodes down to ``parent``.
-    waiting = [(first, last, 0, -1) for first, last in _groups(shared, 0, len(order), 0)][::-1]
-    while waiting:
-        first, last, depth, parent = waiting.pop()
+    # A stack of (first, last, depth, parent): the first ``depth`` tokens of sorted rows [first, last) are in
+    # the nodes from a root down to ``parent`` already.
+    stack = [(first, last, 0, -1) for first, last in _groups(shared, 0, len(order), 0)][::-1]
+    while stack:
+        first, last, depth, parent = stack.pop()
         row = order[first]
         stop = len(sequences[row]) if last - first == 1 else int(shared[first + 1 : last].min())
         node = add(parent, row, depth, stop) if stop > depth else parent
@@ -121,7 +122,7 @@ def build(sequences: Sequence[Ids]) -> Trie:
                 ends[order[member]] = node
         if last - first > 1:
             groups = _groups(shared, first, last, stop)
-            waiting += [(low, high, stop, node) for low, high in groups][::-1]
+            stack += [(low, high, stop, node) for low, high in groups][::-1]
     for row, other in twins.items():
         ends[row] = ends[other]
     offsets = np.cumsum([0, *(node.size for node in nodes)], dtype=np.int64)[:-1]
@@ -132,6 +133,10 @@ def cut(sequences: Sequence[Ids], budget: int) -> Iterator[list[int]]:
     """Indices of ``sequences`` in packs of at most ``budget`` trie tokens, neighbours in the trie together.
 
     A single sequence may exceed the budget. Every index comes exactly once.
+
+    Example:
+        >>> list(cut([[1, 2, 3, 4, 5], [9, 8], [1, 2, 3, 4, 6]], budget=9))
+        [[0, 2], [1]]
     """
     order, shared = _sorted(sequences)
     pack: list[int] = []
@@ -158,14 +163,14 @@ def _sorted(sequences: Sequence[Ids]) -> tuple[list[int], Places]:
     for place in range(1, len(order)):
         one, two = arrays[order[place - 1]], arrays[order[place]]
         length = min(len(one), len(two))
-        differs = one[:length] != two[:length]
-        at = int(differs.argmax()) if length else 0
-        shared[place] = at if length and differs[at] else length
+        differences = one[:length] != two[:length]  # (length,)
+        first = int(differences.argmax()) if length else 0
+        shared[place] = first if length and differences[first] else length
     return order, shared
 
 
 def _groups(shared: Places, first: int, last: int, depth: int) -> Iterator[tuple[int, int]]:
     """Splits sorted rows [first, last) where neighbours share too little beyond ``depth``."""
-    apart = np.flatnonzero(shared[first + 1 : last] < depth + SHORTEST_SHARED) + first + 1
-    bounds = [first, *apart.tolist(), last]
+    cuts = np.flatnonzero(shared[first + 1 : last] < depth + SHORTEST_SHARED) + first + 1
+    bounds = [first, *cuts.tolist(), last]
     yield from pairwise(bounds)
