@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from gram.adaptation.decision import OLD, Held, choose, decide, reported
+from gram.adaptation.decision import OLD, HeldOutVerdicts, choose, decide, nested_selection
 from gram.statistics import clustered_error
 from gram.types import FloatArray
 
@@ -19,11 +19,11 @@ def both(log_odds: FloatArray) -> FloatArray:
     return np.stack([log_odds, log_odds], axis=-1)
 
 
-def held(*candidates: FloatArray, labels: FloatArray | None = None, cluster: int = 1) -> Held:
+def held(*candidates: FloatArray, labels: FloatArray | None = None, cluster: int = 1) -> HeldOutVerdicts:
     """60 rows in five folds; without labels, half of them 1 and half 0 by ``truth``."""
     fold = np.arange(N) % FOLDS
     rows = truth() if labels is None else labels
-    return Held(both(np.stack(candidates)), rows, fold, np.arange(N) // cluster)
+    return HeldOutVerdicts(both(np.stack(candidates)), rows, fold, np.arange(N) // cluster)
 
 
 def truth() -> FloatArray:
@@ -104,7 +104,9 @@ def test_no_label_has_a_part_in_what_is_reported_of_its_fold() -> None:
     first = held(*noise, labels=labels)
     other = labels.copy()
     other[first.fold == 3] = 1 - other[first.fold == 3]
-    for before, after in zip(reported(first), reported(held(*noise, labels=other)), strict=True):
+    for before, after in zip(
+        nested_selection(first), nested_selection(held(*noise, labels=other)), strict=True
+    ):
         assert np.array_equal(before[first.fold == 3], after[first.fold == 3])
 
 

@@ -1,8 +1,8 @@
 """Adapting a model in memory: cross-validated steps and rate, one decision, one training on all rows.
 
 Every fold starts from the same weights and is trained at a constant rate, so that the model after s steps is
-the same whatever steps follow: one run per fold and rate shows all numbers of steps. Knows models,
-objectives and labeled rows; knows no files.
+the same whatever steps follow: one run per fold and rate gives the verdicts after every number of steps.
+Knows models, objectives and labeled rows; knows no files.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import PreTrainedModel
 
-from gram.adaptation.decision import Decision, Held, IntArray, decide
+from gram.adaptation.decision import Decision, HeldOutVerdicts, IntArray, decide
 from gram.adaptation.learner import AdaptSettings, Learner
 from gram.data import folds, questions
 from gram.errors import DataError
@@ -23,7 +23,7 @@ from gram.types import FloatArray, Pair, Preference, RewardModel
 
 LEAST_ROWS = 10
 LEAST_QUESTIONS = 5
-_CERTAIN = 1000.0  # log-odds beyond it say nothing more
+_CERTAIN = 1000.0  # log-odds are clipped here: the probability is 0 or 1 long before
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What came of an adaptation.
+    """The result of an adaptation.
 
     Attributes:
         decision: whether the adapted model was taken, and why.
-        candidates: everything tried, the old model first; ``decision.choice`` counts in this order.
-        rows, ties, truncated, questions, folds: of the data.
+        candidates: all of them, the old model first; ``decision.choice.candidate`` is a place in this list.
+        rows, ties, truncated, questions, folds: how many of each there were in the data.
         train_loss: mean loss of the training on all rows; None if the old model was kept.
     """
 
@@ -60,14 +60,14 @@ class Adaptation:
 
     @property
     def chosen(self) -> Candidate:
-        """The best by the rows held back; no model was trained so on all rows unless ``adopted``."""
+        """The best candidate on the rows held back; trained on all rows only if ``adopted``."""
         return self.candidates[self.decision.choice.candidate]
 
 
 def adapt(
     model: PreTrainedModel,
     objective: Objective[Preference],
-    asked: RewardModel,
+    reward_model: RewardModel,
     rows: Sequence[Preference],
     settings: AdaptSettings | None = None,
     *,
@@ -76,16 +76,16 @@ def adapt(
 ) -> Adaptation:
     """Adapt ``model`` in place to labeled ``rows``, unless that does not help.
 
-    Rows held back in turn, their questions whole, choose the number of steps and the rate and say whether
-    the result beats the old model (``decision.decide``). If it does, the model is trained on all rows, and
-    ``asked`` gets the temperature fitted on the held-back verdicts. If not, both are what they were.
+    Questions are held back in turn. The verdicts on their rows choose the steps and the rate, and decide
+    whether the result beats the old model (``decision.decide``). If so, the model is trained on all rows, and
+    ``reward_model`` gets the temperature fitted on these verdicts. If not, both stay what they were.
 
     Args:
         model: in evaluation mode, without adapters.
-        objective: to train on; of the kind of ``asked``.
-        asked: ``model``, ready to be asked.
+        objective: to train on; of the kind of ``reward_model``.
+        reward_model: ``model`` in the form in which it is asked.
         rows: at least 10 that are no ties, over at least 5 questions.
-        before: the old model, where it is asked in another way than ``asked``; by default ``asked`` itself.
+        before: the old model, where it is asked in another way than the new one; by default ``reward_model``.
 
     Raises:
         DataError: the rows are too few, or cannot be split.
@@ -100,20 +100,20 @@ def adapt(
     candidates = (Candidate(0.0, 0), *(Candidate(r, s) for r in settings.rates for s in steps))
     labels = np.array([row.p_a for row in rows])
     fold, question = folds(rows, settings.folds), questions(rows)
-    old = (before or asked).compare([row.pair for row in rows]).log_odds
-    temperature, asked.temperature = asked.temperature, 1.0
+    old = (before or reward_model).compare([row.pair for row in rows]).log_odds
+    temperature, reward_model.temperature = reward_model.temperature, 1.0
     learner = Learner(model, objective, samples, settings)
     adopted, train_loss = False, None
     try:
-        said = np.stack([old, *_held_back(learner, asked, rows, fold, candidates[1:], progress)])
-        decision = decide(Held(np.clip(said, -_CERTAIN, _CERTAIN), labels, fold, question))
+        log_odds = np.stack([old, *_held_back(learner, reward_model, rows, fold, candidates[1:], progress)])
+        decision = decide(HeldOutVerdicts(np.clip(log_odds, -_CERTAIN, _CERTAIN), labels, fold, question))
         if decision.adopted:
-            chosen = candidates[decision.choice.candidate]
-            train_loss = learner.learn(np.arange(len(rows)), chosen.learning_rate, chosen.steps)
+            best = candidates[decision.choice.candidate]
+            train_loss = learner.learn(np.arange(len(rows)), best.learning_rate, best.steps)
             adopted, temperature = True, decision.choice.temperature
     finally:
         learner.settle(adopted)
-        asked.temperature = temperature
+        reward_model.temperature = temperature
     return Adaptation(
         decision,
         candidates,
@@ -128,27 +128,28 @@ def adapt(
 
 def _held_back(
     learner: Learner,
-    asked: RewardModel,
+    reward_model: RewardModel,
     rows: Sequence[Preference],
     fold: IntArray,
     candidates: Sequence[Candidate],
     progress: bool,
 ) -> FloatArray:
-    """(c, n, 2) log-odds of every candidate, each row asked while its fold is held back."""
-    said = np.empty((len(candidates), len(rows), 2))
+    """(c, n, 2) log-odds of every candidate, each row judged by a model trained on the other folds."""
+    log_odds = np.empty((len(candidates), len(rows), 2))
     steps = {rate: [c.steps for c in candidates if c.learning_rate == rate] for rate in _rates(candidates)}
     runs = [(rate, k) for rate in steps for k in np.unique(fold)]
     bar = parts_with_progress([range(steps[rate][-1]) for rate, _ in runs], title="held back", show=progress)
     for (rate, k), _ in zip(runs, bar, strict=True):
-        mine = np.flatnonzero(fold == k)
-        pairs = [rows[place].pair for place in mine.tolist()]
+        inside = np.flatnonzero(fold == k)
+        pairs = [rows[place].pair for place in inside.tolist()]
 
-        def ask(step: int, rate: float = rate, mine: IntArray = mine, pairs: list[Pair] = pairs) -> None:
+        def ask(step: int, rate: float = rate, inside: IntArray = inside, pairs: list[Pair] = pairs) -> None:
             if step in steps[rate]:
-                said[candidates.index(Candidate(rate, step)), mine] = asked.compare(pairs).log_odds
+                place = candidates.index(Candidate(rate, step))
+                log_odds[place, inside] = reward_model.compare(pairs).log_odds
 
         learner.learn(np.flatnonzero(fold != k), rate, steps[rate][-1], ask)
-    return said
+    return log_odds
 
 
 def _rates(candidates: Sequence[Candidate]) -> list[float]:
@@ -156,7 +157,7 @@ def _rates(candidates: Sequence[Candidate]) -> list[float]:
 
 
 def check_rows(rows: Sequence[Preference]) -> None:
-    """Refuse rows from which nothing could be learned, or nothing held back.
+    """Refuse data that are too few to learn from, or to hold rows back.
 
     Raises:
         DataError: too few rows, or too few questions.
@@ -167,10 +168,10 @@ def check_rows(rows: Sequence[Preference]) -> None:
     if decided < LEAST_ROWS:
         ties = f", besides {len(rows) - decided} ties" if decided < len(rows) else ""
         raise DataError(f"too few rows: {decided}{ties}; adapting takes at least {LEAST_ROWS}")
-    asked = len(np.unique(questions(rows)))
-    if asked < LEAST_QUESTIONS:
+    count = len(np.unique(questions(rows)))
+    if count < LEAST_QUESTIONS:
         raise DataError(
-            f"the {len(rows)} rows ask only {asked} different question{'s' * (asked > 1)}; at least "
+            f"the {len(rows)} rows ask only {count} different question{'s' * (count > 1)}; at least "
             f"{LEAST_QUESTIONS} are needed, so that some can be held back. Where one prompt states a "
             "constant task, name the underlying question of each row in the field 'group'"
         )

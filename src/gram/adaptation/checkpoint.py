@@ -34,7 +34,7 @@ from gram.training.pipeline import described
 from gram.types import Preference
 
 REPORT = "adapt.json"
-_STORED = {"label_smoothing", "reference", "margin", "centring"}  # of an objective; the same for few labels
+_STORED = {"label_smoothing", "reference", "margin", "centring"}  # options taken over from the old model
 _OBJECTIVES: dict[Kind, ObjectiveName] = {
     "judge": "preference",
     "likelihood": "likelihood",
@@ -49,7 +49,7 @@ def adapt_checkpoint(config: AdaptConfig) -> dict[str, Any]:
         A JSON-able summary: ``adopted`` and why, what was chosen, and the numbers before and after.
 
     Raises:
-        GramError: of the kind whose fault it is; then nothing is written.
+        GramError: the class says whether the options, the data or the model is at fault; nothing is written.
     """
     began = time.monotonic()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -71,15 +71,15 @@ def adapt_checkpoint(config: AdaptConfig) -> dict[str, Any]:
     )
     usable = _usable(objective, rows.examples, config.on_error)
     running = Running(engine=config.engine)
-    asked = wrap(loaded, Asking(kind, config.template), running, source=config.model)
-    otherwise = manifest is not None and (
+    reward_model = wrap(loaded, Asking(kind, config.template), running, source=config.model)
+    is_asked_otherwise = manifest is not None and (
         manifest.kind != kind
-        or (asked.template is not None and asked.template.hash != manifest.template_hash)
+        or (reward_model.template is not None and reward_model.template.hash != manifest.template_hash)
     )
-    before = wrap(loaded, running=running, source=config.model) if otherwise else None
-    outcome = adapt(loaded.model, objective, asked, usable, settings, before=before)
+    before = wrap(loaded, running=running, source=config.model) if is_asked_otherwise else None
+    outcome = adapt(loaded.model, objective, reward_model, usable, settings, before=before)
     facts = _facts(config, rows, outcome)
-    _write(config, kind, loaded, renderer, how, outcome, facts, asked.temperature)
+    _write(config, kind, loaded, renderer, how, outcome, facts, reward_model.temperature)
     return {
         "output": str(config.output),
         **facts,
@@ -113,7 +113,7 @@ def _read(config: AdaptConfig) -> ExampleSet[Preference]:
 
 
 def _usable(objective: Objective[Preference], rows: Sequence[Preference], on_error: str) -> list[Preference]:
-    """The rows whose answers differ after truncation too, where the others may be left out."""
+    """The rows whose answers differ after truncation, too; all rows if ``on_error`` is "raise"."""
     if on_error == "raise":
         return list(rows)
     samples = objective.encode(rows)
@@ -121,7 +121,7 @@ def _usable(objective: Objective[Preference], rows: Sequence[Preference], on_err
 
 
 def _kind(config: AdaptConfig, manifest: Manifest | None) -> Kind:
-    """What to adapt the model as.
+    """The kind of model that the adaptation makes.
 
     Raises:
         ConfigError: a scalar model has no language-model head left, and others have no scalar head.
@@ -138,7 +138,7 @@ def _kind(config: AdaptConfig, manifest: Manifest | None) -> Kind:
 
 
 def _training(config: AdaptConfig, kind: Kind, manifest: Manifest | None) -> TrainConfig:
-    """The configuration of the objective: as the model was trained, but for what is asked otherwise."""
+    """The configuration of the objective: as in the model's own training, unless ``config`` overrides it."""
     stored: dict[str, Any] = {}
     if manifest is not None and manifest.kind == kind:
         stored = {name: value for name, value in manifest.objective.items() if name in _STORED}
@@ -196,12 +196,12 @@ def _write(
 ) -> None:
     """Put the adapted model, or a copy of the old one, into the output folder."""
     losses = outcome.decision.choice.losses.tolist()
-    tried = [
+    candidates = [
         {**asdict(candidate), "log_loss": loss}
         for candidate, loss in zip(outcome.candidates, losses, strict=True)
     ]
     settings = {**asdict(config), "output": str(config.output)}
-    report = {**facts, "candidates": tried, "settings": settings, "versions": library_versions()}
+    report = {**facts, "candidates": candidates, "settings": settings, "versions": library_versions()}
     beside = {REPORT: json.dumps(finite(report), indent=2, ensure_ascii=False) + "\n"}
     labels = list(renderer.label_ids) if kind == "judge" else []
     manifest = loaded.manifest or Manifest(kind=kind, **renderer.settings, label_ids=labels)
@@ -238,7 +238,7 @@ def _write(
 
 
 def _write_unchanged(config: AdaptConfig, manifest: Manifest, beside: dict[str, str]) -> None:
-    """The old model: a copy of its folder or, of a Hub name, what its author saved."""
+    """Write the old model: a copy of its folder or, for a Hub name, the weights as published there."""
     if folder := model_folder(config.model):
         copy_checkpoint(folder, config.output, manifest, beside)
         return
@@ -248,7 +248,7 @@ def _write_unchanged(config: AdaptConfig, manifest: Manifest, beside: dict[str, 
 
 
 def _objective(kind: Kind, manifest: Manifest, how: TrainConfig) -> dict[str, Any]:
-    """``Manifest.objective`` of the adapted model: what is stored of the same one, and what was used."""
+    """``Manifest.objective`` of the adapted model: stored values of the same objective, and the new ones."""
     name = _OBJECTIVES[kind]
     stored = manifest.objective if manifest.objective.get("name") == name else {}
     smoothing = {} if kind == "scalar" else {"label_smoothing": how.label_smoothing}

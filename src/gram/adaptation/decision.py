@@ -1,9 +1,9 @@
-"""Which of several adapted models to take, and whether it has beaten the old one, from held-back verdicts.
+"""Which of several adapted models to take, and whether it is better than the old one, by held-back verdicts.
 
 Knows log-odds, labels, folds and questions; knows no model. The verdicts on a row come from a model that
-has not learned from the row's question, so they can be trusted; the best of many candidates cannot be
-trusted on the rows that chose it. What is reported for a fold is therefore said by the candidate, and with
-the temperature, that the *other* folds choose: nested selection without training anything again.
+was not trained on the row's question, so the numbers of one candidate can be trusted. Those of the best of
+many candidates, on the rows that chose it, are too good. Each fold is therefore scored with the candidate and
+the temperature chosen on the other folds. This is nested selection, but nothing has to be trained again.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ OLD = 0  # the candidate that is no training at all
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """What c candidates said about n rows that they had not learned from.
+class HeldOutVerdicts:
+    """The verdicts of c candidates on n rows that they were not trained on.
 
     Attributes:
         log_odds: (c, n, 2) that a beats b, in both orders. Candidate 0 is the old model, as it is used.
         labels: (n,) probability that a is better.
-        fold: (n,) fold in which a row was held back.
+        fold: (n,) fold that each row belongs to.
         question: (n,) question of a row; rows of one question are not independent.
     """
 
@@ -76,7 +76,7 @@ class Decision:
     """Whether the adapted model is taken, and the numbers behind it, all of them on held-back rows.
 
     Attributes:
-        adopted: the adapted model has won.
+        adopted: whether the adapted model replaces the old one.
         reason: why, or why not, in words.
         choice: of the candidate to train on all rows, and of its temperature.
         before: the old model as it was, its stored temperature included.
@@ -101,55 +101,67 @@ class Decision:
 def choose(log_odds: FloatArray, labels: FloatArray) -> Choice:
     """The best of c candidates by (c, n, 2) held-back log-odds; of equally good ones the first.
 
-    Temperatures are fitted to labels drawn in to (n q + 1) / (n + 2), as Platt (1999) does: on few rows, all
-    of them right, no temperature would else be small enough.
+    Temperatures are fitted to the smoothed labels (n q + 1) / (n + 2), as in Platt (1999): on few rows, all
+    of them right, the best temperature for the labels q themselves would be 0.
+
+    Example:
+        >>> right, wrong = [[2.0, 2.0], [-2.0, -2.0]], [[-1.0, -1.0], [1.0, 1.0]]
+        >>> choose(np.array([wrong, right]), labels=np.array([1.0, 0.0])).candidate
+        1
     """
     n = len(labels)
-    drawn_in = (n * labels + 1) / (n + 2)
-    temperatures = [best_temperature(said, drawn_in) for said in log_odds]
-    told = [tempered(said, t) for said, t in zip(log_odds, temperatures, strict=True)]
-    losses = np.array([log_loss(p_a, labels) for p_a in told], dtype=np.float64)
+    smooth_labels = (n * labels + 1) / (n + 2)
+    temperatures = [best_temperature(candidate, smooth_labels) for candidate in log_odds]
+    probabilities = [tempered(candidate, t) for candidate, t in zip(log_odds, temperatures, strict=True)]
+    losses = np.array([log_loss(p_a, labels) for p_a in probabilities], dtype=np.float64)
     best = int(np.argmin(losses))
     return Choice(best, temperatures[best], losses)
 
 
-def reported(held: Held) -> tuple[FloatArray, FloatArray]:
-    """What is said of the rows of each fold by what the other folds choose.
+def nested_selection(verdicts: HeldOutVerdicts) -> tuple[FloatArray, FloatArray]:
+    """The verdicts on each fold, with the candidate and the temperatures chosen on the other folds.
 
     Returns:
         Two (n, 2) arrays of log-odds: of the old model at its best temperature, and of the best candidate at
-        its own. No label of a row has a part in what is said of it.
+        its own. The label of a row has no influence on the log-odds of that row.
     """
-    fitted, after = np.empty_like(held.log_odds[OLD]), np.empty_like(held.log_odds[OLD])
-    for k in np.unique(held.fold):
-        mine, others = held.fold == k, held.fold != k
-        said, labels = held.log_odds[:, others], held.labels[others]
-        best, old = choose(said, labels), choose(said[:1], labels)
-        after[mine] = held.log_odds[best.candidate, mine] / best.temperature
-        fitted[mine] = held.log_odds[OLD, mine] / old.temperature
+    fitted, after = np.empty_like(verdicts.log_odds[OLD]), np.empty_like(verdicts.log_odds[OLD])
+    for k in np.unique(verdicts.fold):
+        inside, others = verdicts.fold == k, verdicts.fold != k
+        log_odds, labels = verdicts.log_odds[:, others], verdicts.labels[others]
+        best, old = choose(log_odds, labels), choose(log_odds[:1], labels)
+        after[inside] = verdicts.log_odds[best.candidate, inside] / best.temperature
+        fitted[inside] = verdicts.log_odds[OLD, inside] / old.temperature
     return fitted, after
 
 
-def decide(held: Held) -> Decision:
-    """Whether the best candidate has won over the old model.
+def decide(verdicts: HeldOutVerdicts) -> Decision:
+    """Whether the best candidate is to replace the old model.
 
-    It has if all of this holds of the rows held back:
+    It is if all of this is true on the rows held back:
 
-    - some training beats none;
+    - the candidate with the lowest log loss is not the old model;
     - the log loss falls by more than its standard error, against the old model *at its best temperature*
       (between 0.01 and 100): a mere change of confidence is no win;
     - it ends below log 2, the loss of always saying 0.5;
     - the accuracy does not fall.
+
+    Example:
+        >>> labels = np.array([1.0, 0.0] * 10)
+        >>> right = np.stack([labels - 0.5, labels - 0.5], axis=1)
+        >>> log_odds = np.stack([np.zeros((20, 2)), right])  # the old model cannot tell, the new one is right
+        >>> decide(HeldOutVerdicts(log_odds, labels, np.arange(20) % 5, np.arange(20))).adopted
+        True
     """
-    before = held.log_odds[OLD]
-    fitted, after = reported(held)
-    choice = choose(held.log_odds, held.labels)
-    gains = _losses(fitted, held) - _losses(after, held)
-    gain, error = float(np.mean(gains)), clustered_error(gains, held.question)
-    right_before, right_after = _right(before, held.labels), _right(after, held.labels)
-    decided = held.question[held.labels != 0.5].tolist()
+    before = verdicts.log_odds[OLD]
+    fitted, after = nested_selection(verdicts)
+    choice = choose(verdicts.log_odds, verdicts.labels)
+    gains = _losses(fitted, verdicts) - _losses(after, verdicts)
+    gain, error = float(np.mean(gains)), clustered_error(gains, verdicts.question)
+    right_before, right_after = _right(before, verdicts.labels), _right(after, verdicts.labels)
+    decided = verdicts.question[verdicts.labels != 0.5].tolist()
     accuracy_gain = paired_difference(right_after, right_before, decided)
-    scores = _score(before, held), _score(fitted, held), _score(after, held)
+    scores = _score(before, verdicts), _score(fitted, verdicts), _score(after, verdicts)
     reason = _objection(choice, gain, error, scores[2].log_loss, accuracy_gain.difference)
     return Decision(
         reason is None,
@@ -163,7 +175,7 @@ def decide(held: Held) -> Decision:
 
 
 def _objection(choice: Choice, gain: float, error: float, after: float, accuracy_gain: float) -> str | None:
-    """Why the adapted model is not taken; None: it is."""
+    """Why the adapted model is not taken, or None if it is."""
     if choice.candidate == OLD:
         return "no amount of training beats the old model on held-back rows"
     if not gain > error:
@@ -179,14 +191,14 @@ def _fall(gain: float, error: float) -> str:
     return f"log loss on held-back rows changes by {-gain:+.4f} with a standard error of {error:.4f}"
 
 
-def _losses(log_odds: FloatArray, held: Held) -> FloatArray:
-    return log_losses(tempered(log_odds, 1.0), held.labels)
+def _losses(log_odds: FloatArray, verdicts: HeldOutVerdicts) -> FloatArray:
+    return log_losses(tempered(log_odds, 1.0), verdicts.labels)
 
 
-def _score(log_odds: FloatArray, held: Held) -> Score:
-    decided = held.question[held.labels != 0.5].tolist()
-    right = accuracy(_right(log_odds, held.labels), decided)
-    return Score(right, float(np.mean(_losses(log_odds, held))))
+def _score(log_odds: FloatArray, verdicts: HeldOutVerdicts) -> Score:
+    decided = verdicts.question[verdicts.labels != 0.5].tolist()
+    right = accuracy(_right(log_odds, verdicts.labels), decided)
+    return Score(right, float(np.mean(_losses(log_odds, verdicts))))
 
 
 def _right(log_odds: FloatArray, labels: FloatArray) -> FloatArray:

@@ -1,6 +1,6 @@
 """How to adapt, and the training of one model again and again from the same weights.
 
-Knows objectives and what may train; knows nothing of folds, nor of what the training is for.
+Knows objectives and which weights are trained; knows nothing of folds, nor of what the training is for.
 """
 
 from __future__ import annotations
@@ -39,12 +39,16 @@ class AdaptSettings:
 
     Attributes:
         method: low-rank adapters, all weights, or the output head of a frozen model.
-        learning_rates: tried in turn; empty: those of the method.
-        max_steps: most optimizer steps tried; by default by the number of rows.
+        learning_rates: candidates for the rate; empty: those of the method.
+        max_steps: largest number of optimizer steps among the candidates; None: by the number of rows.
         batch_size: rows per step.
         folds: of the cross-validation.
         lora_rank, lora_alpha: of the adapters.
         seed: of adapters and of the order of training.
+
+    Example:
+        >>> AdaptSettings(method="all").rates, AdaptSettings().steps_for(rows=100)
+        ((0.0001, 0.0003), 75)
     """
 
     method: Method = "lora"
@@ -99,8 +103,8 @@ class Learner:
             self._model = add_lora(model, lora, score_head=objective.head == "score")
         elif settings.method == "frozen":
             freeze(model)
-        trained = [weight for weight in self._model.parameters() if weight.requires_grad]
-        self._start = [(weight, weight.detach().clone()) for weight in trained]
+        weights = [weight for weight in self._model.parameters() if weight.requires_grad]
+        self._start = [(weight, weight.detach().clone()) for weight in weights]
 
     def learn(
         self,
@@ -109,7 +113,7 @@ class Learner:
         steps: int,
         observe: Callable[[int], None] | None = None,
     ) -> float:
-        """Train on ``rows`` from the start; returns the mean loss."""
+        """Train on ``rows`` from the old weights; returns the mean loss."""
         self._restart()
         how = FitSettings(
             steps=steps,
@@ -126,7 +130,7 @@ class Learner:
         return fit(model, self._objective, samples, how, title=None, observe=observe).train_loss
 
     def settle(self, adopted: bool) -> None:
-        """Leave a plain model behind: as trained last, or as it was."""
+        """Merge the adapters into the model if ``adopted``, else remove them and restore the old weights."""
         if not adopted:
             self._restart()
         plain = merged(self._model) if adopted else without_adapters(self._model)
