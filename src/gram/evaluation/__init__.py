@@ -1,8 +1,8 @@
 """How good a model is: items, one runner, records, benchmarks by their rules, metrics, biases, floors.
 
-Knows models only as ``PreferenceModel`` and ``ScalarModel``; loads no torch. The way is one: ``sources`` give
-items, ``evaluate`` gives records, ``results`` turns records (and floors) into results; a ``Session`` is a run
-of the first two on disk. Putting results on paper is ``report``'s matter.
+Knows models only as ``PreferenceModel`` and ``ScalarModel``; loads no torch. There is one way through:
+``sources`` give items, ``evaluate`` gives records, ``results`` turns records (and floors) into results; a
+``Session`` does the first two steps with files on disk. The room ``report`` writes results for people.
 """
 
 from __future__ import annotations

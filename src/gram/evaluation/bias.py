@@ -1,6 +1,6 @@
 """What besides quality moves a model: position, length, style, repetition, truncation, dressing-up.
 
-Pure functions of records. All of it describes; none of it says why.
+Pure functions of records. The numbers describe a bias; they do not explain where it comes from.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class LengthBin:
 
 @dataclass(frozen=True, slots=True)
 class Bias:
-    """Where verdicts come from, apart from quality.
+    """How far verdicts depend on other things than quality.
 
     Attributes:
         first_place: share of the single verdicts that favour the answer shown first; 0.5 is fair.
@@ -62,9 +62,15 @@ class Bias:
 
 
 def bias(records: Sequence[Record]) -> Bias:
-    """Of at least one record; rows labeled ties count where no right answer is needed."""
+    """The biases of at least one record; rows labeled ties count where no right answer is needed.
+
+    Example:
+        >>> record = Record("q1", "", 1.0, log_odds=(2.0, 1.0), mass=(1.0, 1.0), length_a=9, length_b=4)
+        >>> bias([record]).longer.value, bias([record]).first_place.value
+        (1.0, 0.5)
+    """
     slope, slope_low, slope_high = _slope(records)
-    known = all(record.truncated is not None for record in records)
+    has_counts = all(record.truncated is not None for record in records)
     cut = [record for record in records if record.truncated]
     return Bias(
         first_place=_first_place(records),
@@ -82,15 +88,15 @@ def bias(records: Sequence[Record]) -> Bias:
             }
         ),
         more_repetitive=_favours(records, [r.repetition[0] - r.repetition[1] for r in records], NOTABLE),
-        truncated=float(len(cut)) if known else math.nan,
-        tokens_cut=float(sum(r.truncated or 0 for r in cut)) if known else math.nan,
+        truncated=float(len(cut)) if has_counts else math.nan,
+        tokens_cut=float(sum(r.truncated or 0 for r in cut)) if has_counts else math.nan,
         accuracy_cut=accuracy(cut),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Degradation:
-    """What dressing up the worse answers does to accuracy.
+    """How accuracy changes when the worse answers are changed by a perturbation.
 
     Attributes:
         name: of the perturbation.
@@ -108,9 +114,9 @@ class Degradation:
 
 
 def degradation(records: Sequence[Record]) -> list[Degradation]:
-    """One entry per variant among the records, in their order; each row is paired with itself as it came."""
+    """One entry per variant among the records, in their order; each row is paired with its unchanged form."""
     plain = {(r.source, r.id, r.pair): r for r in records if not r.variant}
-    found = []
+    entries = []
     for name in dict.fromkeys(r.variant for r in records if r.variant):
         changed = [r for r in records if r.variant == name and r.correct is not None]
         originals = [plain[r.source, r.id, r.pair] for r in changed]
@@ -118,11 +124,11 @@ def degradation(records: Sequence[Record]) -> list[Degradation]:
             continue
         clusters = [r.cluster for r in changed]
         difference = paired_difference(credits_of(changed), credits_of(originals), clusters)
-        moved = [a.margin - b.margin for a, b in zip(changed, originals, strict=True)]
-        found.append(
-            Degradation(name, accuracy(originals), accuracy(changed), difference, float(np.mean(moved)))
+        shifts = [a.margin - b.margin for a, b in zip(changed, originals, strict=True)]
+        entries.append(
+            Degradation(name, accuracy(originals), accuracy(changed), difference, float(np.mean(shifts)))
         )
-    return found
+    return entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +177,9 @@ def _by_length(records: Sequence[Record]) -> tuple[LengthBin, ...]:
 
 def _slope(records: Sequence[Record]) -> tuple[float, float, float]:
     """Least squares with an intercept; the interval is robust to unequal variance (White, 1980)."""
-    there = [r for r in records if r.length_a > 0 and r.length_b > 0]
-    x = np.array([math.log2(r.length_a / r.length_b) for r in there])
-    y = np.array([r.margin for r in there])
+    nonempty = [r for r in records if r.length_a > 0 and r.length_b > 0]
+    x = np.array([math.log2(r.length_a / r.length_b) for r in nonempty])
+    y = np.array([r.margin for r in nonempty])
     spread = float(np.sum((x - x.mean()) ** 2)) if len(x) else 0.0
     if len(x) < 3 or spread < 1e-12:
         return math.nan, math.nan, math.nan

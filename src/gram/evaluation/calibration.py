@@ -1,4 +1,4 @@
-"""One temperature for all verdicts, so that a stated probability is how often the model is right.
+"""One temperature for all verdicts, so that the model is right as often as its probabilities say.
 
 Knows log-odds and labels; knows no model and no file. Guo et al. (2017), "On Calibration of Modern Neural
 Networks": dividing all log-odds by one number changes no verdict of a single order, only its certainty.
@@ -23,10 +23,10 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A fitted temperature, and what it does on the rows that it was fitted on.
+    """A fitted temperature, and the calibration on the same rows before and after.
 
     Attributes:
-        temperature: log-odds are divided by it; above 1 the model was too sure.
+        temperature: log-odds are divided by it; above 1 means that the model was too sure.
         n: rows.
         log_loss_before, log_loss_after: mean cross-entropy in nats.
         ece_before, ece_after: expected calibration error.
@@ -45,6 +45,14 @@ def fit_temperature(records: Sequence[Record]) -> Calibration:
 
     Raises:
         DataError: there are no rows, or the model is right on all of them: then no temperature is best.
+
+    Example:
+        >>> three_right_of_four = [
+        ...     Record("q", "", 1.0, log_odds=(x, x), mass=(1.0, 1.0), length_a=1, length_b=1)
+        ...     for x in (4.0, 4.0, 4.0, -4.0)
+        ... ]
+        >>> round(fit_temperature(three_right_of_four).temperature, 2)  # 4 / log 3, since 3 of 4 are right
+        3.64
     """
     if not records:
         raise DataError("there are no records to fit a temperature on")

@@ -1,4 +1,4 @@
-"""Two runs over the same items: that they are the same, and how far the models differ. Knows records."""
+"""Two runs over the same items: a check that the items are the same, and the difference. Knows records."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from gram.statistics import PairedDifference
 
 
 def same_items(first: Sequence[Record], second: Sequence[Record], names: tuple[str, str] = ("", "")) -> None:
-    """Nothing, if two runs compared the same answers in the same order.
+    """Check that two runs compared the same answers in the same order.
 
     Raises:
-        DataError: they did not; names the first difference, and the runs by ``names``.
+        DataError: they did not. The message names the first difference, and the runs by ``names``.
     """
     runs = f"{names[0]} and {names[1]}" if any(names) else "runs"
     if len(first) != len(second):
@@ -31,10 +31,16 @@ def same_items(first: Sequence[Record], second: Sequence[Record], names: tuple[s
 def paired_difference(
     first: Sequence[Record], second: Sequence[Record], *, seed: int = 0, resamples: int = 10_000
 ) -> PairedDifference:
-    """Compares two runs over the same rows.
+    """Accuracy of the first run minus that of the second, over the same rows.
 
     Raises:
         DataError: the runs judged different rows, or no row has a right answer.
+
+    Example:
+        >>> right = Record("q1", "", 1.0, log_odds=(2.0, 2.0), mass=(1.0, 1.0), length_a=1, length_b=1)
+        >>> wrong = Record("q1", "", 1.0, log_odds=(-2.0, -2.0), mass=(1.0, 1.0), length_a=1, length_b=1)
+        >>> paired_difference([right], [wrong]).difference
+        1.0
     """
     same_items(first, second)
     x, y = credits_of(first), credits_of(second)

@@ -1,7 +1,7 @@
-"""What needs no understanding: the length rule and a bag of words, shown beside every model.
+"""Two rules that understand nothing, shown beside every model: answer length and a bag of words.
 
-A model near its floor has shown no more than a taste for length or for certain words. Both floors look at
-the answers only, never at the prompt. Knows no model under test and no records.
+A model near such a floor may have learned no more than a preference for length or for certain words. Both
+floors look at the answers only, never at the prompt. Knows no model under test and no records.
 """
 
 from __future__ import annotations
@@ -26,12 +26,24 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 
 
 def floors(preferences: Sequence[Preference], train: Sequence[Preference] = ()) -> dict[str, FloatArray]:
-    """Both floors, by name: (n,) probabilities that answer a is the better one."""
+    """Both floors, by name: (n,) probabilities that answer a is the better one.
+
+    Example:
+        >>> from gram.types import Pair
+        >>> list(floors([Preference(Pair("2 + 2?", a="It is 4.", b="5"), p_a=1.0)]))
+        ['length', 'bag of words']
+    """
     return {"length": length_rule(preferences), "bag of words": bag_of_words(preferences, train)}
 
 
 def length_rule(preferences: Sequence[Preference]) -> FloatArray:
-    """(n,) 1 where answer a has more characters, 0 where b has, 0.5 where they are equally long."""
+    """(n,) 1 where answer a has more characters, 0 where b has, 0.5 where they are equally long.
+
+    Example:
+        >>> from gram.types import Pair
+        >>> length_rule([Preference(Pair("2 + 2?", a="It is 4.", b="5"), p_a=1.0)]).tolist()
+        [1.0]
+    """
     difference = [len(preference.pair.a) - len(preference.pair.b) for preference in preferences]
     return 0.5 * (1.0 + np.sign(np.array(difference, dtype=float)))
 
@@ -47,6 +59,12 @@ def bag_of_words(preferences: Sequence[Preference], train: Sequence[Preference] 
         train: labeled rows to learn from. Without any, the rows themselves serve, in five folds cut between
             groups (``Preference.group``, or else the prompt): no row is judged by a regression that has seen
             its group. Rows that all belong to one group get 0.5.
+
+    Example:
+        >>> from gram.types import Pair
+        >>> rows = [Preference(Pair("Why?", a="Thank you!", b="Go away!!!"), p_a=1.0)] * 20
+        >>> bool(bag_of_words([rows[0].swapped()], train=rows)[0] < 0.5)
+        True
     """
     rows = _differences(preferences)
     if train:

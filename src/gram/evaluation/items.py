@@ -1,4 +1,4 @@
-"""What a model is asked: items with several answers, the correct ones first, and which of them meet.
+"""What a model is asked: items with several answers, the correct ones first, and which pairs are compared.
 
 Knows no model, no benchmark and no file. The order of the answers in an item is never what a model sees:
 every comparison is asked in both orders, or in the one that a hash of its id picks.
@@ -36,6 +36,11 @@ class Item:
         group: the underlying question; the bag of words never learns from a group that it judges.
         unit: items of one unit are scored together by a benchmark's rule; empty: the item alone.
         variant: what was done to the answers before asking; empty: nothing.
+
+    Example:
+        >>> item = Item("q1", prompt=(), responses=("4", "5", "6"), correct=1)
+        >>> item.comparisons, item.label_of(0, 2)
+        ([(0, 1), (0, 2)], 1.0)
     """
 
     id: str
@@ -96,7 +101,12 @@ class Item:
 
 
 def item_of(preference: Preference) -> Item:
-    """A labeled pair as an item: the better answer first (of a tie, ``a``)."""
+    """A labeled pair as an item: the better answer first (of a tie, ``a``).
+
+    Example:
+        >>> item_of(Preference(Pair("2 + 2?", a="5", b="4"), p_a=0.0)).responses
+        ('4', '5')
+    """
     pair, label = preference.pair, preference.p_a
     first, second, label = (pair.a, pair.b, label) if label >= 0.5 else (pair.b, pair.a, 1.0 - label)
     return Item(
@@ -110,7 +120,13 @@ def item_of(preference: Preference) -> Item:
 
 
 def preferences_of(items: Iterable[Item]) -> list[Preference]:
-    """Every comparison with a better answer (or labeled a tie) as a labeled pair, for the floors."""
+    """Every comparison with a better answer (or labeled a tie) as a labeled pair, for the floors.
+
+    Example:
+        >>> [row] = preferences_of([Item("q1", prompt=(), responses=("4", "5"))])
+        >>> row.pair.a, row.pair.b, row.p_a
+        ('4', '5', 1.0)
+    """
     return [
         Preference(item.pair(i, j), item.label_of(i, j), item.id, item.subset, item.group)
         for item in items
@@ -120,22 +136,27 @@ def preferences_of(items: Iterable[Item]) -> list[Preference]:
 
 
 def named(items: Sequence[Item]) -> list[Item]:
-    """The items with an id each, unique within source and variant: a missing id is the item's number."""
-    times: dict[tuple[str, str, str], int] = {}  # every name in use, and how often it was wanted
-    found = []
+    """The items with an id each, unique within source and variant: a missing id is the item's number.
+
+    Example:
+        >>> [item.id for item in named([Item("q1", (), ("4", "5")), Item("q1", (), ("4", "6"))])]
+        ['q1', 'q1#2']
+    """
+    times: dict[tuple[str, str, str], int] = {}  # every name in use, and how many items asked for it
+    unique = []
     for number, item in enumerate(items, start=1):
-        wanted = name = item.id or f"number {number}"
-        first = (item.source, item.variant, wanted)
-        while (item.source, item.variant, name) in times:  # a row may be called x#2 by itself
+        base = name = item.id or f"number {number}"
+        first = (item.source, item.variant, base)
+        while (item.source, item.variant, name) in times:  # the file may hold a row with the id x#2
             times[first] += 1
-            name = f"{wanted}#{times[first]}"
+            name = f"{base}#{times[first]}"
         times[item.source, item.variant, name] = 1
-        found.append(item if name == item.id else replace(item, id=name))
-    return found
+        unique.append(item if name == item.id else replace(item, id=name))
+    return unique
 
 
 def sample(items: Sequence[Item], most: int | None, seed: int) -> list[Item]:
-    """A seeded sample of at most ``most`` units, whole, in their order; a smaller number takes a part of it.
+    """A seeded sample of at most ``most`` whole units, in their order; a smaller sample is part of a larger.
 
     Raises:
         ConfigError: ``most`` is below 1.
@@ -145,8 +166,8 @@ def sample(items: Sequence[Item], most: int | None, seed: int) -> list[Item]:
     if most < 1:
         raise ConfigError(f"max_per_source must be at least 1, got {most}")
     units = sorted({item.block for item in items}, key=lambda unit: (_digest(f"{seed}:{unit}"), unit))
-    kept = set(units[:most])
-    return [item for item in items if item.block in kept]
+    selection = set(units[:most])
+    return [item for item in items if item.block in selection]
 
 
 def shown_first(item: Item, i: int, j: int) -> int:

@@ -1,4 +1,4 @@
-"""What is kept of one comparison: raw numbers, from which every metric is derived later.
+"""The record of one comparison: raw numbers, from which every metric is computed later.
 
 Knows neither models nor texts, so a report can be made again without either.
 """
@@ -22,7 +22,7 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Two answers of one item, and what the model said about them. Answer a is never the worse one.
+    """Two answers of one item, and the model's verdict on them. Answer a is never the worse one.
 
     Attributes:
         id: of the item.
@@ -46,6 +46,11 @@ class Record:
         run: fingerprint of the run: model, options and data.
         template: fingerprint of the judge template; empty for models without.
         seed: of the run.
+
+    Example:
+        >>> record = Record("q1", "", 1.0, log_odds=(2.0, -1.0), mass=(1.0, 1.0), length_a=4, length_b=9)
+        >>> record.margin, record.correct, record.consistent
+        (0.5, 1.0, False)
     """
 
     id: str
@@ -72,14 +77,14 @@ class Record:
     @property
     def p_a(self) -> float:
         """The model's probability that a beats b, averaged over the orders that were asked."""
-        asked = [x for x in self.log_odds if not math.isnan(x)]
-        return float(np.mean(sigmoid(np.array(asked)))) if asked else math.nan
+        log_odds = [x for x in self.log_odds if not math.isnan(x)]
+        return float(np.mean(sigmoid(np.array(log_odds)))) if log_odds else math.nan
 
     @property
     def margin(self) -> float:
         """Mean log-odds that a beats b, over the orders that were asked."""
-        asked = [x for x in self.log_odds if not math.isnan(x)]
-        return sum(asked) / len(asked) if asked else math.nan
+        log_odds = [x for x in self.log_odds if not math.isnan(x)]
+        return sum(log_odds) / len(log_odds) if log_odds else math.nan
 
     @property
     def choice(self) -> float:
@@ -88,10 +93,10 @@ class Record:
         Read off the sum of the log-odds, whose sign is that of ``p_a - 0.5`` without its rounding: a model
         that only looks at the position of an answer has log-odds x and -x, and ties exactly.
         """
-        asked = [x for x in self.log_odds if not math.isnan(x)]
-        if not asked:
+        log_odds = [x for x in self.log_odds if not math.isnan(x)]
+        if not log_odds:
             return math.nan
-        return 0.5 * (1.0 + float(np.sign(sum(asked))))
+        return 0.5 * (1.0 + float(np.sign(sum(log_odds))))
 
     @property
     def correct(self) -> float | None:
@@ -114,17 +119,17 @@ class Record:
 
     @property
     def judged(self) -> bool:
-        """Whether it counts in general tables: as it came, and not two answers of equal standing."""
+        """Whether it counts in general tables: answers unchanged, and not of equal quality."""
         return not self.variant and self.gold[0] != self.gold[1]
 
     @property
     def cluster(self) -> tuple[str, str]:
-        """Records with an equal one are not independent: of one group, or else of one item or unit."""
+        """Equal for records that are not independent: those of one group or, without groups, of one unit."""
         return (self.source, self.group or self.unit or self.id)
 
     @property
     def place(self) -> tuple[str, str, str, int, int]:
-        """What was compared: equal in two runs over the same items."""
+        """Names the comparison: equal in two runs over the same items."""
         return (self.source, self.id, self.variant, *self.pair)
 
     def to_dict(self) -> dict[str, Any]:
@@ -146,9 +151,9 @@ class Record:
         field = ""
         try:
             values: dict[str, Any] = {}
-            for field, read in _READ.items():
+            for field, convert in _CONVERTERS.items():
                 if field in row or field not in _ADDED:
-                    values[field] = read(row[field])
+                    values[field] = convert(row[field])
         except (KeyError, TypeError, ValueError) as error:
             raise DataError("missing or malformed in a record", field=field) from error
         return cls(**values)
@@ -159,6 +164,12 @@ def read_records(path: Path) -> list[Record]:
 
     Raises:
         DataError: naming file, line and field; also for a missing and an empty file.
+
+    Example:
+        >>> record = Record("q1", "", 1.0, log_odds=(2.0, 1.0), mass=(1.0, 1.0), length_a=4, length_b=9)
+        >>> _ = Path("records.jsonl").write_text(json.dumps(record.to_dict()))
+        >>> read_records(Path("records.jsonl")) == [record]
+        True
     """
     records = list(_records(Path(path)))
     if not records:
@@ -198,7 +209,7 @@ def _strings(value: Any) -> tuple[str, str]:
 _ADDED = {"group"}
 """Fields that older files of this version lack."""
 
-_READ = {
+_CONVERTERS = {
     "id": str,
     "subset": str,
     "label": float,

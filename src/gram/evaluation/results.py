@@ -55,7 +55,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What a run says about a model.
+    """The results of a run.
 
     Attributes:
         parts: one per source, in their order.
@@ -63,7 +63,7 @@ class Results:
         bias: of all comparisons.
         bands: verdicts near 0.5 read as ties, for several widths.
         styles: accuracy by style, where the data name styles.
-        degradation: one per perturbation that was asked for.
+        degradation: one per perturbation among the records.
     """
 
     parts: tuple[Part, ...]
@@ -95,32 +95,41 @@ def results(records: Sequence[Record], rules: Mapping[str, str], floors: Floors 
 
     Raises:
         DataError: there are no records, or some of a source without a rule, or none of a source with one.
+
+    Example:
+        >>> record = Record(
+        ...     "q1", "", 1.0, log_odds=(2.0, 1.0), mass=(1.0, 1.0), length_a=4, length_b=9, source="pairs"
+        ... )
+        >>> results([record], rules={"pairs": "preferences"}).overall.overall.accuracy.value
+        1.0
     """
     floors = floors or {}
-    if strange := {record.source for record in records} - set(rules):
-        raise DataError(f"records of unknown sources: {', '.join(sorted(strange))}")
+    if strangers := {record.source for record in records} - set(rules):
+        raise DataError(f"records of unknown sources: {', '.join(sorted(strangers))}")
     parts = []
     everything: list[Record] = []
     columns: dict[str, list[FloatArray]] = {}
     for source, rule in rules.items():
-        mine = [record for record in records if record.source == source]
-        judged = [record for record in mine if record.judged]
-        if not judged:
+        inside = [record for record in records if record.source == source]
+        comparisons = [record for record in inside if record.judged]
+        if not comparisons:
             raise DataError(f"there are no records of {source}")
-        there = dict(floors.get(source, {}))
+        floors_of_source = dict(floors.get(source, {}))
         benchmark = BENCHMARKS.get(rule, PREFERENCES)
-        parts.append(Part(source, rule, benchmark.scores(mine), summarize(judged, there)))
-        everything += judged
-        for name, p_a in there.items():
+        parts.append(Part(source, rule, benchmark.scores(inside), summarize(comparisons, floors_of_source)))
+        everything += comparisons
+        for name, p_a in floors_of_source.items():
             columns.setdefault(name, []).append(p_a)
-    joined = {name: np.concatenate(values) for name, values in columns.items() if len(values) == len(rules)}
+    all_floors = {
+        name: np.concatenate(values) for name, values in columns.items() if len(values) == len(rules)
+    }
     p_a = np.array([record.p_a for record in everything])
     labels = np.array([record.label for record in everything])
     clusters = [record.cluster for record in everything]
     by = "source" if len(rules) > 1 else "subset"
     return Results(
         parts=tuple(parts),
-        overall=summarize(everything, joined, by=by),
+        overall=summarize(everything, all_floors, by=by),
         bias=bias(everything),
         bands=tuple(tie_band(p_a, labels, width, clusters) for width in BANDS),
         styles=tuple(styles(everything)),

@@ -1,8 +1,8 @@
-"""Asks a model about items, and keeps what it said: one record per comparison.
+"""Asks a model about items, and writes one record per comparison.
 
-Does not know what kind of model it is, which benchmark the items come from, or what will be made of the
-records. The way items are cut into calls is fixed by the items alone, so a run that was killed and goes on
-asks exactly what an uninterrupted one asks, and gets the same numbers to the last bit.
+Does not know what kind of model it is, which benchmark the items come from, or what is computed from the
+records. The items alone decide how they are cut into calls, so a run that was killed and goes on makes the
+same calls as an uninterrupted one, and gets the same numbers to the last bit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gram.files import Journal
 from gram.progress import parts_with_progress
 from gram.types import Chat, FloatArray, PreferenceModel, RewardModel, ScalarModel, Usage, Verdicts
 
-# Stands for certainty in the records: sigmoid is 0 or 1 in double precision long before.
+# Largest log-odds in the records, also for a model that is certain: the probability is 0 or 1 long before.
 MAX_LOG_ODDS = 1000.0
 
 CHUNK = 256
@@ -28,7 +28,7 @@ CHUNK = 256
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What every record of a run carries: fingerprints of run and template, and the seed."""
+    """Fields that are equal in all records of a run: fingerprints of run and template, and the seed."""
 
     run: str = ""
     template: str = ""
@@ -64,38 +64,51 @@ def evaluate(
             of a call once, and its log-odds are their difference times the slope of a ``RewardModel``, or 1.
         items: the questions; their labels are not shown to the model.
         stamp: goes into every record.
-        journal: what is on file there is not asked again, and new records are added call by call. The
-            caller finishes it.
+        journal: comparisons whose records are in it are not asked again, and new records are added call by
+            call. The caller finishes it.
         both_orders: as in ``Asking``; False shows the answers in one order only, picked by a hash of the
             item's id.
         chunk: about how many comparisons to a call, and to a write: what a kill can cost. Items stay whole.
-        shard: (i, n): of the calls only every n-th, from the i-th on. The calls stay what they are, so the
-            records of all shards, merged, are those of one whole run.
+        shard: (i, n): of the calls only every n-th, from the i-th on. The calls are those of a whole run, so
+            the merged records of all shards are those of one whole run.
         progress: show a bar on stderr, if that is a terminal.
 
     Raises:
         ScoringError: the model gave no number for a comparison, or not one per comparison.
         DataError: the journal holds records of other items.
+
+    Example:
+        >>> class Longest:
+        ...     def compare(self, pairs):
+        ...         log_odds = np.array([[float(len(x.a) - len(x.b))] * 2 for x in pairs])
+        ...         return Verdicts(log_odds, np.ones_like(log_odds))
+        >>> [record] = evaluate(Longest(), [Item("q1", prompt=(), responses=("Yes, it is.", "No."))])
+        >>> record.log_odds, record.correct
+        ((8.0, 8.0), 1.0)
     """
     stamp = stamp or Stamp()
     parts = list(_parts(items, chunk))[shard[0] - 1 :: shard[1]]
     records = _resume(journal, parts) if journal is not None else []
     ends = np.cumsum([len(part) for part in parts])
-    begun = int(np.searchsorted(ends, len(records), side="right"))  # calls whose records are all there
-    for part in parts_with_progress(parts, start=begun, title="judging", show=progress):
-        kept = len(records) - int(
-            ends[begun - 1] if begun else 0
-        )  # of a torn call: ask it whole, add the rest
-        judged = _judge(model, part, stamp, both_orders)[kept:]
+    place = int(np.searchsorted(ends, len(records), side="right"))  # of the first call with records missing
+    for part in parts_with_progress(parts, start=place, title="judging", show=progress):
+        # A call of which some records are on file is made again as a whole, and only the others are added.
+        on_file = len(records) - int(ends[place - 1] if place else 0)
+        new = _judge(model, part, stamp, both_orders)[on_file:]
         if journal is not None:
-            journal.append(record.to_dict() for record in judged)
-        records += judged
-        begun += 1
+            journal.append(record.to_dict() for record in new)
+        records += new
+        place += 1
     return records
 
 
 def comparisons(items: Sequence[Item]) -> int:
-    """How many records the items make."""
+    """How many comparisons, and so records, the items make.
+
+    Example:
+        >>> comparisons([Item("q1", prompt=(), responses=("4", "5", "6"))])
+        2
+    """
     return sum(len(item.comparisons) for item in items)
 
 
@@ -112,8 +125,8 @@ def _parts(items: Sequence[Item], chunk: int) -> Iterator[list[Comparison]]:
 
 def _resume(journal: Journal, parts: Sequence[Sequence[Comparison]]) -> list[Record]:
     records = [Record.from_dict(row) for row in journal.records()]
-    wanted = [(c.item.source, c.item.id, c.item.variant, c.i, c.j) for part in parts for c in part]
-    if [record.place for record in records] != wanted[: len(records)]:
+    places = [(c.item.source, c.item.id, c.item.variant, c.i, c.j) for part in parts for c in part]
+    if [record.place for record in records] != places[: len(records)]:
         raise DataError("holds records of other rows; remove it", file=str(journal.partial))
     return records
 
@@ -157,16 +170,18 @@ def _judge(
 
 
 def _from_comparisons(model: PreferenceModel, part: Sequence[Comparison], both_orders: bool) -> Verdicts:
-    turned = np.array([not both_orders and shown_first(c.item, c.i, c.j) != c.i for c in part])
-    pairs = [c.item.pair(c.j, c.i) if t else c.item.pair(c.i, c.j) for c, t in zip(part, turned, strict=True)]
-    said = model.compare(pairs)
-    if len(said) != len(part):
-        raise ScoringError(f"the model gave {len(said)} verdicts on {len(part)} pairs")
-    log_odds, mass = said.log_odds.copy(), said.mass.copy()
-    if not both_orders:  # whatever else the model says, only the order that was meant is kept
+    is_swapped = np.array([not both_orders and shown_first(c.item, c.i, c.j) != c.i for c in part])
+    pairs = [
+        c.item.pair(c.j, c.i) if t else c.item.pair(c.i, c.j) for c, t in zip(part, is_swapped, strict=True)
+    ]
+    verdicts = model.compare(pairs)
+    if len(verdicts) != len(part):
+        raise ScoringError(f"the model gave {len(verdicts)} verdicts on {len(part)} pairs")
+    log_odds, mass = verdicts.log_odds.copy(), verdicts.mass.copy()
+    if not both_orders:  # a model may answer in both orders all the same: keep the first one only
         log_odds[:, 1] = mass[:, 1] = np.nan
     back = Verdicts(log_odds, mass).swapped()
-    log_odds[turned], mass[turned] = back.log_odds[turned], back.mass[turned]
+    log_odds[is_swapped], mass[is_swapped] = back.log_odds[is_swapped], back.mass[is_swapped]
     silent = np.flatnonzero(np.isnan(log_odds).all(axis=1))
     if silent.size:
         raise ScoringError(f"the model gave no verdict on item {part[silent[0]].name}: NaN in every order")
@@ -184,11 +199,11 @@ def _from_scores(
             if answers.setdefault((id(c.item), place), len(prompts)) == len(prompts):
                 prompts.append(c.item.prompt)
                 responses.append(c.item.responses[place])
-    said = np.asarray(model.score(prompts, responses), dtype=np.float64)
-    if said.shape != (len(prompts),):
-        raise ScoringError(f"the model gave scores of shape {said.shape} for {len(prompts)} answers")
+    scores = np.asarray(model.score(prompts, responses), dtype=np.float64)
+    if scores.shape != (len(prompts),):
+        raise ScoringError(f"the model gave scores of shape {scores.shape} for {len(prompts)} answers")
     pairs = np.array([[answers[id(c.item), c.i], answers[id(c.item), c.j]] for c in part])
-    table: FloatArray = said[pairs]
+    table: FloatArray = scores[pairs]
     bad = np.argwhere(~np.isfinite(table))
     if bad.size:
         c = part[bad[0, 0]]

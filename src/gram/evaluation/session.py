@@ -1,6 +1,6 @@
-"""One run of an evaluation: what is asked, where its records stand, and how a killed run goes on.
+"""One run of an evaluation: its items, the files of its records, and how a killed run goes on.
 
-Reads the questions, asks any model about them, and keeps what it says; makes nothing of the records. Knows
+Reads the questions, asks any model about them, and writes the records; computes nothing from them. Knows
 models as ``PreferenceModel`` or ``ScalarModel``; knows no command line and no report.
 """
 
@@ -38,7 +38,8 @@ class Choice:
         max_per_source: at most this many items of each source.
         seed: of that sample.
         perturb: changes of the worse answers to ask about as well.
-        on_error, also_read: a row that cannot be used; other files that are read, which no rejects replace.
+        on_error: what to do with a row that cannot be used: stop, or skip it.
+        also_read: other files that the run reads, which the files of rejected rows must not replace.
     """
 
     specs: Sequence[str]
@@ -72,7 +73,9 @@ class Session:
         self.questions = _questions(choice, output)
         items = [item for part in self.questions for item in part.items]
         self.items: list[Item] = items + perturbed(items, choice.perturb)
-        data = [[q.source.name, q.source.benchmark.name, *(s.sha256 for s in q.read)] for q in self.questions]
+        data = [
+            [q.source.name, q.source.benchmark.name, *(s.sha256 for s in q.infos)] for q in self.questions
+        ]
         self._header = {
             **fingerprint,
             "max_per_source": choice.max_per_source,
@@ -88,12 +91,12 @@ class Session:
             records = read_records(self.output / RECORDS)
             return merge(self.items, [records]) if records[0].run == self.run else []
         except DataError:
-            return []  # none there, or of another run: ask
+            return []  # no records there, or those of another run: the model must be asked
 
     def ask(
         self, model: PreferenceModel | ScalarModel, *, both_orders: bool = True
     ) -> tuple[list[Record], int, list[str]]:
-        """Ask what is not on file yet.
+        """Ask the model about every comparison that has no record on file yet.
 
         Returns:
             The records; how many were on file; and, if other parts of the run are missing, their files' names
@@ -117,8 +120,8 @@ class Session:
         return records, resumed, missing
 
     def training_rows(self) -> dict[str, Sequence[Preference]]:
-        """What teaches the bag of words of each source: the source's own training rows, where it has any."""
-        chosen = {}
+        """Rows to train the bag of words of each source: the source's own training rows, where it has any."""
+        rows_of: dict[str, Sequence[Preference]] = {}
         for questions in self.questions:
             rows = sources.training_rows(
                 questions.source,
@@ -129,17 +132,17 @@ class Session:
                 seed=self.choice.seed,
             )
             # A row without a split belongs to every split: to the training rows and to those that are judged.
-            judged = {_texts(row) for row in preferences_of(questions.items)}
-            chosen[questions.source.name] = [row for row in rows if _texts(row) not in judged]
-        return chosen
+            test_texts = {_texts(row) for row in preferences_of(questions.items)}
+            rows_of[questions.source.name] = [row for row in rows if _texts(row) not in test_texts]
+        return rows_of
 
 
 def _questions(choice: Choice, output: Path) -> list[Questions]:
     rejects = {source: output / f"{source.name}.rejects.jsonl" for source in sources.parse(choice.specs)}
     if choice.on_error == "skip":
-        read = [*(file for source in rejects for file, _ in source.files), *choice.also_read]
+        inputs = [*(file for source in rejects for file, _ in source.files), *choice.also_read]
         for path in rejects.values():
-            check_rejects(path, read)
+            check_rejects(path, inputs)
     return [
         sources.load(
             source,

@@ -1,6 +1,6 @@
-"""A run in parts: each asks every n-th call, and the one that finds all parts on file merges them.
+"""A run in parts: each part makes every n-th call, and the part that finishes last merges the records of all.
 
-Knows records and the files that they stand in; knows no model.
+Knows records and their files; knows no model.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ def merge(items: Sequence[Item], shards: Sequence[Sequence[Record]]) -> list[Rec
     if len(runs) > 1:
         raise DataError(f"the shards are of {len(runs)} different runs: model, options or data differ")
     by_place = {record.place: record for shard in shards for record in shard}
-    wanted = [(item.source, item.id, item.variant, i, j) for item in items for i, j in item.comparisons]
+    places = [(item.source, item.id, item.variant, i, j) for item in items for i, j in item.comparisons]
     total = sum(map(len, shards))
-    if set(by_place) != set(wanted) or not len(by_place) == total == len(wanted):
+    if set(by_place) != set(places) or not len(by_place) == total == len(places):
         raise DataError(
-            f"the shards hold {total} records, {len(by_place)} of them different; expected {len(wanted)}"
+            f"the shards hold {total} records, {len(by_place)} of them different; expected {len(places)}"
         )
-    return [by_place[place] for place in wanted]
+    return [by_place[place] for place in places]
 
 
 def merge_files(output: Path, of: int, items: Sequence[Item]) -> tuple[list[Record], list[str]]:
@@ -77,7 +77,7 @@ def merge_files(output: Path, of: int, items: Sequence[Item]) -> tuple[list[Reco
     paths = [Shard(number, of).file(output) for number in range(1, of + 1)]
     if missing := [path.name for path in paths if not path.is_file()]:
         return [], missing
-    # Bytes: the lines of a text also end at U+2028 and its like, which may stand in an id as they are.
+    # Split bytes, not text: splitlines of a text also splits at U+2028 and the like, which an id may contain.
     lines = [line for path in paths for line in path.read_bytes().splitlines(keepends=True)]
     records = [Record.from_dict(json.loads(line)) for line in lines]
     merged = merge(items, [records])

@@ -1,4 +1,4 @@
-"""Shares of records, with intervals that know which records are not independent. Knows records only."""
+"""Shares of records, with intervals that allow for records that are not independent. Knows records only."""
 
 from __future__ import annotations
 
@@ -18,11 +18,17 @@ def share(records: Sequence[Record], values: FloatArray) -> Estimate:
 
 
 def accuracy(records: Sequence[Record]) -> Estimate:
-    """Share of right answers, a tie of the model counting half; rows labeled ties have none."""
+    """Share of rows on which the model is right, its ties counting half; rows labeled ties are left out.
+
+    Example:
+        >>> right = Record("q1", "", 1.0, log_odds=(2.0, 2.0), mass=(1.0, 1.0), length_a=1, length_b=1)
+        >>> accuracy([right]).value
+        1.0
+    """
     decided = [record for record in records if record.correct is not None]
     return share(decided, credits_of(decided))
 
 
 def credits_of(records: Sequence[Record]) -> FloatArray:
-    """1, 0, or 0.5 for a tie of the model; rows labeled ties have none."""
+    """1 where the model is right, 0 where it is wrong, 0.5 where it ties; rows labeled ties are left out."""
     return np.array([record.correct for record in records if record.correct is not None])

@@ -27,7 +27,7 @@ class Source:
     Attributes:
         name: short and unique within a run; the records carry it.
         benchmark: its rule.
-        files: sources of rows, each with the subset that its rows are (empty: as they say).
+        files: sources of rows, each with the name of the subset of its rows (empty: the rows name it).
     """
 
     name: str
@@ -37,12 +37,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """The items of one source, and what they were read from."""
+    """The items of one source, the number of rejected rows, and a ``SourceInfo`` per file."""
 
     source: Source
     items: tuple[Item, ...]
     rejected: int
-    read: tuple[SourceInfo, ...]
+    infos: tuple[SourceInfo, ...]
 
 
 def parse(specs: Sequence[str]) -> list[Source]:
@@ -50,8 +50,12 @@ def parse(specs: Sequence[str]) -> list[Source]:
 
     Raises:
         ConfigError: no such benchmark, or one that can only be read from a file.
+
+    Example:
+        >>> [(source.name, source.benchmark.name) for source in parse(["my/pairs.jsonl", "rewardbench2"])]
+        [('pairs', 'preferences'), ('rewardbench2', 'rewardbench2')]
     """
-    found: list[Source] = []
+    sources: list[Source] = []
     for spec in specs:
         name, mark, files = spec.partition("=")
         if mark and not Path(spec.partition("::")[0]).exists():
@@ -67,10 +71,10 @@ def parse(specs: Sequence[str]) -> list[Source]:
             if "/" not in path and not path.lower().endswith(_FILE_LIKE) and not Path(path).exists():
                 _benchmark(spec)
             source = Source(Path(path).name.partition(".")[0] or path, PREFERENCES, ((spec, ""),))
-        taken = {other.name for other in found}
-        names = (source.name, *(f"{source.name}#{number}" for number in range(2, len(found) + 2)))
-        found.append(replace(source, name=next(name for name in names if name not in taken)))
-    return found
+        names = {other.name for other in sources}
+        candidates = (source.name, *(f"{source.name}#{number}" for number in range(2, len(sources) + 2)))
+        sources.append(replace(source, name=next(name for name in candidates if name not in names)))
+    return sources
 
 
 def load(
@@ -84,7 +88,7 @@ def load(
 
     Args:
         max_per_source: at most this many of its units (a seeded sample).
-        split: of files that are no benchmark; a benchmark is what it is.
+        split: of files that are no benchmark; the split of a benchmark is fixed.
         options: ``on_error``, ``rejects`` and ``seed``, as everywhere; the rejects of a second file go to
             ``NAME.rejects.2.jsonl`` where those of the first go to ``NAME.rejects.jsonl``, and so on.
 
@@ -92,29 +96,29 @@ def load(
         DataError: a row that cannot be used, with file, line and field; an empty or missing file; no row in
             which one answer is better than another.
     """
-    chosen = split if source.benchmark is PREFERENCES else None
+    own_split = split if source.benchmark is PREFERENCES else None
     items: list[Item] = []
     infos: list[SourceInfo] = []
     rejected = 0
     for number, (file, subset) in enumerate(source.files, start=1):
-        given: Options = {"split": chosen, **options}  # type: ignore[typeddict-item]
-        rejects = given.get("rejects")
+        reading: Options = {"split": own_split, **options}  # type: ignore[typeddict-item]
+        rejects = reading.get("rejects")
         if rejects is not None and number > 1:
-            given["rejects"] = rejects.with_stem(f"{rejects.stem}.{number}")
-        loaded = read_as(file, partial(_items, source, subset), **given)
-        items += loaded.examples
-        infos += loaded.sources
-        rejected += loaded.rejected
+            reading["rejects"] = rejects.with_stem(f"{rejects.stem}.{number}")
+        examples = read_as(file, partial(_items, source, subset), **reading)
+        items += examples.examples
+        infos += examples.sources
+        rejected += examples.rejected
     seed = options.get("seed", 0)
-    kept = sample(named(items), max_per_source, seed if isinstance(seed, int) else 0)
-    if not any(item.gold_of(i) != item.gold_of(j) for item in kept for i, j in item.comparisons):
+    selection = sample(named(items), max_per_source, seed if isinstance(seed, int) else 0)
+    if not any(item.gold_of(i) != item.gold_of(j) for item in selection for i, j in item.comparisons):
         names = ", ".join(file for file, _ in source.files)
         raise DataError("nothing to measure: in every row taken all answers have equal scores", file=names)
-    return Questions(source, tuple(kept), rejected, tuple(infos))
+    return Questions(source, tuple(selection), rejected, tuple(infos))
 
 
 def training_rows(source: Source, split: str | None, most: int, **options: object) -> Sequence[Preference]:
-    """Rows of the split ``train`` of a preference file, to teach a floor; none where those are judged.
+    """Rows of the split ``train`` of a preference file, to train a floor; none if these are the test rows.
 
     Args:
         most: a sample of at most this many.
@@ -131,9 +135,9 @@ def training_rows(source: Source, split: str | None, most: int, **options: objec
     base, _, own = name.partition("::")
     if (own or split) in (None, "", "train"):
         return ()  # all rows are judged, or the training rows themselves: cross-validate on them
-    given: Options = {"max_per_source": most, **options}  # type: ignore[typeddict-item]
+    reading: Options = {"max_per_source": most, **options}  # type: ignore[typeddict-item]
     try:
-        return read_preferences(f"{base}::train", **given).examples
+        return read_preferences(f"{base}::train", **reading).examples
     except NoRowsError:
         return ()  # this source has no training rows
 

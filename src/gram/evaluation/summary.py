@@ -1,4 +1,4 @@
-"""From records to the table of a report: a pure function, so any report can be made again.
+"""From records to the table of a report: a pure function, so that a report can be made again at any time.
 
 Knows no model and no texts; floors come in as probabilities beside the records.
 """
@@ -43,7 +43,7 @@ class SummaryRow:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a set of records says about a model.
+    """The numbers of one table: accuracy by subset, position gap and calibration.
 
     Attributes:
         overall: all rows.
@@ -83,6 +83,12 @@ def summarize(
 
     Raises:
         DataError: there are no records, or a floor has another length.
+
+    Example:
+        >>> record = Record("q1", "", 1.0, log_odds=(2.0, -1.0), mass=(1.0, 1.0), length_a=4, length_b=9)
+        >>> row = summarize([record]).overall
+        >>> row.accuracy.value, row.consistency
+        (1.0, 0.0)
     """
     if not records:
         raise DataError("there are no records to summarize")
@@ -116,15 +122,15 @@ def _row(name: str, records: Sequence[Record], floors: Mapping[str, FloatArray])
     labels = np.array([record.label for record in records])
     decided = labels != 0.5
     hard = np.sign(labels[decided] - 0.5) * 0.5 + 0.5
-    judged = [record for record, counts in zip(records, decided, strict=True) if counts]
+    with_answer = [record for record, is_decided in zip(records, decided, strict=True) if is_decided]
     consistent = [record.consistent for record in records if record.consistent is not None]
     return SummaryRow(
         subset=name,
         n=len(records),
         ties=int(np.sum(~decided)),
-        accuracy=accuracy(judged),
+        accuracy=accuracy(with_answer),
         consistency=_mean(np.array(consistent, dtype=float)),
-        floors={floor: share(judged, credit(p_a[decided], hard)) for floor, p_a in floors.items()},
+        floors={floor: share(with_answer, credit(p_a[decided], hard)) for floor, p_a in floors.items()},
     )
 
 

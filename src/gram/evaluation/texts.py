@@ -23,7 +23,12 @@ FILLER = (
 
 @lru_cache(maxsize=4096)
 def repetition(text: str) -> float:
-    """Share of the runs of four words that stood in the text before: 0 fresh, towards 1 a loop."""
+    """Share of the runs of four words that repeat an earlier run: 0 without repetition, near 1 for a loop.
+
+    Example:
+        >>> round(repetition("one two three four one two three four"), 2)  # one run of five
+        0.2
+    """
     words = text.split()
     runs = len(words) - SPAN + 1
     if runs < 2:
@@ -32,24 +37,41 @@ def repetition(text: str) -> float:
 
 
 def whitespace(text: str) -> str:
-    """Every line break doubled, and blanks at both ends."""
+    """Every line break doubled, and blanks at both ends.
+
+    Example:
+        >>> whitespace("Yes.")
+        '\\n\\n  Yes.  \\n\\n'
+    """
     return "\n\n  " + text.replace("\n", "\n\n") + "  \n\n"
 
 
 def markdown(text: str) -> str:
-    """The same words under a heading, every paragraph a bullet with its first words in bold."""
+    """The same words under a heading, every paragraph a bullet with its first words in bold.
+
+    Example:
+        >>> print(markdown("Two plus two is four."))
+        ## Answer
+        <BLANKLINE>
+        - **Two plus two** is four.
+    """
     paragraphs = [line.strip() for line in text.splitlines() if line.strip()]
     return "## Answer\n\n" + "\n".join(f"- {_bold(paragraph)}" for paragraph in paragraphs)
 
 
 def filler(text: str) -> str:
-    """Two polite sentences after the answer that say nothing."""
+    """Two polite sentences after the answer that say nothing.
+
+    Example:
+        >>> filler("It is 4.")[:31]
+        'It is 4. I hope this is helpful'
+    """
     return text.rstrip() + FILLER
 
 
 def _bold(paragraph: str) -> str:
-    found = re.match(r"(\S+(?:\s+\S+){0,2})(.*)", paragraph, re.DOTALL)
-    return f"**{found[1]}**{found[2]}" if found else paragraph
+    match = re.match(r"(\S+(?:\s+\S+){0,2})(.*)", paragraph, re.DOTALL)
+    return f"**{match[1]}**{match[2]}" if match else paragraph
 
 
 PERTURBATIONS: Mapping[str, Callable[[str], str]] = {
@@ -62,11 +84,16 @@ PERTURBATIONS: Mapping[str, Callable[[str], str]] = {
 def perturbed(items: Sequence[Item], names: Sequence[str]) -> list[Item]:
     """For each name the items again, every answer that is not correct changed by it.
 
-    Only the worse answers are dressed up: a model that looks at meaning says what it said before, one that
-    is taken in by the surface now loses accuracy.
+    Only the worse answers are changed: a model that looks at meaning keeps its verdicts, and a model that is
+    impressed by the form of an answer loses accuracy.
 
     Raises:
         ConfigError: there is no such perturbation, or no item of a kind that can be perturbed.
+
+    Example:
+        >>> [item] = perturbed([Item("q1", prompt=(), responses=("4", "5"))], ["whitespace"])
+        >>> item.responses, item.variant
+        (('4', '\\n\\n  5  \\n\\n'), 'whitespace')
     """
     for name in names:
         if name not in PERTURBATIONS:

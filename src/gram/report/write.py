@@ -75,7 +75,7 @@ def _facts(session: Session, records: Sequence[Record], about: Mapping[str, Any]
                 "items": len(part.items),
                 "files": [
                     {"name": Path(s.name).name, "split": s.split, "records": s.records, "sha256": s.sha256}
-                    for s in part.read
+                    for s in part.infos
                 ],
             }
             for part in session.questions

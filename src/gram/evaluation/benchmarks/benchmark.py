@@ -113,28 +113,28 @@ def strict(record: Record) -> float:
 
 def by_item(records: Sequence[Record]) -> dict[str, list[Record]]:
     """The records of each item, by source and id, in their order."""
-    found: dict[str, list[Record]] = {}
+    groups: dict[str, list[Record]] = {}
     for record in records:
-        found.setdefault(f"{record.source}\0{record.id}", []).append(record)
-    return found
+        groups.setdefault(f"{record.source}\0{record.id}", []).append(record)
+    return groups
 
 
 def strengths(records: Sequence[Record]) -> FloatArray:
-    """(n,) a number for each answer of one item of which every two met: higher is better.
+    """(n,) a number for each answer of one item, if every two answers were compared: higher is better.
 
-    The scores themselves, of a model that scores. Of a model that compares: the mean of an answer's log-odds
+    For a model that scores, these are the scores. For a model that compares, the mean of an answer's log-odds
     against all answers (against itself: 0), which is the least-squares fit of log-odds by differences; for
-    log-odds that are differences it gives the scores back, up to one constant for all.
+    log-odds that are differences of scores it gives the scores back, up to one constant for all.
     """
     n = 1 + max(max(record.pair) for record in records)
     if len(records) != n * (n - 1) // 2:
         raise DataError(f"item {records[0].id}: {len(records)} comparisons of {n} answers: not all have met")
     if records[0].scores is not None:
-        found = np.empty(n)
+        values = np.empty(n)
         for record in records:
             if record.scores is not None:
-                found[list(record.pair)] = record.scores
-        return found
+                values[list(record.pair)] = record.scores
+        return values
     table = np.zeros((n, n))
     for record in records:
         i, j = record.pair

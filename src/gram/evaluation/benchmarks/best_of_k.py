@@ -70,7 +70,12 @@ def expected_best(strength: FloatArray, gold: FloatArray, k: int) -> float:
     """Expected gold of the strongest of k candidates drawn from n without replacement, for 1 <= k <= n.
 
     With the candidates sorted from the strongest, number r (from 0) is the pick if it is drawn and the r
-    before it are not: C(n-1-r, k-1) of C(n, k) draws. Candidates of equal strength are picked alike.
+    before it are not: C(n-1-r, k-1) of C(n, k) draws. Candidates of equal strength are equally likely picks.
+
+    Example:
+        >>> strength, gold = np.array([2.0, 1.0, 0.0]), np.array([0.0, 1.0, 1.0])  # the favourite is wrong
+        >>> round(expected_best(strength, gold, k=2), 3)  # right in one of three draws
+        0.333
     """
     n = len(strength)
     order = np.argsort(-strength, kind="stable")
@@ -87,23 +92,23 @@ def curve(records: Sequence[Record]) -> dict[int, dict[str, FloatArray]]:
 
     k doubles from 1 up to the largest number of candidates that at least half of the prompts have.
     """
-    found: list[tuple[FloatArray, FloatArray]] = []
+    prompts: list[tuple[FloatArray, FloatArray]] = []
     for item in by_item(records).values():
         strength = strengths(item)
         gold = np.empty(len(strength))
         for record in item:
             gold[list(record.pair)] = record.gold
-        found.append((strength, gold))
-    if not found:
+        prompts.append((strength, gold))
+    if not prompts:
         return {}
-    largest = int(np.median([len(gold) for _, gold in found]))
+    largest = int(np.median([len(gold) for _, gold in prompts]))
     points = {}
     for k in sorted({*(2**e for e in range(int(math.log2(largest)) + 1)), largest}):
-        there = [(strength, gold) for strength, gold in found if len(gold) >= k]
+        enough = [(strength, gold) for strength, gold in prompts if len(gold) >= k]
         points[k] = {
-            "model": np.array([expected_best(strength, gold, k) for strength, gold in there]),
-            "perfect": np.array([expected_best(gold, gold, k) for _, gold in there]),
-            "chance": np.array([gold.mean() for _, gold in there]),
+            "model": np.array([expected_best(strength, gold, k) for strength, gold in enough]),
+            "perfect": np.array([expected_best(gold, gold, k) for _, gold in enough]),
+            "chance": np.array([gold.mean() for _, gold in enough]),
         }
     return points
 

@@ -31,12 +31,14 @@ def micro(records: Sequence[Record]) -> Scores:
     return Scores(accuracy(records), "accuracy", tuple(lines) if len(lines) > 1 else ())
 
 
-def _of_parts(parts: Sequence[str], read: Callable[[Row], Item] = preference_item) -> Callable[[Row], Item]:
+def _of_parts(
+    parts: Sequence[str], convert: Callable[[Row], Item] = preference_item
+) -> Callable[[Row], Item]:
     def item(row: Row) -> Item:
-        made = read(row)
-        if made.subset not in parts:
-            raise fault(row, f"expected one of {', '.join(parts)}, got {made.subset!r}", "subset")
-        return made
+        result = convert(row)
+        if result.subset not in parts:
+            raise fault(row, f"expected one of {', '.join(parts)}, got {result.subset!r}", "subset")
+        return result
 
     return item
 

@@ -72,12 +72,12 @@ def scores(records: Sequence[Record]) -> Scores:
     parts: list[tuple[float, Estimate]] = []
     missing: list[str] = []
     for section, counts in SECTIONS.items():
-        found = {subset: _accuracy(records, subset) for subset in counts}
-        value = statistics.weighted([(counts[subset], found[subset]) for subset in counts])
+        estimates = {subset: _accuracy(records, subset) for subset in counts}
+        value = statistics.weighted([(counts[subset], estimates[subset]) for subset in counts])
         lines.append(Line(section, value))
-        lines += [Line(subset, estimate, 1) for subset, estimate in found.items() if estimate.n]
+        lines += [Line(subset, estimate, 1) for subset, estimate in estimates.items() if estimate.n]
         parts.append((1.0, value))
-        missing += [subset for subset in counts if not found[subset].n]
+        missing += [subset for subset in counts if not estimates[subset].n]
     prior = {subset: _accuracy(records, subset) for subset in PRIOR}
     if any(estimate.n for estimate in prior.values()):
         value = statistics.weighted([(1.0, estimate) for estimate in prior.values()])

@@ -80,7 +80,12 @@ class Spread:
 
 
 def spread(values: FloatArray, correct: int) -> Spread:
-    """Of (n,) strengths, the first ``correct`` of them of correct answers."""
+    """Of (n,) strengths, the first ``correct`` of them those of correct answers.
+
+    Example:
+        >>> spread(np.array([3.0, 2.0, 0.5, 0.0]), correct=2)
+        Spread(within=1.0, gap=1.5)
+    """
     right, wrong = values[:correct], values[correct:]
     return Spread(float(right.max() - right.min()), float(right.min() - wrong.max()))
 
@@ -103,7 +108,7 @@ def ties_score(ref: Mapping[str, Spread], tied: Mapping[str, Spread]) -> tuple[E
         breaker = np.nan_to_num(np.tanh(least / within - 1), nan=0.0)
     parts = ((0.30, tied_right), (0.30, ref_right), (0.20, margin), (0.20, hard), (0.01, breaker))
     value = sum(weight * (float(part.mean()) if len(part) else 0.0) for weight, part in parts)
-    # Prompts, not answers, are what another draw would change: resample them, all parts together.
+    # The prompts are the sample, not the answers: resample prompts, the same ones for all parts.
     numbers = sorted({*ref, *tied})
     columns = np.zeros((len(parts), 2, len(numbers)))  # weighted value and presence, by part and prompt
     for k, (places, part) in enumerate(
@@ -123,11 +128,11 @@ def ties_score(ref: Mapping[str, Spread], tied: Mapping[str, Spread]) -> tuple[E
 
 def _resampled(columns: FloatArray, weights: Sequence[float], resamples: int = 2_000) -> tuple[float, float]:
     n = columns.shape[2]
-    drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
+    draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
     total = np.zeros(resamples)
-    for weight, (value, there) in zip(weights, columns, strict=True):
-        count = drawn @ there
-        total += weight * np.divide(drawn @ value, count, out=np.zeros(resamples), where=count > 0)
+    for weight, (value, presence) in zip(weights, columns, strict=True):
+        count = draws @ presence
+        total += weight * np.divide(draws @ value, count, out=np.zeros(resamples), where=count > 0)
     low, high = np.quantile(total, [0.025, 0.975])
     return float(low), float(high)
 

@@ -80,10 +80,10 @@ def _pair(row: Row) -> Item:
 
 def _style(row: Row, name: str) -> str:
     style = str(field(row, name))
-    found = _STYLE_NAMES.get(style.replace("-", "_"))
-    if found is None:
+    name_here = _STYLE_NAMES.get(style.replace("-", "_"))
+    if name_here is None:
         raise fault(row, f"expected one of {', '.join(_STYLE_NAMES)}, got {style!r}", name)
-    return found
+    return name_here
 
 
 def scores(records: Sequence[Record]) -> Scores:
@@ -122,14 +122,14 @@ def scores(records: Sequence[Record]) -> Scores:
 
 
 def _levels(records: Sequence[Record]) -> dict[str, Estimate]:
-    found: dict[str, dict[str, list[float]]] = {level: {} for level in LEVELS}
+    values_of: dict[str, dict[str, list[float]]] = {level: {} for level in LEVELS}
     for record in records:
         chosen, rejected = (STYLES.index(style) for style in record.styles)
-        level = next(name for name, holds in LEVELS.items() if holds(chosen, rejected))
-        found[level].setdefault(record.unit, []).append(strict(record))
+        level = next(name for name, is_level in LEVELS.items() if is_level(chosen, rejected))
+        values_of[level].setdefault(record.unit, []).append(strict(record))
     return {
         level: statistics.accuracy(np.array([float(np.mean(values)) for values in units.values()]))
-        for level, units in found.items()
+        for level, units in values_of.items()
     }
 
 
