@@ -1,7 +1,7 @@
-"""Reports a person enjoys: one self-contained HTML page with tables and pictures, for one run or several.
+"""Reports for people: one self-contained HTML page with tables and pictures, for one run or several.
 
-Knows results and records; knows no model and asks nothing. Pictures need matplotlib, an extra; without it a
-page has its tables.
+Knows results and records; knows and asks no model. Pictures need matplotlib, an optional extra; without it a
+page has its tables only.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from gram.report.page import render
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One folder of ``gram eval``: its name, what its results say about it, and its records."""
+    """One folder of ``gram eval``: its name, the content of its ``results.json``, and its records."""
 
     name: str
     about: dict[str, Any]
@@ -34,7 +34,7 @@ class Run:
 
     @property
     def results(self) -> Results:
-        """Made anew from the records."""
+        """The results, computed again from the records."""
         return results(self.records, self.rules)
 
 
@@ -79,7 +79,7 @@ def compare(runs: Sequence[Run], *, seed: int = 0) -> list[RunDifference]:
     """
     if len(runs) < 2:
         raise ConfigError("give two runs or more to compare")
-    first, found = runs[0], []
+    first, run_differences = runs[0], []
     for run in runs[1:]:
         if run.rules != first.rules:
             raise DataError(
@@ -93,20 +93,20 @@ def compare(runs: Sequence[Run], *, seed: int = 0) -> list[RunDifference]:
                 pairs[a.source][0].append(b)
                 pairs[a.source][1].append(a)
         everything = [[record for side in pairs.values() for record in side[k]] for k in (0, 1)]
-        found.append(
+        run_differences.append(
             RunDifference(
                 run.name,
                 paired_difference(everything[0], everything[1], seed=seed),
                 {source: paired_difference(x, y, seed=seed) for source, (x, y) in pairs.items()},
             )
         )
-    return found
+    return run_differences
 
 
 def write_comparison(output: Path, runs: Sequence[Run], *, seed: int = 0) -> dict[str, Any]:
     """Writes ``report.html``, ``report.md`` and ``results.json``; returns the content of the last."""
     differences = compare(runs, seed=seed)
-    made = [run.results for run in runs]
+    all_results = [run.results for run in runs]
     content = finite(
         {
             "version": 1,
@@ -114,31 +114,33 @@ def write_comparison(output: Path, runs: Sequence[Run], *, seed: int = 0) -> dic
                 {
                     "name": run.name,
                     "model": run.about.get("model"),
-                    "scores": {part.source: asdict(part.scores.score) for part in found.parts},
-                    "overall": asdict(found.overall.overall),
+                    "scores": {part.source: asdict(part.scores.score) for part in result.parts},
+                    "overall": asdict(result.overall.overall),
                 }
-                for run, found in zip(runs, made, strict=True)
+                for run, result in zip(runs, all_results, strict=True)
             ],
             "differences_from_first": [asdict(difference) for difference in differences],
         }
     )
     title = " and ".join(run.name for run in runs) if len(runs) < 4 else f"{len(runs)} runs"
-    page = render("compare.html.jinja", title=title, runs=runs, made=made, differences=differences)
+    page = render(
+        "compare.html.jinja", title=title, runs=runs, all_results=all_results, differences=differences
+    )
     with atomic_write(Path(output) / "results.json") as file:
         file.write(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     with atomic_write(Path(output) / "report.md") as file:
-        file.write(_markdown(title, runs, made, differences))
+        file.write(_markdown(title, runs, all_results, differences))
     with atomic_write(Path(output) / "report.html") as file:
         file.write(page)
     return content
 
 
 def _markdown(
-    title: str, runs: Sequence[Run], made: Sequence[Results], differences: Sequence[RunDifference]
+    title: str, runs: Sequence[Run], all_results: Sequence[Results], differences: Sequence[RunDifference]
 ) -> str:
     lines = [f"## {title}", "", "| benchmark | " + " | ".join(run.name for run in runs) + " |"]
     lines.append("|---|" + "---:|" * len(runs))
-    for parts in zip(*(found.parts for found in made), strict=True):
+    for parts in zip(*(result.parts for result in all_results), strict=True):
         cells = (f"{number(p.scores.score.value)} ({interval(p.scores.score)})" for p in parts)
         lines.append(f"| {parts[0].source} | " + " | ".join(cells) + " |")
     lines += ["", f"Accuracy minus that of {runs[0].name}, on the same comparisons:", ""]

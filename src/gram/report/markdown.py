@@ -1,7 +1,7 @@
-"""Results on paper: Markdown for people and model cards, ``results.json`` for programs.
+"""Results as files: Markdown for people and model cards, ``results.json`` for programs.
 
-Knows the shape of a summary, nothing of how its numbers came about. Writes no clock time, so equal records
-give equal bytes.
+Knows the fields of a summary, not how its numbers are computed. Writes no clock time, so equal records give
+equal bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ from gram.statistics import Estimate
 
 
 def markdown(summary: Summary, title: str = "Evaluation") -> str:
-    """The summary as a Markdown section: one line per subset, then calibration and position bias."""
+    """The summary as a Markdown section: one line per subset, then calibration and position bias.
+
+    Example:
+        >>> from gram.evaluation import Record, summarize
+        >>> record = Record("q1", "", 1.0, log_odds=(2.0, 1.0), mass=(1.0, 1.0), length_a=4, length_b=9)
+        >>> markdown(summarize([record]), "A first run").splitlines()[0]
+        '## A first run'
+    """
     floors = list(summary.overall.floors)
     # With one subset only, the overall line is the table.
     rows = [*summary.subsets, summary.overall]
@@ -45,7 +52,7 @@ def markdown(summary: Summary, title: str = "Evaluation") -> str:
     return "\n".join(lines)
 
 
-def card(found: Results, title: str = "Evaluation") -> str:
+def card(results: Results, title: str = "Evaluation") -> str:
     """Results as a Markdown section, for a model card: every source by its rule, then all comparisons."""
     lines = [
         f"## {title}",
@@ -53,7 +60,7 @@ def card(found: Results, title: str = "Evaluation") -> str:
         "| benchmark | score | 95% interval | what it is | comparisons | length rule | bag of words |",
         "|---|---:|---:|---|---:|---:|---:|",
     ]
-    for part in found.parts:
+    for part in results.parts:
         floors = [part.row.floors.get(name) for name in ("length", "bag of words")]
         lines.append(
             f"| {_escaped(part.source)} | **{number(part.scores.score.value)}** "
@@ -62,7 +69,7 @@ def card(found: Results, title: str = "Evaluation") -> str:
             + " |"
         )
     lines += ["", "Both rules look at the answers only; their accuracy on the same comparisons.", ""]
-    for part in found.parts:
+    for part in results.parts:
         if part.scores.lines:
             lines += [f"### {part.rule.title}: {_escaped(part.source)}", "", part.rule.rule, ""]
             lines += ["| | value | 95% interval | n |", "|---|---:|---:|---:|"]
@@ -72,11 +79,11 @@ def card(found: Results, title: str = "Evaluation") -> str:
                 for line in part.scores.lines
             ]
             lines += ["", *(f"Note: {note}." for note in part.scores.notes), ""]
-    return "\n".join(lines) + "\n" + markdown(found.overall, "All comparisons") + _biases(found)
+    return "\n".join(lines) + "\n" + markdown(results.overall, "All comparisons") + _biases(results)
 
 
-def _biases(found: Results) -> str:
-    bias = found.bias
+def _biases(results: Results) -> str:
+    bias = results.bias
     lines = [
         "",
         "## Biases",
@@ -95,17 +102,23 @@ def _biases(found: Results) -> str:
         f"- Worse answer dressed up with {d.name}: accuracy {number(d.before.value)} to "
         f"{number(d.after.value)}, {signed(d.difference.difference)} "
         f"({signed(d.difference.low)} to {signed(d.difference.high)})."
-        for d in found.degradation
+        for d in results.degradation
     ]
     return "\n".join([*lines, ""])
 
 
 def write_report(directory: Path, content: Mapping[str, Any], text: str) -> tuple[Path, Path]:
-    """Writes ``results.json`` and ``report.md``, each in one step, and returns both paths."""
+    """Writes ``results.json`` and ``report.md``, each in one step, and returns both paths.
+
+    Example:
+        >>> paths = write_report(Path("run"), {"accuracy": math.nan}, "## A first run")
+        >>> paths[0].name, paths[0].read_text()
+        ('results.json', '{\\n  "accuracy": null\\n}\\n')
+    """
     results, report = Path(directory) / "results.json", Path(directory) / "report.md"
-    written = json.dumps(finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    document = json.dumps(finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with atomic_write(results) as file:
-        file.write(written)
+        file.write(document)
     with atomic_write(report) as file:
         file.write(text)
     return results, report
@@ -124,22 +137,42 @@ def _cells(row: SummaryRow, floors: list[str]) -> list[str]:
 
 
 def interval(estimate: Estimate) -> str:
-    """The ends of an interval; a dash without items."""
+    """The ends of an interval; a dash without items.
+
+    Example:
+        >>> interval(Estimate(0.75, 0.7, 0.8, n=100))
+        '0.700 to 0.800'
+    """
     return f"{estimate.low:.3f} to {estimate.high:.3f}" if estimate.n else "-"
 
 
 def number(value: float) -> str:
-    """Three decimals; a dash for NaN."""
+    """Three decimals; a dash for NaN.
+
+    Example:
+        >>> number(0.5), number(math.nan)
+        ('0.500', '-')
+    """
     return "-" if math.isnan(value) else f"{value:.3f}"
 
 
 def signed(value: float) -> str:
-    """Three decimals and the sign; a dash for NaN."""
+    """Three decimals and the sign; a dash for NaN.
+
+    Example:
+        >>> signed(0.5)
+        '+0.500'
+    """
     return "-" if math.isnan(value) else f"{value:+.3f}"
 
 
 def count(value: float) -> str:
-    """A whole number; a dash for NaN."""
+    """A whole number; a dash for NaN.
+
+    Example:
+        >>> count(12345.0)
+        '12,345'
+    """
     return "-" if math.isnan(value) else f"{int(value):,}"
 
 

@@ -14,16 +14,16 @@ from gram.report.pictures import pictures
 
 
 def write_page(
-    path: Path, found: Results, records: Sequence[Record], about: Mapping[str, Any], title: str
+    path: Path, results: Results, records: Sequence[Record], about: Mapping[str, Any], title: str
 ) -> Path:
     """Writes the page in one step, and returns its path; equal results give equal bytes."""
     text = render(
         "run.html.jinja",
         title=title,
-        found=found,
+        results=results,
         about=about,
-        pictures=pictures(found, records),
-        floors=list(found.overall.overall.floors),
+        pictures=pictures(results, records),
+        floors=list(results.overall.overall.floors),
     )
     with atomic_write(path) as file:
         file.write(text)

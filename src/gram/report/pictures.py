@@ -13,29 +13,35 @@ from gram.evaluation.benchmarks import best_of_k
 from gram.statistics import mean
 
 
-def pictures(found: Results, records: Sequence[Record]) -> dict[str, str]:
+def pictures(results: Results, records: Sequence[Record]) -> dict[str, str]:
     """Pictures by name, in the order of the page; none where matplotlib is not installed."""
     try:
         plots.canvas()
     except ConfigError:
         return {}
-    judged = [record for record in records if record.judged]
-    made = {"accuracy": _accuracy(found), "reliability": _reliability(judged), "length": _length(found)}
-    if not np.isnan(found.overall.position_gap):
-        made["position"] = _position(judged)
-    best = [part.source for part in found.parts if part.benchmark == "best-of-k"]
+    comparisons = [record for record in records if record.judged]
+    addresses = {
+        "accuracy": _accuracy(results),
+        "reliability": _reliability(comparisons),
+        "length": _length(results),
+    }
+    if not np.isnan(results.overall.position_gap):
+        addresses["position"] = _position(comparisons)
+    best = [part.source for part in results.parts if part.benchmark == "best-of-k"]
     if best:
-        made["best_of_k"] = _best_of_k([r for r in records if r.source == best[0] and not r.variant], best[0])
-    return made
+        addresses["best_of_k"] = _best_of_k(
+            [r for r in records if r.source == best[0] and not r.variant], best[0]
+        )
+    return addresses
 
 
-def _accuracy(found: Results) -> str:
+def _accuracy(results: Results) -> str:
     rows = {
         part.source: {
             "model": part.row.accuracy,
             **{f"{name} rule": e for name, e in part.row.floors.items()},
         }
-        for part in found.parts
+        for part in results.parts
     }
     figure, ax = plots.canvas(7.6, 1.2 + 0.62 * len(rows))
     plots.accuracy_bars(ax, {name: _renamed(row) for name, row in rows.items()})
@@ -55,9 +61,9 @@ def _reliability(records: Sequence[Record]) -> str:
     return plots.to_data_uri(figure, dpi=120)
 
 
-def _length(found: Results) -> str:
+def _length(results: Results) -> str:
     figure, ax = plots.canvas(6.4, 3.2)
-    bins = found.bias.by_length
+    bins = results.bias.by_length
     x = range(len(bins))
     ax.vlines(
         x, [b.accuracy.low for b in bins], [b.accuracy.high for b in bins], color=plots.FAINT, linewidth=1.4
@@ -87,6 +93,6 @@ def _best_of_k(records: Sequence[Record], title: str) -> str:
     points = best_of_k.curve(records)
     names = {"model": "model", "perfect": "perfect judge", "chance": "chance"}
     figure, ax = plots.canvas(6.4, 3.6)
-    series = {shown: [mean(row[name]) for row in points.values()] for name, shown in names.items()}
+    series = {label: [mean(row[name]) for row in points.values()] for name, label in names.items()}
     plots.best_of_n_curve(ax, list(points), series, title=title)
     return plots.to_data_uri(figure, dpi=120)

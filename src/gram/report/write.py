@@ -1,4 +1,4 @@
-"""What a run of ``gram eval`` leaves beside its records: results, pages, and files for other tools.
+"""The files of a run of ``gram eval`` beside its records: results, pages, and files for other tools.
 
 Knows sessions and records; asks no model.
 """
@@ -25,7 +25,7 @@ def write_run(
     """Write results.json, report.html, report.md and the ``*_outputs.jsonl`` of a run.
 
     Args:
-        train: rows that teach the bag of words of each source.
+        train: rows to train the bag of words of each source.
         about: facts about the model that stand in results.json: ``model`` (its name), ``kind``,
             ``single_order``, and ``ensemble`` where it is one.
 
@@ -34,23 +34,23 @@ def write_run(
     """
     output = session.output
     rules = {part.source.name: part.source.benchmark.name for part in session.questions}
-    beside: dict[str, Mapping[str, FloatArray]] = {
+    floors_of: dict[str, Mapping[str, FloatArray]] = {
         part.source.name: floors(preferences_of(part.items), train[part.source.name])
         for part in session.questions
     }
-    outcome = results(records, rules, beside)
+    outcome = results(records, rules, floors_of)
     facts = _facts(session, records, about)
     names = ", ".join(rules) if len(rules) < 4 else f"{len(rules)} benchmarks"
     title = f"{Path(about['model']).name} on {names}"
     summary = outcome.to_dict()
-    written, _ = write_report(output, {**facts, **summary}, card(outcome, title))
+    results_path, _ = write_report(output, {**facts, **summary}, card(outcome, title))
     page = write_page(output / "report.html", outcome, records, facts, title)
     for part in session.questions:
-        mine = [record for record in records if record.source == part.source.name]
-        write_outputs(output / f"{part.source.name}_outputs.jsonl", session.items, mine)
+        inside = [record for record in records if record.source == part.source.name]
+        write_outputs(output / f"{part.source.name}_outputs.jsonl", session.items, inside)
     return {
         "report": str(page),
-        "results": str(written),
+        "results": str(results_path),
         "rows": len(records),
         "scores": {part["source"]: part["scores"]["score"] for part in summary["benchmarks"]},
         "accuracy": summary["overall"]["accuracy"],
@@ -62,8 +62,8 @@ def write_run(
 
 
 def _facts(session: Session, records: Sequence[Record], about: Mapping[str, Any]) -> dict[str, Any]:
-    """What was asked of which model, and what became of it."""
-    known = all(record.truncated is not None for record in records)
+    """The model, the data and the options of the run, and how many prompts and rows were cut or rejected."""
+    has_counts = all(record.truncated is not None for record in records)
     return {
         "version": 1,
         **{name: about[name] for name in ("model", "ensemble", "kind") if name in about},
@@ -83,6 +83,6 @@ def _facts(session: Session, records: Sequence[Record], about: Mapping[str, Any]
         "single_order": about["single_order"],
         "seed": session.choice.seed,
         "limit": session.choice.max_per_source,
-        "truncated_prompts": sum(bool(record.truncated) for record in records) if known else None,
+        "truncated_prompts": sum(bool(record.truncated) for record in records) if has_counts else None,
         "rejected": sum(part.rejected for part in session.questions),
     }
