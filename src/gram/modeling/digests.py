@@ -1,4 +1,4 @@
-"""A model known by its content: digests of its files, so that copies of it elsewhere are the same model."""
+"""Digests of a model's files, so that a copy of a model in another folder counts as the same model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def content_of(name: str) -> str | dict[str, str]:
 
 
 def _digest(path: Path) -> str:
-    """Of a file's size and content; of a large file only samples: many GB would take minutes to read."""
+    """Digest of a file's size and content; large files are sampled, as reading many GB takes minutes."""
     try:
         size = path.stat().st_size
         digest = sha256(str(size).encode())
@@ -46,9 +46,10 @@ def _digest(path: Path) -> str:
 
 
 def _samples(size: int) -> list[tuple[int, int]]:
-    """(start, length) of the parts of a weight file that tell two trainings of one model apart.
+    """(start, length), in bytes, of the parts that tell two trainings of one model apart.
 
-    The first MiB holds names and shapes, which are the same; but training changes nearly every number, and
-    every matrix of 16 MiB is looked into. A last layer, trained alone, lies at an end of the file.
+    The first MiB mostly holds names and shapes, which are equal. But training changes nearly every number, so
+    64 KiB out of every 16 MiB show it. A last layer that was trained alone lies at an end of the file, and
+    both ends are read.
     """
     return [(0, _MIB), *((start, _SAMPLE) for start in range(_STEP, size, _STEP)), (size - _MIB, _MIB)]

@@ -1,8 +1,8 @@
 """A language head beside a score head, for the training only: GRM's text regulariser (arXiv 2406.10216).
 
-Where input and output embeddings are tied, the head lives in the body already and nothing is added. Else it
-hangs on the classifier as one more layer, so that checkpoints of a run carry it, and is taken off before the
-finished model is saved: that is an ordinary scalar checkpoint. Knows no objective.
+Where input and output embeddings are tied, the body holds the head's weight already and nothing is added.
+Otherwise the head becomes one more layer of the classifier, so that checkpoints of a run hold it too. It is
+removed before the finished model is saved, which is then an ordinary scalar checkpoint. Knows no objective.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _TOLERANCE = 1e-4  # fp32 rounding, of log-probabilities of a few nats
 def keep_language_head(scorer: PreTrainedModel, source: PreTrainedModel) -> None:
     """Give ``scorer`` the language head of ``source``, a language model with the same body.
 
-    Both in fp32, on one device; ``source`` may be thrown away afterwards.
+    Both must be in fp32 and on one device. ``source`` is not needed afterwards.
 
     Raises:
         ConfigError: the language model does more with its hidden states than one linear layer does (it
-            scales or caps its logits), so that the head on the scorer would speak for another model.
+            scales or caps its logits), so that the same layer on the scorer would give other probabilities.
     """
     head = source.get_output_embeddings()
     if not isinstance(head, nn.Linear):
@@ -46,19 +46,19 @@ def keep_language_head(scorer: PreTrainedModel, source: PreTrainedModel) -> None
 
 
 def drop_language_head(model: nn.Module) -> None:
-    """Take the layer of ``keep_language_head`` off again, if there is one."""
-    inner = core(model)
-    if hasattr(inner, LANGUAGE_HEAD):
-        delattr(inner, LANGUAGE_HEAD)
+    """Remove the layer that ``keep_language_head`` added, if it added one."""
+    decoder = core(model)
+    if hasattr(decoder, LANGUAGE_HEAD):
+        delattr(decoder, LANGUAGE_HEAD)
 
 
 @torch.no_grad()
 def _difference(scorer: PreTrainedModel, source: PreTrainedModel) -> float:
-    """How far the two models' log-probabilities of a short text lie apart, at most."""
+    """The largest difference between the two models' log-probabilities of a short text, in nats."""
     size: int = source.config.get_text_config().vocab_size
     engine = Plain()
     batch = engine.lay_out([TokenRow([(7 * place + 3) % size for place in range(16)], ((1, 16),))])
     batch = {name: value.to(source.device) for name, value in batch.items()}
-    mine, _ = engine.scores_and_logprobs(scorer.eval(), batch)[1:]
-    theirs, _ = engine.token_logprobs(source.eval(), batch)
-    return float((mine - theirs).abs().max())
+    of_scorer, _ = engine.scores_and_logprobs(scorer.eval(), batch)[1:]  # (1, T)
+    of_source, _ = engine.token_logprobs(source.eval(), batch)  # (1, T)
+    return float((of_scorer - of_source).abs().max())

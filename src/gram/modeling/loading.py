@@ -44,27 +44,36 @@ class LoadedModel:
         return int(min(limit for limit in (*limits, _UNLIMITED) if limit))
 
 
-def choose_device(wanted: str | None) -> str:
+def choose_device(name: str | None) -> str:
     """``cpu`` or ``cuda``; by default cuda where there is one.
 
     Raises:
         ConfigError: an unknown device, or cuda where there is none.
+
+    Example:
+        >>> choose_device("cpu")
+        'cpu'
     """
     available = torch.cuda.is_available()
-    if wanted is None:
+    if name is None:
         return "cuda" if available else "cpu"
-    if wanted not in ("cpu", "cuda"):
-        raise ConfigError(f"device must be cpu or cuda, got '{wanted}'")
-    if wanted == "cuda" and not available:
+    if name not in ("cpu", "cuda"):
+        raise ConfigError(f"device must be cpu or cuda, got '{name}'")
+    if name == "cuda" and not available:
         raise ConfigError("device cuda: torch finds no GPU here")
-    return wanted
+    return name
 
 
-def choose_dtype(wanted: Dtype, device: str) -> torch.dtype | Literal["auto"]:
-    """The precision of weights on ``device``; auto: fp32 on a CPU, elsewhere the checkpoint's own."""
-    if wanted == "auto":
+def choose_dtype(name: Dtype, device: str) -> torch.dtype | Literal["auto"]:
+    """The precision of weights on ``device``; auto: fp32 on a CPU, elsewhere the checkpoint's own.
+
+    Example:
+        >>> choose_dtype("auto", "cpu"), choose_dtype("auto", "cuda"), choose_dtype("bf16", "cpu")
+        (torch.float32, 'auto', torch.bfloat16)
+    """
+    if name == "auto":
         return torch.float32 if device == "cpu" else "auto"
-    return {"fp32": torch.float32, "bf16": torch.bfloat16}[wanted]
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
 
 
 def load_model(
@@ -105,8 +114,8 @@ def load_model(
             )
     except Exception as error:  # the loaders raise OSError, ValueError, SafetensorError, RuntimeError, ...
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        what = "cannot be loaded as a model" if folder else "no such folder, nor a model on the Hub"
-        raise CheckpointError(f"{name}: {what}: {reason}") from error
+        problem = "cannot be loaded as a model" if folder else "no such folder, nor a model on the Hub"
+        raise CheckpointError(f"{name}: {problem}: {reason}") from error
     _check_weights(name, info, head, new_head)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         raise CheckpointError(
@@ -148,6 +157,10 @@ def build_preset(
 
     Raises:
         ConfigError: no such preset.
+
+    Example:
+        >>> build_preset("preset:tiny", ["the texts at hand"], seed=0).context
+        1024
     """
     preset = find_preset(reference)
     tokenizer = train_tokenizer(texts, vocab_size or preset.vocab_size)
@@ -173,20 +186,20 @@ def set_pooling_pad(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
     """Make sure the score is read at the true last token.
 
     Hugging Face sequence classifiers read the score at the last id that is not the pad id. Where the pad
-    token is also the token that ends an answer, they would read one token too early, and differently from
-    servers that read the last token. Another special token is then named as padding, in the tokenizer too,
-    so that a batch padded by a plain Hugging Face caller is read at the same place.
+    token also ends an answer, they would read one token too early, and at another place than servers, which
+    read the last token. Another special token then becomes the pad token, in the model and in the tokenizer,
+    so that a batch padded by plain Hugging Face code is read at the same place too.
 
     Raises:
         ConfigError: the tokenizer has no other special token to name.
     """
     vocabulary = tokenizer.get_vocab()
-    ends = {vocabulary.get(word) for word in (str(tokenizer.eos_token), *_END_OF_TURN)}
-    named = (tokenizer.pad_token, tokenizer.unk_token, tokenizer.bos_token)
-    specials = [vocabulary.get(str(word)) for word in named if word is not None]
+    end_ids = {vocabulary.get(word) for word in (str(tokenizer.eos_token), *_END_OF_TURN)}
+    candidates = (tokenizer.pad_token, tokenizer.unk_token, tokenizer.bos_token)
+    specials = [vocabulary.get(str(word)) for word in candidates if word is not None]
     specials += sorted(token for token, added in tokenizer.added_tokens_decoder.items() if added.special)
     for token in specials:
-        if token is not None and token not in ends:
+        if token is not None and token not in end_ids:
             model.config.get_text_config().pad_token_id = token
             model.config.pad_token_id = token
             tokenizer.pad_token = tokenizer.convert_ids_to_tokens(token)
@@ -208,6 +221,7 @@ def model_source(
     """A model to train: a preset built on ``texts``, or a folder or Hub name in fp32.
 
     Args:
+        texts: called for a preset only: the texts its tokenizer learns from.
         language_head: with head ``score``, keep the language model's head beside it while it trains.
 
     Raises:
@@ -215,16 +229,15 @@ def model_source(
         ConfigError: no such preset, or a language head that cannot be kept.
     """
     if is_preset(reference):
-        built = build_preset(reference, texts(), seed=seed, vocab_size=vocab_size)
-        source = built.model
-        built = add_score_head(built, seed) if head == "score" else built
+        preset = build_preset(reference, texts(), seed=seed, vocab_size=vocab_size)
+        loaded = add_score_head(preset, seed) if head == "score" else preset
         if language_head:
-            keep_language_head(built.model, source)
-        built.model.to(torch.device(device))  # type: ignore[arg-type]
-        return built
+            keep_language_head(loaded.model, preset.model)
+        loaded.model.to(torch.device(device))  # type: ignore[arg-type]
+        return loaded
     torch.manual_seed(seed)  # a new score head must be the same on every process
     loaded = load_model(reference, head, revision=revision, new_head=True)
-    if language_head:  # read a second time, so that the score head is the one drawn without it
+    if language_head:  # read a second time, after the new score head has been drawn as it would be without
         keep_language_head(loaded.model, load_model(reference, "lm", revision=revision).model)
     loaded.model.to(torch.device(device))  # type: ignore[arg-type]
     return loaded
@@ -244,27 +257,29 @@ def _check_exists(name: str) -> None:
 
 
 def _check_weights(name: str, info: Mapping[str, Any], head: Head, new_head: bool) -> None:
-    """Weights that the files lack would be drawn at random, and every score with them."""
-    missing = set(info["missing_keys"])
-    if head == "score" and missing == {_SCORE}:
+    """Refuse files that lack weights: transformers would draw these at random, and scores would be random."""
+    missing_weights = set(info["missing_keys"])
+    if head == "score" and missing_weights == {_SCORE}:
         if new_head:
             return
         raise CheckpointError(f"{name}: is a language model and has no trained scalar head")
     if head == "lm" and _SCORE in info["unexpected_keys"]:
         raise CheckpointError(f"{name}: a scalar model has no language-model head; load it as kind 'scalar'")
-    if missing:
-        raise CheckpointError(f"{name}: the files lack {len(missing)} weights, such as {min(missing)}")
+    if missing_weights:
+        raise CheckpointError(
+            f"{name}: the files lack {len(missing_weights)} weights, such as {min(missing_weights)}"
+        )
 
 
 @contextmanager
 def _quiet_about_weights() -> Iterator[None]:
-    """Without the loader's table of missing and unexpected weights, which ``_check_weights`` judges."""
+    """Silence the loader's table of missing and unexpected weights, which ``_check_weights`` checks."""
     logger = logging.getLogger("transformers.modeling_utils")
 
     def errors_only(record: logging.LogRecord) -> bool:
         return record.levelno >= logging.ERROR
 
-    logger.addFilter(errors_only)  # not its level: a raised level makes transformers check more, and say more
+    logger.addFilter(errors_only)  # a filter, as a raised level makes transformers log other warnings
     try:
         yield
     finally:

@@ -36,7 +36,7 @@ class Manifest:
     """The content of ``gram.json``.
 
     Attributes:
-        kind: what the model answers: a judge's verdict, an answer's likelihood, or a scalar score.
+        kind: what the model gives: a judge's verdict, an answer's likelihood, or a scalar score.
         template: ``{"name", "text", "labels"}`` of the judge prompt it was trained with.
         template_hash: fingerprint of that template; checked at load.
         label_ids: token ids of the two labels; empty where the model was not trained as a judge.
@@ -53,6 +53,12 @@ class Manifest:
         adaptation: what ``gram adapt`` decided last, and the numbers before and after.
         format: version of the file's format; a reader refuses another one.
         unknown: fields that this version does not know, such as those of a later one; they are written again.
+
+    Example:
+        >>> manifest = Manifest("judge", template={}, template_hash="", max_length=512, label_ids=[32, 33])
+        >>> manifest.write(Path())  # ./gram.json
+        >>> read_manifest(Path()) == manifest
+        True
     """
 
     kind: Kind
@@ -101,12 +107,12 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise CheckpointError(
             f"{path}: format {content.get('format')!r}; this version of gram reads {FORMAT}"
         )
-    if missing := {"kind", "template", "template_hash", "max_length"} - set(content):
-        raise CheckpointError(f"{path}: missing fields {sorted(missing)}")
-    known = {item.name for item in fields(Manifest)} - {"unknown"}
-    if unknown := sorted(set(content) - known):
+    if missing_fields := {"kind", "template", "template_hash", "max_length"} - set(content):
+        raise CheckpointError(f"{path}: missing fields {sorted(missing_fields)}")
+    field_names = {item.name for item in fields(Manifest)} - {"unknown"}
+    if extra_names := sorted(set(content) - field_names):
         warnings.warn(
-            f"{path}: fields unknown to this version of gram are kept and not used: {', '.join(unknown)}",
+            f"{path}: fields unknown to this version of gram are kept and not used: {', '.join(extra_names)}",
             stacklevel=2,
         )
     if content["kind"] not in KINDS:
@@ -116,24 +122,32 @@ def read_manifest(folder: Path) -> Manifest | None:
     for name, kind in _TYPES.items():
         if name in content and not isinstance(content[name], kind):
             raise CheckpointError(f"{path}: field '{name}' has the wrong type: {content[name]!r}")
-    rest = {name: content.pop(name) for name in unknown}
-    return Manifest(**content, unknown=rest)
+    unknown = {name: content.pop(name) for name in extra_names}
+    return Manifest(**content, unknown=unknown)
 
 
 def completed(asking: Asking, manifest: Manifest | None) -> Asking:
-    """``asking`` with what it leaves open as the model was trained, or as a raw model (None) is asked.
+    """``asking`` with its missing options filled in: from the manifest, or for a raw model from the defaults.
 
-    The template stays open: which wording it names is rendering's matter (``modeling.renderers``).
+    The template stays as it is: which wording it names is decided in ``modeling.renderers``.
+
+    Args:
+        manifest: of the model; None for a raw model.
+
+    Example:
+        >>> asking = completed(Asking("likelihood"), None)
+        >>> asking.context, asking.length_power, asking.neutralise
+        ('chat', 0.0, True)
     """
     kind = asking.kind or (manifest.kind if manifest else "judge")
     neutralise = manifest.neutralise if manifest else True
-    whole = replace(
+    asking_with_kind = replace(
         asking, kind=kind, neutralise=neutralise if asking.neutralise is None else asking.neutralise
     )
     if kind != "likelihood":
-        return whole
+        return asking_with_kind
     return replace(
-        whole,
+        asking_with_kind,
         context=asking.context or (manifest.context if manifest else "chat"),
         length_power=(manifest.length_power if manifest else 0.0)
         if asking.length_power is None

@@ -27,7 +27,11 @@ _CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class Preset:
-    """A model shape; embeddings are tied, the vocabulary is at most ``vocab_size`` tokens."""
+    """A model shape: tied embeddings, and a vocabulary of at most ``vocab_size`` tokens.
+
+    ``hidden`` is the width of the hidden states, ``mlp`` that of the feed-forward layers, and ``context`` the
+    longest prompt in tokens.
+    """
 
     hidden: int
     layers: int
@@ -56,6 +60,10 @@ def find_preset(reference: str) -> Preset:
 
     Raises:
         ConfigError: no such preset.
+
+    Example:
+        >>> find_preset("preset:tiny").layers
+        3
     """
     name = reference.removeprefix(_PREFIX)
     if name not in PRESETS:
@@ -64,7 +72,13 @@ def find_preset(reference: str) -> Preset:
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer with a chat template; nothing is out of its vocabulary."""
+    """A byte-level BPE tokenizer with a chat template; it can encode every text.
+
+    Example:
+        >>> tokenizer = train_tokenizer(["an answer", "another answer"], vocab_size=300)
+        >>> tokenizer.decode(tokenizer("an unseen text")["input_ids"])
+        'an unseen text'
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

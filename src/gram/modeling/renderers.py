@@ -1,6 +1,6 @@
-"""The renderer of a loaded model: the one place that decides its template, its length and its care.
+"""The renderer of a loaded model: its template, its longest prompt, and what happens to control tokens.
 
-Training and scoring both come here, so that a model is asked in the prompts that it was trained on.
+Training and scoring both get their renderer here, so that a model is asked with the prompts of its training.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from gram.rendering import JudgeTemplate, Renderer, load_template, stored_templa
 def renderer_for(
     loaded: LoadedModel, asking: Asking, *, source: str | Path, readable: int | None = None
 ) -> Renderer:
-    """The renderer that ``asking`` means for a model.
+    """The renderer for a model that is asked as ``asking`` says.
 
     Args:
-        source: of the model; named in errors.
-        readable: most tokens that can be read, where that is less than the model's own limit.
+        source: the model's folder or name, for errors.
+        readable: most tokens of a prompt, where that is less than the model's own limit.
 
     Raises:
         TemplateError: no such template, or a wrong one.
         CheckpointError: the template in ``gram.json`` was edited.
         ConfigError: the tokenizer is not a fast one, or a length that is not positive.
     """
-    longest = LONGEST_PROMPT if asking.max_length is None else asking.max_length
+    max_length = LONGEST_PROMPT if asking.max_length is None else asking.max_length
     limit = loaded.context if readable is None else min(readable, loaded.context)
     return Renderer(
         loaded.tokenizer,
         template_for(asking, loaded.manifest, source=source),
-        min(longest, limit),
+        min(max_length, limit),
         neutralise=completed(asking, loaded.manifest).neutralise is not False,
     )
 
 
 def template_for(asking: Asking, manifest: Manifest | None, *, source: str | Path) -> JudgeTemplate:
-    """The judge template that is asked for, else that of the checkpoint, else the default one."""
+    """The judge template that ``asking`` names; without one the checkpoint's, else the built-in one."""
     if asking.template is not None or manifest is None:
         return load_template(asking.template)
     return stored_template(manifest.template, manifest.template_hash, source=f"{source}/{FILE}")

@@ -32,7 +32,7 @@ def save_checkpoint(
     ``gram.json`` is a finished checkpoint. The ``gram.json`` of an older checkpoint there goes first.
 
     Args:
-        beside: more text files, by name.
+        beside: text of further files to write into the folder, by file name.
     """
     with _draft(folder, manifest, beside or {}) as draft:
         merged(model).save_pretrained(draft)
@@ -49,7 +49,7 @@ def copy_checkpoint(source: Path, folder: Path, manifest: Manifest, beside: Mapp
 
 @contextmanager
 def _draft(folder: Path, manifest: Manifest, beside: Mapping[str, str]) -> Iterator[Path]:
-    """A folder to fill, whose files then become those of ``folder``."""
+    """A folder to write into; its files are moved into ``folder`` when the block ends."""
     with atomic_folder(folder, last=FILE) as draft:
         yield draft
         for name, text in beside.items():
@@ -58,7 +58,7 @@ def _draft(folder: Path, manifest: Manifest, beside: Mapping[str, str]) -> Itera
 
 
 def library_versions() -> dict[str, str]:
-    """Versions that a checkpoint was made with."""
+    """Versions of gram, python and the libraries that write a checkpoint, for its manifest."""
     import torch
     import transformers
 

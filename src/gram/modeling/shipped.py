@@ -1,4 +1,4 @@
-"""What the name of a model stands for: a folder, a model that comes with the package, or one on the Hub.
+"""What a model's name refers to: a folder, a model that comes with the package, or one on the Hub.
 
 Knows names and folders only.
 """
@@ -14,7 +14,12 @@ _FOLDER = Path(__file__).parents[1] / "shipped"
 
 
 def shipped_models() -> tuple[str, ...]:
-    """The names of the models that come with the package."""
+    """The names of the models that come with the package.
+
+    Example:
+        >>> "gram-small" in shipped_models()
+        True
+    """
     return tuple(sorted(path.parent.name for path in _FOLDER.glob(f"*/{FILE}")))
 
 
@@ -30,11 +35,11 @@ def model_folder(reference: str | Path) -> Path | None:
 
 
 def named_revision(name: str, revision: str | None = None) -> tuple[str, str | None]:
-    """A Hub name without its revision, and the revision: the one given, else that of ``owner/name@revision``.
+    """A Hub name without its revision, and the revision: ``revision``, else that in ``owner/name@revision``.
 
     Example:
         >>> named_revision("owner/name@v1.0"), named_revision("owner/name")
         (('owner/name', 'v1.0'), ('owner/name', None))
     """
-    bare, _, own = name.partition("@")
-    return bare, revision or own or None
+    bare, _, suffix = name.partition("@")
+    return bare, revision or suffix or None

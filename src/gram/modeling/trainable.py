@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """Low-rank adapters on every linear layer (arXiv 2106.09685)."""
+    """Low-rank adapters on every linear layer (arXiv 2106.09685).
+
+    Attributes:
+        rank: of the two matrices of an adapter.
+        alpha: the output of an adapter is multiplied by ``alpha / rank``.
+        dropout: share of an adapter's inputs that are set to 0 in training.
+
+    Example:
+        >>> settings = LoraSettings(rank=8)
+        >>> settings.alpha / settings.rank
+        4.0
+    """
 
     rank: int = 16
     alpha: int = 32
@@ -27,12 +38,20 @@ class LoraSettings:
 
 
 def freeze(model: PreTrainedModel, last_layers: int = 0) -> None:
-    """Freeze ``model`` but for its output head and its last ``last_layers`` decoder layers.
+    """Freeze ``model`` except its output head and its last ``last_layers`` decoder layers.
 
-    A head tied to the input embedding is untied first: training it would change how inputs are read.
+    A head tied to the input embedding gets a weight of its own first: training the shared one would change
+    how inputs are read.
 
     Raises:
         ConfigError: the model has fewer layers, or no layers or head that can be found.
+
+    Example:
+        >>> from gram.modeling.loading import build_preset
+        >>> model = build_preset("preset:tiny", ["the texts at hand"], seed=0).model
+        >>> freeze(model)
+        >>> [name for name, weight in model.named_parameters() if weight.requires_grad]
+        ['lm_head.weight']
     """
     model.requires_grad_(False)
     head = _untied_head(model)
@@ -45,7 +64,7 @@ def freeze(model: PreTrainedModel, last_layers: int = 0) -> None:
 
 
 def add_lora(model: PreTrainedModel, settings: LoraSettings, *, score_head: bool) -> PreTrainedModel:
-    """``model`` frozen, with LoRA adapters to train; a score head trains whole."""
+    """``model`` frozen, with LoRA adapters to train; a score head is trained without adapter."""
     from peft import LoraConfig, TaskType, get_peft_model
 
     config = LoraConfig(

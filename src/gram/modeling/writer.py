@@ -18,12 +18,12 @@ class Writer:
     """Answers prompts, for ``gram.rl.ReferenceReward(..., answer=Writer(...))`` or to look at a policy.
 
     Args:
-        model: a causal language model. As the author of references, give one that nobody trains: a copy of
-            the policy's start, not the policy.
+        model: a causal language model. To write references, use one that is not being trained: a copy of the
+            policy from before its training, not the policy itself.
         tokenizer: with a chat template.
-        max_new_tokens: longest answer.
+        max_new_tokens: most tokens of an answer.
         temperature: 0 takes the likeliest token at every step.
-        seed: of sampling; the same prompts get the same noise in every call.
+        seed: of sampling; every call starts from it, so that equal prompts draw equal noise.
         batch_size: prompts answered together.
     """
 
@@ -39,9 +39,12 @@ class Writer:
     ) -> None:
         self._model: Any = model
         self._tokenizer: Any = tokenizer
-        self._how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": temperature > 0}
+        self._generation_options: dict[str, Any] = {
+            "max_new_tokens": max_new_tokens,
+            "do_sample": temperature > 0,
+        }
         if temperature > 0:
-            self._how |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
+            self._generation_options |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
         self._seed = seed
         self._batch_size = batch_size
 
@@ -77,11 +80,11 @@ class Writer:
             padding=True,
             tokenizer_kwargs={"padding_side": "left"},
         ).to(self._model.device)
-        written = self._model.generate(
+        tokens = self._model.generate(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
             pad_token_id=self._tokenizer.pad_token_id,
-            **self._how,
+            **self._generation_options,
         )
-        new = written[:, batch["input_ids"].shape[1] :]
+        new = tokens[:, batch["input_ids"].shape[1] :]
         return [text.strip() for text in self._tokenizer.batch_decode(new, skip_special_tokens=True)]
