@@ -18,27 +18,28 @@ from gram.types import RewardModel
 
 
 def put_on(model: RewardModel, manifest: Manifest | None, asking: Asking) -> None:
-    """Give ``model`` the temperature of its checkpoint, where it was fitted for what is asked.
+    """Give ``model`` the temperature of its checkpoint, if it was fitted for the way the model is asked.
 
-    A checkpoint asked as another kind, with another template, or for another likelihood keeps 1.
+    The temperature stays 1 where the checkpoint is asked as another kind, with another template, or for
+    another likelihood than it was trained for.
 
     Args:
-        asking: with which ``model`` is loaded.
+        asking: the options that ``model`` was loaded with.
     """
     if manifest is not None and manifest.calibration and _as_trained(model, manifest, asking):
         model.temperature = float(manifest.calibration["temperature"])
 
 
 def storable(folder: Path, model: RewardModel, asking: Asking) -> Manifest:
-    """The manifest that a temperature of ``model`` can be put into; to be asked before it is fitted.
+    """The manifest that a temperature of ``model`` can be stored in; call it before fitting one.
 
     Args:
-        asking: with which ``model`` was loaded.
+        asking: the options that ``model`` was loaded with.
 
     Raises:
-        CheckpointError: the folder has no ``gram.json``, belongs to the package, or ``model`` is asked
-            otherwise than it says, so that the temperature would hold for something that loading the folder
-            does not give.
+        CheckpointError: the folder has no ``gram.json``, belongs to the package, or ``model`` is asked in
+            another way than ``gram.json`` says: the temperature would be wrong for the model that loading
+            the folder gives.
     """
     manifest = read_manifest(folder) if folder.is_dir() else None
     if manifest is None and (within := model_folder(folder)):
@@ -55,7 +56,7 @@ def storable(folder: Path, model: RewardModel, asking: Asking) -> Manifest:
 def store(
     folder: Path, model: RewardModel, temperature: float, about: Mapping[str, Any], asking: Asking
 ) -> None:
-    """Write the temperature into the folder's ``gram.json``, with what is known ``about`` its fit.
+    """Write the temperature, and facts ``about`` its fit, into the folder's ``gram.json``.
 
     Raises:
         CheckpointError: it cannot be stored there, see ``storable``.

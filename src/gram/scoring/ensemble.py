@@ -32,6 +32,13 @@ def combine_scores(scores: FloatArray, rule: Rule, penalty: float = PENALTY) -> 
     ``mean``; ``minimum``: the least that any member gives; ``uncertainty_weighted``: the mean minus
     ``penalty`` times the members' variance (over k, not k - 1). An answer that the members disagree about
     is worth less. The last two need members with a common zero.
+
+    Example:
+        >>> scores = np.array([[1.0, 4.0], [3.0, 0.0]])  # 2 members, 2 answers
+        >>> combine_scores(scores, "mean").tolist(), combine_scores(scores, "minimum").tolist()
+        ([2.0, 2.0], [1.0, 0.0])
+        >>> combine_scores(scores, "uncertainty_weighted", penalty=0.5).tolist()  # the variances are 1 and 4
+        [1.5, 0.0]
     """
     if rule == "mean":
         return scores.mean(axis=0)
@@ -43,12 +50,17 @@ def combine_scores(scores: FloatArray, rule: Rule, penalty: float = PENALTY) -> 
 def combine_log_odds(log_odds: FloatArray, rule: Rule, penalty: float = PENALTY) -> FloatArray:
     """Log-odds out of those of k members, along the first axis; NaN (not asked) stays NaN.
 
-    Where only pairs are judged, no answer has a score to take something off: a lead of ``a`` that shrinks
-    for doubt is a lead of ``b`` that grows, and the two orders of a pair would no longer sum to one. So it
-    is the *lead* that is discounted, on whichever side it lies, down to a tie at most:
-    ``minimum``: as far as every member grants it, 0 where they disagree about the winner;
+    Judges of pairs give single answers no score, so that there is no score to reduce for disagreement.
+    Reducing the log-odds themselves would favour ``b``, and P(a beats b) + P(b beats a) would no longer be 1.
+    So the *lead* of the winner, ``a`` or ``b``, is reduced, to a tie at most:
+    ``minimum``: the smallest lead that any member gives, 0 where they disagree about the winner;
     ``uncertainty_weighted``: the mean, pulled towards 0 by ``penalty`` times the variance.
-    The price of the law: a doubtful defeat is softened like a doubtful win.
+    A consequence: an uncertain defeat is reduced like an uncertain win.
+
+    Example:
+        >>> log_odds = np.array([[1.0, -1.0], [3.0, 2.0]])  # 2 members, 2 pairs
+        >>> combine_log_odds(log_odds, "minimum").tolist()
+        [1.0, 0.0]
     """
     if rule == "mean":
         return log_odds.mean(axis=0)
@@ -61,8 +73,8 @@ def combine_log_odds(log_odds: FloatArray, rule: Rule, penalty: float = PENALTY)
 class JudgeEnsemble:
     """A ``RewardModel`` of several judges: see ``combine_log_odds``.
 
-    Each order is combined by itself, so that position bias stays visible; the label mass is the members'
-    mean.
+    Each order of a pair is combined by itself, so that position bias stays visible. The label mass is the
+    mean of the members' masses.
     """
 
     def __init__(self, members: Sequence[RewardModel], rule: Rule = "mean", penalty: float = PENALTY) -> None:
@@ -78,17 +90,17 @@ class JudgeEnsemble:
 
     @property
     def template(self) -> Fingerprinted | None:
-        """That of the first member; the others may be asked with their own."""
+        """The first member's template; the others may have templates of their own."""
         return self.members[0].template
 
     @property
     def usage(self) -> Usage:
-        """What all members took together."""
+        """The sum of the members' usage."""
         return sum((member.usage for member in self.members), Usage())
 
     def tokens_cut(self, pairs: Sequence[Pair]) -> list[int] | None:
-        """Tokens that each pair loses, for the member that loses most; None if one cannot tell."""
-        return _most([member.tokens_cut(pairs) for member in self.members])
+        """Tokens that each pair loses, for the member that loses most; None if a member cannot tell."""
+        return _largest([member.tokens_cut(pairs) for member in self.members])
 
     def compare(self, pairs: Sequence[Pair]) -> Verdicts:
         """Verdicts of the members together.
@@ -96,20 +108,21 @@ class JudgeEnsemble:
         Raises:
             ScoringError: a member gave a number that is not finite.
         """
-        each = [member.compare(pairs) for member in self.members]
-        combined = combine_log_odds(np.stack([v.log_odds for v in each]), self.rule, self.penalty)
-        usage = sum((v.usage for v in each), Usage())
-        return Verdicts(combined / self.temperature, np.mean([v.mass for v in each], axis=0), usage)
+        verdicts = [member.compare(pairs) for member in self.members]  # k times n verdicts
+        log_odds = np.stack([verdict.log_odds for verdict in verdicts])  # (k, n, 2)
+        mass = np.mean([verdict.mass for verdict in verdicts], axis=0)  # (n, 2)
+        usage = sum((verdict.usage for verdict in verdicts), Usage())
+        return Verdicts(combine_log_odds(log_odds, self.rule, self.penalty) / self.temperature, mass, usage)
 
 
 class ScorerEnsemble:
     """A ``RewardModel`` and ``ScalarModel`` of several that score: see ``combine_scores``.
 
-    Scores are in log-odds: each member's times its slope (beta over temperature), less its offset. A scalar
-    head's zero is arbitrary, since a ranking loss never sees it: without a common zero, the minimum would
-    be whichever member happens to lie low, and the variance mostly the distance of the zeros. ``centre``
-    finds the offsets. Scales are not standardised: log-odds have one, and calibrating a member
-    (``gram eval --calibrate``) corrects it.
+    Scores are in log-odds: each member's score times its slope (beta over temperature), minus its offset. The
+    zero of a scalar head is arbitrary, since a ranking loss depends on differences only. Without a common
+    zero the minimum would mostly name the member whose zero lies lowest, and the variance would measure how
+    far apart the zeros are. ``centre`` finds the offsets. Scales are not standardised: log-odds have a scale
+    of their own, and calibrating a member (``gram eval --calibrate``) corrects it.
     """
 
     def __init__(self, members: Sequence[Scorer], rule: Rule = "mean", penalty: float = PENALTY) -> None:
@@ -123,17 +136,17 @@ class ScorerEnsemble:
 
     @property
     def slope(self) -> float:
-        """1 over the temperature: scores are log-odds."""
+        """1 over the temperature, as scores are log-odds already."""
         return 1.0 / self.temperature
 
     @property
     def template(self) -> None:
-        """None: a score does not depend on the wording of a judge prompt."""
+        """None, as a score does not depend on the wording of a judge prompt."""
         return None
 
     @property
     def usage(self) -> Usage:
-        """What all members took together."""
+        """The sum of the members' usage."""
         return sum((member.usage for member in self.members), Usage())
 
     def centre(self, prompts: Sequence[Chat], responses: Sequence[str]) -> None:
@@ -150,7 +163,7 @@ class ScorerEnsemble:
 
     def tokens_cut(self, pairs: Sequence[Pair]) -> list[int] | None:
         """Tokens that each pair loses, for the member that loses most."""
-        return _most([member.tokens_cut(pairs) for member in self.members])
+        return _largest([member.tokens_cut(pairs) for member in self.members])
 
     def score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> FloatArray:
         """(n,) scores of the members together, in log-odds; higher is better.
@@ -169,9 +182,9 @@ class ScorerEnsemble:
 
     def compare(self, pairs: Sequence[Pair]) -> Verdicts:
         """Verdicts whose log-odds are ``slope`` times the difference of the two answers' scores."""
-        before = self.usage
-        scores = self.score(*both_answers(pairs))
-        return verdicts_of(scores, self.slope, self.usage - before)
+        earlier_usage = self.usage
+        scores = self.score(*both_answers(pairs))  # (2n,)
+        return verdicts_of(scores, self.slope, self.usage - earlier_usage)
 
     def _of_members(self, prompts: Sequence[Chat], responses: Sequence[str]) -> FloatArray:
         scores = [member.slope * member.score(prompts, responses) for member in self.members]
@@ -187,10 +200,10 @@ def _check(members: Sequence[RewardModel], rule: str, penalty: float) -> None:
         raise ConfigError(f"the penalty on disagreement must not be negative, got {penalty}")
 
 
-def _most(counts: Sequence[Sequence[int] | None]) -> list[int] | None:
-    """The largest count of each pair; None if one member's are not known."""
-    known = [each for each in counts if each is not None]
-    return [max(each) for each in zip(*known, strict=True)] if len(known) == len(counts) else None
+def _largest(counts: Sequence[Sequence[int] | None]) -> list[int] | None:
+    """The largest count of each pair; None if a member does not know its counts."""
+    members = [count for count in counts if count is not None]
+    return [max(pair) for pair in zip(*members, strict=True)] if len(members) == len(counts) else None
 
 
 def ensemble(
@@ -203,11 +216,16 @@ def ensemble(
         rule: ``mean``; ``minimum``, the worst case; ``uncertainty_weighted``, the mean less ``penalty`` times
             the members' variance. Scalar heads with the last two need ``centre``.
         penalty: price of disagreement, in log-odds per squared log-odds.
-        options: of ``load``, for every member.
+        options: those of ``load``, for every member.
 
     Raises:
         ConfigError: too few members, an unknown rule, or members of two kinds.
         GramError: as ``load`` does.
+
+    Example:
+        >>> model = ensemble(["gram-small", "gram-small"])
+        >>> model.compare([Pair("What is 2 + 2?", a="4", b="5")]).p_a.shape
+        (1,)
     """
     return ensemble_with(paths, rule, penalty, LoadOptions(**options))
 
@@ -215,7 +233,7 @@ def ensemble(
 def ensemble_with(
     paths: Sequence[str | Path], rule: Rule, penalty: float, options: LoadOptions
 ) -> JudgeEnsemble | ScorerEnsemble:
-    """``ensemble`` with the options of ``load`` in one; a revision is that of the first model only."""
+    """``ensemble`` with the options of ``load`` in one object; a revision applies to the first model only."""
     members = [
         load_with(path, replace(options, revision=None) if k else options) for k, path in enumerate(paths)
     ]

@@ -1,7 +1,7 @@
 """The judge: asks which of two answers is better, in both orders, and reads the two label probabilities.
 
-Where the answers come from is a ``JudgeBackend``'s matter: a local model (``scoring.local``) or a remote
-one. Loads no torch, so that a client of a remote judge needs none.
+A ``JudgeBackend`` answers: a local model (``scoring.local``) or a remote one; the judge does not know which.
+Loads no torch, so that a client of a remote judge needs none.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from gram.types import FloatArray, Pair, Usage, Verdicts
 
 @dataclass(frozen=True, slots=True)
 class LabelLogprobs:
-    """What a backend says of n prompts.
+    """A backend's answers to n prompts.
 
     Attributes:
         values: (n, 2) log-probabilities of the two labels, out of the whole vocabulary.
-        usage: what reading the prompts took.
+        usage: tokens read, and prompts shortened.
     """
 
     values: FloatArray
@@ -31,10 +31,10 @@ class LabelLogprobs:
 
 
 class JudgeBackend(Protocol):
-    """Where a judge gets its answers: the narrowest thing a local model and a remote one share."""
+    """Where a judge gets its answers: the few methods that a local and a remote model both have."""
 
     def label_logprobs(self, pairs: Sequence[Pair], template: JudgeTemplate) -> LabelLogprobs:
-        """Of the two labels, each pair asked as it is shown."""
+        """(n, 2) log-probabilities of the two labels, each of n pairs asked in the order it stands in."""
         ...
 
     def tokens_cut(self, pairs: Sequence[Pair]) -> list[int] | None:
@@ -80,7 +80,7 @@ class JudgeModel:
 
     @property
     def usage(self) -> Usage:
-        """What all verdicts so far took together."""
+        """Tokens read for all verdicts so far, and prompts shortened."""
         return self._usage
 
     def tokens_cut(self, pairs: Sequence[Pair]) -> list[int] | None:
@@ -95,15 +95,15 @@ class JudgeModel:
         """
         if not pairs:
             return Verdicts(np.empty((0, 2)), np.empty((0, 2)))
-        shown = [*pairs, *(pair.swapped() for pair in pairs)] if self._both_orders else list(pairs)
-        answers = self._backend.label_logprobs(shown, self._template)
+        prompts = [*pairs, *(pair.swapped() for pair in pairs)] if self._both_orders else list(pairs)
+        answers = self._backend.label_logprobs(prompts, self._template)
         self._usage += answers.usage
-        logprobs = answers.values  # (len(shown), 2)
+        logprobs = answers.values  # (len(prompts), 2)
         if not np.isfinite(logprobs).all():
             row = int(np.argwhere(~np.isfinite(logprobs))[0, 0]) % len(pairs)
             raise ScoringError(f"the model gave no finite log-probability for pair {row} of this call")
-        difference = (logprobs[:, 0] - logprobs[:, 1]) / self.temperature
-        mass = np.exp(logprobs).sum(axis=1)
+        difference = (logprobs[:, 0] - logprobs[:, 1]) / self.temperature  # (len(prompts),)
+        mass = np.exp(logprobs).sum(axis=1)  # (len(prompts),)
         log_odds = np.full((len(pairs), 2), np.nan)
         masses = np.full((len(pairs), 2), np.nan)
         log_odds[:, 0], masses[:, 0] = difference[: len(pairs)], mass[: len(pairs)]

@@ -26,7 +26,7 @@ P = ParamSpec("P")
 
 
 def load_with(path: str | Path, options: LoadOptions) -> LocalModel:
-    """``load`` with its options in one."""
+    """``load`` with its options in one object."""
     folder = model_folder(path)
     kind = completed(options, read_manifest(folder) if folder else None).kind
     if kind != "likelihood" and options.of_likelihoods != (None, None, "none", None):
@@ -51,32 +51,32 @@ def wrap(
     *,
     source: str | Path = "the model",
 ) -> LocalModel:
-    """A model in memory, made ready to be asked as ``load`` does it.
+    """Make a model in memory ready to be asked, as ``load`` does with one from a folder.
 
     Args:
-        asking: how; by default as it was trained.
+        asking: how the model is asked; by default as it was trained.
         running: its engine and token budget; the precision of a reference model.
-        source: named in errors.
+        source: the name of the model in errors.
 
     Raises:
         CheckpointError, TemplateError, ConfigError: as ``load``.
     """
     asking, running = asking or Asking(), running or Running()
-    whole = completed(asking, loaded.manifest)
-    other = _reference(asking, whole, running, loaded)
+    full_asking = completed(asking, loaded.manifest)
+    other = _reference(asking, full_asking, running, loaded)
     renderer = renderer_for(loaded, asking, source=source, readable=other.context if other else None)
     runner = Runner(loaded.model, token_budget=running.token_budget, engine=running.engine)
     model: LocalModel
-    match whole.kind:
+    match full_asking.kind:
         case "scalar":
             model = ScalarHeadModel(renderer, runner)
         case "likelihood":
             model = LikelihoodModel(
                 renderer,
                 runner,
-                context=whole.context or "chat",
-                length_power=whole.length_power or 0.0,
-                baseline=whole.baseline,
+                context=full_asking.context or "chat",
+                length_power=full_asking.length_power or 0.0,
+                baseline=full_asking.baseline,
                 reference=Runner(other.model, token_budget=running.token_budget, engine=running.engine)
                 if other
                 else None,
@@ -85,37 +85,37 @@ def wrap(
         case _:
             _check_labels(source, renderer, loaded.manifest)
             backend = LocalBackend(renderer, runner)
-            model = JudgeModel(backend, renderer.template, both_orders=whole.both_orders)
+            model = JudgeModel(backend, renderer.template, both_orders=full_asking.both_orders)
     put_on(model, loaded.manifest, asking)
     return model
 
 
-def _spelled_out(
+def _with_keywords(
     load: Callable[[str | Path, LoadOptions], LocalModel], options: Callable[P, LoadOptions]
 ) -> Callable[Concatenate[str | Path, P], LocalModel]:
-    """``load`` with the fields of its options as keyword arguments, known to type checkers and ``help``.
+    """``load`` with the fields of its options as keyword arguments, which type checkers and ``help`` see.
 
-    So their list, with their meaning, stands once: in ``gram.asking``.
+    The options are listed and described once, in ``gram.asking``.
     """
 
     @wraps(load)
-    def spelled_out(path: str | Path, *args: P.args, **kwargs: P.kwargs) -> LocalModel:
+    def with_keywords(path: str | Path, *args: P.args, **kwargs: P.kwargs) -> LocalModel:
         return load(path, options(*args, **kwargs))
 
-    own = Parameter("path", Parameter.POSITIONAL_OR_KEYWORD, annotation="str | Path")
-    inner = signature(options)
-    spelled_out.__signature__ = inner.replace(  # type: ignore[attr-defined]
-        parameters=[own, *inner.parameters.values()], return_annotation="LocalModel"
+    path_parameter = Parameter("path", Parameter.POSITIONAL_OR_KEYWORD, annotation="str | Path")
+    options_signature = signature(options)
+    with_keywords.__signature__ = options_signature.replace(  # type: ignore[attr-defined]
+        parameters=[path_parameter, *options_signature.parameters.values()], return_annotation="LocalModel"
     )
-    spelled_out.__name__ = spelled_out.__qualname__ = "load"
-    return spelled_out
+    with_keywords.__name__ = with_keywords.__qualname__ = "load"
+    return with_keywords
 
 
-load = _spelled_out(load_with, LoadOptions)
+load = _with_keywords(load_with, LoadOptions)
 load.__doc__ = """Load a model for scoring.
 
-A folder with ``gram.json`` says itself what it is. A raw causal language model is a zero-shot judge, or a
-likelihood scorer with ``kind="likelihood"``.
+A folder with ``gram.json`` is loaded as that file says. A raw causal language model is a zero-shot judge, or
+a likelihood scorer with ``kind="likelihood"``.
 
 Args:
     path: model folder, ``gram-small`` (comes with the package), or Hub name (``owner/name``, and
@@ -131,14 +131,15 @@ Raises:
     ConfigError: an option that makes no sense.
 
 Example:
-    >>> model = load("gram-small", length_power=1.0)
-    >>> model.score([[{"role": "user", "content": "Why?"}]], ["Because."]).shape  # doctest: +SKIP
+    >>> from gram.types import as_chat
+    >>> model = load("gram-small")  # scores are mean log-likelihoods per token, in nats
+    >>> model.score([as_chat("What is 2 + 2?")], ["2 + 2 is 4."]).shape
     (1,)
 """
 
 
 def _check_labels(path: str | Path, renderer: Renderer, manifest: Manifest | None) -> None:
-    """The label ids now must be those of training, or every verdict would be read from other words."""
+    """Refuse label ids other than those of training: every verdict would be read from the wrong words."""
     ids = list(renderer.label_ids)
     same_template = manifest is not None and renderer.template.hash == manifest.template_hash
     if manifest is not None and same_template and manifest.label_ids and ids != manifest.label_ids:
@@ -147,14 +148,16 @@ def _check_labels(path: str | Path, renderer: Renderer, manifest: Manifest | Non
         )
 
 
-def _reference(asking: Asking, whole: Asking, running: Running, loaded: LoadedModel) -> LoadedModel | None:
+def _reference(
+    asking: Asking, full_asking: Asking, running: Running, loaded: LoadedModel
+) -> LoadedModel | None:
     """The reference model that is asked for, or that the model was trained against."""
-    if whole.reference is None:
+    if full_asking.reference is None:
         return None
     device = loaded.model.device.type
     try:
         return load_reference(
-            whole.reference, loaded, device=device, dtype=choose_dtype(running.dtype, device)
+            full_asking.reference, loaded, device=device, dtype=choose_dtype(running.dtype, device)
         )
     except CheckpointError as error:
         if asking.reference is not None:

@@ -1,4 +1,4 @@
-"""Rows to numbers: what ``gram score`` says of pairs, candidates and single answers, one row each.
+"""Rows to numbers: the output rows of ``gram score`` for pairs, candidates and single answers.
 
 Knows models as ``RewardModel`` and rows as ``Scorable``; knows no file and no command.
 """
@@ -20,18 +20,26 @@ def score_rows(model: RewardModel, rows: Sequence[Scorable]) -> list[dict[str, A
 
     Raises:
         ConfigError: a single answer, and a model that can only compare.
+
+    Example:
+        >>> class Length:  # scores an answer by its number of characters
+        ...     def score(self, prompts, responses):
+        ...         return [len(response) for response in responses]
+        ...     def compare(self, pairs): ...
+        >>> score_rows(Length(), [Scorable("row 1", Answer(prompt=(), response="four"))])
+        [{'id': 'row 1', 'score': 4.0}]
     """
     scorers = {Pair: _pair_rows, Contest: _contest_rows, Answer: _answer_rows}
-    scored: dict[int, dict[str, Any]] = {}
+    output: dict[int, dict[str, Any]] = {}  # by place of the input row
     for kind, scorer in scorers.items():
         places = [place for place, row in enumerate(rows) if isinstance(row.item, kind)]
         if places:
-            scored |= zip(places, scorer(model, [rows[place].item for place in places]), strict=True)
-    return [({"id": row.id} if row.id else {}) | scored[place] for place, row in enumerate(rows)]
+            output |= zip(places, scorer(model, [rows[place].item for place in places]), strict=True)
+    return [({"id": row.id} if row.id else {}) | output[place] for place, row in enumerate(rows)]
 
 
 def centre(model: RewardModel, rows: Sequence[Scorable]) -> None:
-    """Put the zeros of an ensemble's members in one place, at their mean scores of the answers in ``rows``.
+    """Give the members of an ensemble a common zero: each one's mean score of the answers in ``rows``.
 
     Raises:
         ConfigError: the model is no ensemble of models that score, or there are no answers.
@@ -69,8 +77,8 @@ def _contest_rows(model: RewardModel, contests: Sequence[Any]) -> list[dict[str,
     scores = iter(model.score(prompts, [answer for contest in contests for answer in contest.responses]))
     rows = []
     for contest in contests:
-        mine = [float(next(scores)) for _ in contest.responses]
-        rows.append({"scores": mine, "order": sorted(range(len(mine)), key=lambda place: -mine[place])})
+        values = [float(next(scores)) for _ in contest.responses]
+        rows.append({"scores": values, "order": sorted(range(len(values)), key=lambda i: -values[i])})
     return rows
 
 

@@ -37,17 +37,17 @@ class Scorer(ABC):
 
     @property
     def template(self) -> None:
-        """None: a score does not depend on the wording of a judge prompt."""
+        """None, as a score does not depend on the wording of a judge prompt."""
         return None
 
     @property
     def usage(self) -> Usage:
-        """What all scores so far took together."""
+        """Tokens read for all scores so far, and prompts shortened."""
         return self._usage
 
     @abstractmethod
     def _score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> tuple[FloatArray, Usage]:
-        """(n,) scores of at least one answer, and what they took."""
+        """(n,) scores of n >= 1 answers, and the usage for them."""
 
     def score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> FloatArray:
         """(n,) scores; higher is better.
@@ -67,27 +67,40 @@ class Scorer(ABC):
     def tokens_cut(self, pairs: Sequence[Pair]) -> list[int]:
         """Tokens that the two answers of each pair, with their prompts, lose together to fit the model."""
         prompts, responses = both_answers(pairs)
-        cut = [answer.tokens_cut for answer in self._rendered(prompts, responses)]
-        return [cut[k] + cut[k + len(pairs)] for k in range(len(pairs))]
+        counts = [answer.tokens_cut for answer in self._render(prompts, responses)]  # 2n
+        return [counts[k] + counts[k + len(pairs)] for k in range(len(pairs))]
 
-    def _rendered(self, prompts: Sequence[Chat], responses: Sequence[str]) -> list[Encoded]:
+    def _render(self, prompts: Sequence[Chat], responses: Sequence[str]) -> list[Encoded]:
         return self._renderer.answers(prompts, responses)
 
     def compare(self, pairs: Sequence[Pair]) -> Verdicts:
         """Verdicts whose log-odds are ``slope`` times the difference of the two answers' scores."""
-        before = self._usage
-        scores = self.score(*both_answers(pairs))
-        return verdicts_of(scores, self.slope, self._usage - before)
+        earlier_usage = self._usage
+        scores = self.score(*both_answers(pairs))  # (2n,)
+        return verdicts_of(scores, self.slope, self._usage - earlier_usage)
 
 
 def both_answers(pairs: Sequence[Pair]) -> tuple[list[Chat], list[str]]:
-    """Prompts and answers of n pairs as 2n answers to score: all ``a``, then all ``b``."""
+    """Prompts and answers of n pairs as 2n answers to score: all ``a``, then all ``b``.
+
+    Example:
+        >>> both_answers([Pair("Which?", a="this", b="that"), Pair("Who?", a="you", b="me")])[1]
+        ['this', 'you', 'that', 'me']
+    """
     prompts = [pair.prompt for pair in pairs]
     return prompts * 2, [pair.a for pair in pairs] + [pair.b for pair in pairs]
 
 
 def verdicts_of(scores: FloatArray, slope: float, usage: Usage) -> Verdicts:
-    """The verdicts that (2n,) scores of ``both_answers`` mean: the same in both orders."""
+    """Verdicts on n pairs from the (2n,) scores of ``both_answers``: the same log-odds in both orders.
+
+    Args:
+        slope: log-odds per unit of score.
+
+    Example:
+        >>> verdicts_of(np.array([3.0, 1.0, 2.0, 1.5]), slope=2.0, usage=Usage()).log_odds.tolist()
+        [[2.0, 2.0], [-1.0, -1.0]]
+    """
     n = len(scores) // 2
     difference = slope * (scores[:n] - scores[n:])
     return Verdicts(np.stack([difference, difference], axis=1), np.ones((n, 2)), usage)
@@ -97,7 +110,7 @@ def finite_scores(scores: FloatArray) -> FloatArray:
     """``scores``, if all are numbers.
 
     Raises:
-        ScoringError: naming the first that is not.
+        ScoringError: a score is not finite; the message names the first one.
     """
     if not np.isfinite(scores).all():
         row = int(np.flatnonzero(~np.isfinite(scores))[0])
@@ -109,8 +122,8 @@ class LikelihoodModel(Scorer):
     """Scores an answer by its log-likelihood, in nats.
 
     Args:
-        renderer: of the answers.
-        runner: the model.
+        renderer: renders the answers in their prompts.
+        runner: runs the model.
         context: where the answer stands, see ``Renderer.answers``.
         length_power: 0 scores the sum over tokens (the end token included), 1 the mean per token.
         baseline: ``unconditional`` subtracts the answer's score without the prompt: the pointwise mutual
@@ -141,7 +154,7 @@ class LikelihoodModel(Scorer):
         self._reference = reference
 
     def _score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> tuple[FloatArray, Usage]:
-        answers = self._rendered(prompts, responses)
+        answers = self._render(prompts, responses)
         scores, usage = self._likelihood(self._runner, answers), usage_of(answers)
         if self._baseline == "unconditional":
             bare = self._renderer.answers([_NO_PROMPT] * len(prompts), responses, self._context)
@@ -150,7 +163,7 @@ class LikelihoodModel(Scorer):
             scores = scores - self._likelihood(self._reference, answers)
         return scores, usage
 
-    def _rendered(self, prompts: Sequence[Chat], responses: Sequence[str]) -> list[Encoded]:
+    def _render(self, prompts: Sequence[Chat], responses: Sequence[str]) -> list[Encoded]:
         return self._renderer.answers(prompts, responses, self._context)
 
     def _likelihood(self, runner: Runner, answers: Sequence[Encoded]) -> FloatArray:
@@ -163,5 +176,5 @@ class ScalarHeadModel(Scorer):
     """Scores an answer by the scalar head of a sequence classifier."""
 
     def _score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> tuple[FloatArray, Usage]:
-        answers = self._rendered(prompts, responses)
+        answers = self._render(prompts, responses)
         return self._runner.scores([TokenRow(answer.ids) for answer in answers]), usage_of(answers)
