@@ -1,4 +1,4 @@
-"""What to do when a model gives no answer: go on without it, count, warn, and stop before it gets silly.
+"""What to do when a model gives no answer: go on without it, count, warn, and stop when there are too many.
 
 Knows calls that fail; does not know what they compute.
 """
@@ -24,7 +24,7 @@ class Failures:
     """Counts what could not be scored in one run.
 
     Args:
-        limit: most failures in all; one more stops the run at the next ``check``.
+        limit: most failures in the whole run; one more stops it at the next ``check``.
     """
 
     def __init__(self, limit: int) -> None:
@@ -35,10 +35,10 @@ class Failures:
         self.last = ""
 
     def attempt(self, items: Sequence[T], ask: Callable[[Sequence[T]], Sequence[R | None]]) -> list[R | None]:
-        """What ``ask`` finds for each item; None for those it fails on, or finds nothing for.
+        """The result of ``ask`` for each item; None where it fails or gives None.
 
-        A call that fails is repeated on its two halves, so that one bad item costs no other. Once the limit
-        is passed nothing more is asked.
+        A call that fails is repeated on its two halves, so that one bad item does not lose the others. Once
+        there are more failures than the limit, ``ask`` is not called any more.
         """
         if not items:
             return []
@@ -46,19 +46,22 @@ class Failures:
             self._note(len(items), "not asked any more")
             return [None] * len(items)
         try:
-            found = list(ask(items))
+            results = list(ask(items))
         except EXPECTED as error:
             if len(items) == 1:
                 self._note(1, str(error) or type(error).__name__)
                 return [None]
             half = len(items) // 2
             return self.attempt(items[:half], ask) + self.attempt(items[half:], ask)
-        if missing := sum(one is None for one in found):
-            self._note(missing, "the model gave no number")
-        return found
+        if missing_count := sum(result is None for result in results):
+            self._note(missing_count, "the model gave no number")
+        return results
 
     def check(self, total: int | None = None) -> None:
-        """Stop if there were too many failures; ``total``: over all processes.
+        """Stop if there were too many failures.
+
+        Args:
+            total: failures of all processes; by default those of this one.
 
         Raises:
             ScoringError: they are over the limit.

@@ -1,4 +1,4 @@
-"""Reward inside the group of answers to one prompt, also where the group is split over processes."""
+"""Reward of an answer within the group of answers to its prompt, also if the group spans processes."""
 
 from __future__ import annotations
 
@@ -19,19 +19,29 @@ from gram.types import Chat, Contest, PreferenceModel, PromptLike
 class GroupReward(Reward):
     """How well an answer does among the other answers to its prompt.
 
-    A group is all answers to equal prompts in one call, on all processes of the run: the processes hand each
-    other their answers, share the groups out, and get the rewards back. All of them must call, then.
+    A group is all answers to equal prompts in one call, on all processes of the run. The processes exchange
+    their answers, divide the groups among themselves, and exchange the results, so all of them must call.
 
     Args:
         model: the judge.
         value: ``win_rate``: mean probability of beating the others, 0 to 1; ``strength``: Bradley-Terry
             strength in log-odds, of mean 0 in its group.
-        schedule, budget, seed: who meets whom, see ``gram.ranking.rank_many``.
-        processes: how processes meet; by default over torch.distributed, if it is up.
+        schedule, budget, seed: which answers are compared, see ``gram.ranking.rank_many``.
+        processes: how processes exchange values; by default through torch.distributed, if it is in use.
         shaping, failure_limit: see ``Reward``.
 
-    An answer alone in its group gets the middle, 0.5 or 0: there is nothing to compare it with. If one
-    comparison of a group fails, its answers get no reward.
+    An answer that is alone in its group has nothing to be compared with and gets the middle value, 0.5 as a
+    win rate and 0 as a strength. If one comparison of a group fails, none of its answers gets a reward.
+
+    Example:
+        >>> from gram.types import Verdicts
+        >>> class Longer:  # log-odds are the difference of the lengths
+        ...     def compare(self, pairs):
+        ...         leads = [[len(pair.a) - len(pair.b)] * 2 for pair in pairs]
+        ...         return Verdicts(np.array(leads, dtype=float), np.ones((len(pairs), 2)))
+        >>> rewards = GroupReward(Longer())(["Why?", "Why?"], ["no", "because"]).rewards
+        >>> [round(reward, 3) for reward in rewards]  # sigmoid(-5) and sigmoid(5)
+        [0.007, 0.993]
     """
 
     def __init__(
@@ -53,7 +63,7 @@ class GroupReward(Reward):
             raise ConfigError(f"there is no schedule '{schedule}'; there is: {', '.join(SCHEDULES)}")
         self._model = model
         self._value = value
-        self._how = {"schedule": schedule, "budget": budget, "seed": seed}
+        self._schedule_options = {"schedule": schedule, "budget": budget, "seed": seed}
         self._processes = processes or Torch()
 
     def __call__(
@@ -63,43 +73,44 @@ class GroupReward(Reward):
         references: Sequence[str | None] | None = None,
     ) -> Rewards:
         chats = as_chats(prompts, responses)
-        everyone = self._processes.gather(list(zip(chats, responses, strict=True)))
-        rows = [row for part in everyone for row in part]
+        rows_by_process = self._processes.gather(list(zip(chats, responses, strict=True)))
+        rows = [row for part in rows_by_process for row in part]  # N (prompt, answer) of all processes
         groups: dict[Chat, list[int]] = {}
         for place, (chat, _) in enumerate(rows):
             groups.setdefault(chat, []).append(place)
-        mine = list(groups)[self._processes.rank :: len(everyone)]
-        contests = [Contest(chat, tuple(rows[place][1] for place in groups[chat])) for chat in mine]
-        rankings = self.failures.attempt(contests, self._rank)
-        shared = self._processes.gather((dict(zip(mine, rankings, strict=True)), self.failures.count))
-        self.failures.check(sum(count for _, count in shared))
-        found = {chat: ranking for part, _ in shared for chat, ranking in part.items()}
-        values, wins = (np.full(len(rows), math.nan) for _ in range(2))
-        for chat, ranking in found.items():
+        own_chats = list(groups)[self._processes.rank :: len(rows_by_process)]
+        contests = [Contest(chat, tuple(rows[place][1] for place in groups[chat])) for chat in own_chats]
+        own_rankings = dict(zip(own_chats, self.failures.attempt(contests, self._rank), strict=True))
+        results = self._processes.gather((own_rankings, self.failures.count))
+        self.failures.check(sum(count for _, count in results))
+        rankings = {chat: ranking for part, _ in results for chat, ranking in part.items()}
+        values, wins = (np.full(len(rows), math.nan) for _ in range(2))  # (N,) each
+        for chat, ranking in rankings.items():
             if ranking is not None:
                 wins[groups[chat]] = ranking.wins
                 values[groups[chat]] = ranking.wins if self._value == "win_rate" else ranking.strengths
-        whole = self._outcome(
+        outcome = self._outcome(
             values,
             [text for _, text in rows],
             [chat for chat, _ in rows],
             wins,
-            **_table_metrics(found.values()),
+            **_mean_metrics(rankings.values()),
         )
-        start = sum(len(part) for part in everyone[: self._processes.rank])
-        own = slice(start, start + len(chats))
-        assert whole.scores is not None
-        return Rewards(whole.rewards[own], whole.scores[own], whole.metrics)
+        start = sum(len(part) for part in rows_by_process[: self._processes.rank])
+        own_rows = slice(start, start + len(chats))
+        assert outcome.scores is not None
+        return Rewards(outcome.rewards[own_rows], outcome.scores[own_rows], outcome.metrics)
 
     def _rank(self, contests: Sequence[Contest]) -> list[Ranking]:
-        return rank_many(self._model, contests, **self._how)  # type: ignore[arg-type]
+        return rank_many(self._model, contests, **self._schedule_options)  # type: ignore[arg-type]
 
 
-def _table_metrics(rankings: Iterable[Ranking | None]) -> dict[str, float]:
-    there = [ranking for ranking in rankings if ranking is not None]
-    found = {
-        "position_gap": [ranking.position_gap for ranking in there],
-        "cyclic_triples": [ranking.cyclic for ranking in there],
+def _mean_metrics(rankings: Iterable[Ranking | None]) -> dict[str, float]:
+    """Means over the groups that could be ranked; a metric that no group has is left out."""
+    present = [ranking for ranking in rankings if ranking is not None]
+    metrics = {
+        "position_gap": [ranking.position_gap for ranking in present],
+        "cyclic_triples": [ranking.cyclic for ranking in present],
     }
-    known = {name: [value for value in values if not math.isnan(value)] for name, values in found.items()}
-    return {name: float(np.mean(values)) for name, values in known.items() if values}
+    numbers = {name: [value for value in values if not math.isnan(value)] for name, values in metrics.items()}
+    return {name: float(np.mean(values)) for name, values in numbers.items() if values}

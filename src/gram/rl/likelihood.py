@@ -13,7 +13,19 @@ from gram.types import Chat, PromptLike, ScalarModel
 
 
 class LikelihoodReward(Reward):
-    """The score of a model that gives one answer a number: a likelihood, or a Bradley-Terry scalar head."""
+    """The score of a model that gives one answer a number: a likelihood, or a Bradley-Terry scalar head.
+
+    Args:
+        model: gives the scores.
+        shaping, failure_limit: see ``Reward``.
+
+    Example:
+        >>> class Length:  # scores an answer by its number of characters
+        ...     def score(self, prompts, responses):
+        ...         return [len(response) for response in responses]
+        >>> LikelihoodReward(Length())(["Why?", "Why?"], ["no", "because"]).rewards
+        [2.0, 7.0]
+    """
 
     def __init__(
         self,
@@ -32,9 +44,9 @@ class LikelihoodReward(Reward):
         references: Sequence[str | None] | None = None,
     ) -> Rewards:
         chats = as_chats(prompts, responses)
-        found = self.failures.attempt(list(zip(chats, responses, strict=True)), self._ask)
+        scores = self.failures.attempt(list(zip(chats, responses, strict=True)), self._ask)
         self.failures.check()
-        values = np.array([math.nan if one is None else one for one in found], dtype=np.float64)
+        values = np.array([math.nan if score is None else score for score in scores], dtype=np.float64)
         return self._outcome(values, responses, chats)
 
     def _ask(self, rows: Sequence[tuple[Chat, str]]) -> list[float | None]:

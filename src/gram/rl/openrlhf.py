@@ -1,8 +1,8 @@
 """A reward as OpenRLHF calls it (0.11): a ``reward_func`` in a Python file, or JSON at ``/get_reward``.
 
-OpenRLHF hands over whole texts, prompt and answer in one, with special tokens, one sample per call and from
-several threads; what the dataset has as label comes along and serves as the reference answer. Knows these
-two calls; imports nothing of OpenRLHF and serves nothing itself (``examples/openrlhf_server.py`` does).
+OpenRLHF passes whole texts, prompt and answer in one, with special tokens, one sample per call and from
+several threads. The label of the dataset is passed too and serves as the reference answer. Knows these two
+calls; imports nothing of OpenRLHF and runs no server (``examples/openrlhf_server.py`` does).
 """
 
 from __future__ import annotations
@@ -24,25 +24,35 @@ _TAIL = 64  # characters of a prompt that must be left for its end to be found, 
 
 
 def plain(prompt: str, label: Any) -> tuple[PromptLike, str | None]:
-    """The prompt as it is, the label as the reference; an empty label is none."""
+    """The prompt as it is, and the label as the reference; an empty label is no reference."""
     return prompt, reference_text(label)
 
 
 class OpenRlhfReward:
     """A ``reward_func`` and a ``/get_reward`` for OpenRLHF.
 
-    OpenRLHF has no word for "no reward": a call that raises is logged, and the run ends a little later, where
-    the rewards of a batch are put together. So an answer that could not be scored gets ``neutral`` (and a
-    score of 0.5 where the reward has probabilities), and ``gram_failed`` is 1 in the logs; the failure limit
-    of the reward stops the run.
+    OpenRLHF has no value for "no reward": it logs a call that raises, and stops a little later, where it puts
+    the rewards of a batch together. So an answer that could not be scored gets ``neutral`` (and a score of
+    0.5 where the reward has probabilities), and ``gram_failed`` is 1 in the logs. Too many failures, by the
+    limit of the reward, stop the run.
 
     Args:
         reward: what to compute. There are no groups: a judge needs a reference.
-        read: prompt text and label to prompt and reference. With a chat template applied the prompt is full
-            of markers that a judge should not see; say here how to get back what the user asked (from the
-            label, for example).
-        end_tokens: cut off the end of answers, as often as they stand there.
-        neutral: of a failed answer; 0 is "as good as the reference" in log-odds.
+        read: a function from prompt text and label to prompt and reference. A prompt in a chat template is
+            full of markers that a judge should not see; this function recovers what the user asked, for
+            example from the label.
+        end_tokens: removed from the end of an answer, also if several follow each other.
+        neutral: reward of an answer that could not be scored; 0 is "as good as the reference" in log-odds.
+
+    Example:
+        >>> from gram.rl import LikelihoodReward
+        >>> class Length:  # scores an answer by its number of characters
+        ...     def score(self, prompts, responses):
+        ...         return [len(response) for response in responses]
+        >>> reward = OpenRlhfReward(LikelihoodReward(Length()))
+        >>> request = {"query": ["Why?because</s>"], "prompts": ["Why?"], "labels": [""]}
+        >>> reward.get_reward(request)["rewards"]
+        [7.0]
     """
 
     def __init__(
@@ -69,11 +79,11 @@ class OpenRlhfReward:
         """
         import torch
 
-        found = self._found(queries, prompts, labels)
+        answer = self._answer(queries, prompts, labels)
         return {
-            "rewards": torch.tensor(found["rewards"]),
-            "scores": torch.tensor(found["scores"]),
-            "extra_logs": {name: torch.tensor(values) for name, values in found["extra_logs"].items()},
+            "rewards": torch.tensor(answer["rewards"]),
+            "scores": torch.tensor(answer["scores"]),
+            "extra_logs": {name: torch.tensor(values) for name, values in answer["extra_logs"].items()},
         }
 
     def get_reward(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,16 +96,19 @@ class OpenRlhfReward:
         for field in ("query", "prompts", "labels"):
             if not isinstance(request.get(field), list):
                 raise DataError("expected a list", field=field)
-        return self._found(request["query"], request["prompts"], request["labels"])
+        return self._answer(request["query"], request["prompts"], request["labels"])
 
-    def _found(self, queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any]) -> dict[str, Any]:
-        """Numbers per answer; the logs have the same names in every call, which OpenRLHF needs."""
+    def _answer(
+        self, queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any]
+    ) -> dict[str, Any]:
+        """n rewards, scores and log values; the logs have the same names in every call, as OpenRLHF needs."""
         if not len(queries) == len(prompts) == len(labels):
             raise DataError(f"{len(queries)} queries, {len(prompts)} prompts and {len(labels)} labels")
         responses = [answer_in(*texts, self._ends) for texts in zip(queries, prompts, strict=True)]
-        read = [self._read(*row) for row in zip(prompts, labels, strict=True)]
+        inputs = [self._read(*row) for row in zip(prompts, labels, strict=True)]
+        references = [reference for _, reference in inputs]
         with self._one_at_a_time:
-            outcome = self.reward([prompt for prompt, _ in read], responses, [known for _, known in read])
+            outcome = self.reward([prompt for prompt, _ in inputs], responses, references)
         rewards = [self._neutral if reward is None else reward for reward in outcome.rewards]
         scores = [0.5 if score is None else score for score in outcome.scores] if outcome.scores else rewards
         return {
@@ -111,10 +124,15 @@ class OpenRlhfReward:
 def answer_in(query: str, prompt: str, end_tokens: Sequence[str] = END_TOKENS) -> str:
     """The answer: what follows ``prompt`` in ``query``, without tokens that end it.
 
-    Where the prompt was cut to fit, it ends where the query up to there is the longest end of it.
+    OpenRLHF may have cut off the beginning of a prompt that was too long. The answer then begins where the
+    query so far agrees with the longest end of the prompt.
 
     Raises:
         DataError: the prompt is not in the query.
+
+    Example:
+        >>> answer_in("<|user|>Why?<|assistant|>Because.<|end|>", "<|user|>Why?<|assistant|>")
+        'Because.'
     """
     answer = query[_end_of(prompt, query) :].rstrip()
     while end := next((token for token in end_tokens if token and answer.endswith(token)), ""):
@@ -125,19 +143,20 @@ def answer_in(query: str, prompt: str, end_tokens: Sequence[str] = END_TOKENS) -
 def _end_of(prompt: str, query: str) -> int:
     """Where in ``query`` a prompt ends whose beginning may be cut off.
 
-    Its last words may stand in earlier turns and in the answer too: the place counts before which all text
-    is the prompt's, else the place before which most is, since a cut may leave half a character in front.
+    The last words of the prompt may occur in its earlier turns and in the answer too. Of all places where
+    they end, the right one is that before which all text agrees with the prompt; if there is none, since a
+    cut may leave half a character at the beginning, that before which most text does.
     """
     if query.startswith(prompt):
         return len(prompt)
     tail = re.escape(prompt[-_TAIL:])
-    agreed = {
-        found.end(1): _common_end(query[: found.end(1)], prompt)
-        for found in re.finditer(f"(?=({tail}))", query)
+    agreement_by_end = {
+        match.end(1): _common_end(query[: match.end(1)], prompt)
+        for match in re.finditer(f"(?=({tail}))", query)
     }
-    if not agreed:
+    if not agreement_by_end:
         raise DataError("does not hold its prompt, so that the answer cannot be told", field="query")
-    return max(agreed, key=lambda end: (agreed[end] == end, agreed[end]))
+    return max(agreement_by_end, key=lambda end: (agreement_by_end[end] == end, agreement_by_end[end]))
 
 
 def _common_end(one: str, other: str) -> int:

@@ -1,4 +1,4 @@
-"""Reward against a reference answer to the same prompt: given with the data, or written on first sight."""
+"""Reward against a reference answer to the same prompt, from the data or written when first needed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gram.types import Chat, Pair, PreferenceModel, PromptLike
 
 
 class ReferenceReward(Reward):
-    """How surely an answer beats a reference answer to the same prompt.
+    """How likely an answer is to beat a reference answer to the same prompt.
 
     Args:
         model: the judge.
@@ -23,6 +23,15 @@ class ReferenceReward(Reward):
         answer: writes a reference for each prompt that comes without one, such as ``gram.rl.writer.Writer``;
             called once per prompt, its answers are kept.
         shaping, failure_limit: see ``Reward``.
+
+    Example:
+        >>> from gram.types import Verdicts
+        >>> class Longer:  # log-odds are the difference of the lengths
+        ...     def compare(self, pairs):
+        ...         leads = [[len(pair.a) - len(pair.b)] * 2 for pair in pairs]
+        ...         return Verdicts(np.array(leads, dtype=float), np.ones((len(pairs), 2)))
+        >>> ReferenceReward(Longer())(["Why?"], ["because"], ["no"]).rewards
+        [5.0]
     """
 
     def __init__(
@@ -49,33 +58,34 @@ class ReferenceReward(Reward):
         references: Sequence[str | None] | None = None,
     ) -> Rewards:
         chats = as_chats(prompts, responses)
-        against = self._references(chats, references)
-        pairs = [Pair(*texts) for texts in zip(chats, responses, against, strict=True)]
-        found = self.failures.attempt(pairs, self._ask)
+        opponents = self._references(chats, references)
+        pairs = [Pair(*texts) for texts in zip(chats, responses, opponents, strict=True)]
+        numbers = self.failures.attempt(pairs, self._ask)
         self.failures.check()
-        table = np.array([one or (math.nan,) * 3 for one in found]).reshape(-1, 3)
+        table = np.array([row or (math.nan,) * 3 for row in numbers]).reshape(-1, 3)  # columns as in _ask
         values = table[:, 0 if self._value == "log_odds" else 1]
         gaps = table[:, 2][~np.isnan(table[:, 2])]
         gap = {"position_gap": float(gaps.mean())} if len(gaps) else {}
         return self._outcome(values, responses, chats, table[:, 1], **gap)
 
     def _ask(self, pairs: Sequence[Pair]) -> list[tuple[float, float, float] | None]:
-        """Log-odds, probability and position gap of each pair; None without a verdict."""
+        """Log-odds, probability and position gap of each pair; None where the model gave no verdict."""
         verdicts = self._model.compare(pairs)
-        asked = ~np.isnan(verdicts.log_odds)
-        total = np.where(asked, verdicts.log_odds, 0.0).sum(axis=1)
-        count = asked.sum(axis=1)
+        verdict_mask = ~np.isnan(verdicts.log_odds)  # (n, 2): the orders that were asked
+        total = np.where(verdict_mask, verdicts.log_odds, 0.0).sum(axis=1)  # (n,)
+        count = verdict_mask.sum(axis=1)  # (n,)
         return [
             (float(odds / n), float(p), float(gap)) if n and math.isfinite(odds) else None
             for odds, n, p, gap in zip(total, count, verdicts.p_a, verdicts.position_gap, strict=True)
         ]
 
-    def _references(self, chats: Sequence[Chat], given: Sequence[str | None] | None) -> list[str]:
-        if given is not None and len(given) != len(chats):
-            raise ValueError(f"{len(chats)} prompts but {len(given)} references")
-        found = list(given) if given is not None else [None] * len(chats)
-        lacking = dict.fromkeys(chat for chat, text in zip(chats, found, strict=True) if text is None)
-        if new := [chat for chat in lacking if chat not in self._answers]:
+    def _references(self, chats: Sequence[Chat], references: Sequence[str | None] | None) -> list[str]:
+        """A reference per prompt: that of the data, else one written now or in an earlier call."""
+        if references is not None and len(references) != len(chats):
+            raise ValueError(f"{len(chats)} prompts but {len(references)} references")
+        texts = list(references) if references is not None else [None] * len(chats)
+        without_text = dict.fromkeys(chat for chat, text in zip(chats, texts, strict=True) if text is None)
+        if new := [chat for chat in without_text if chat not in self._answers]:
             if self._answer is None:
                 raise DataError(
                     "missing: a reward against a reference needs one per prompt, or a way to write it",
@@ -83,5 +93,5 @@ class ReferenceReward(Reward):
                 )
             self._answers.update(zip(new, self._answer(new), strict=True))
         return [
-            self._answers[chat] if text is None else text for chat, text in zip(chats, found, strict=True)
+            self._answers[chat] if text is None else text for chat, text in zip(chats, texts, strict=True)
         ]

@@ -26,8 +26,8 @@ class Rewards:
     """Rewards of n answers.
 
     Attributes:
-        rewards: n numbers; None: failed.
-        scores: n probabilities of winning between 0 and 1, where the reward has such a thing.
+        rewards: n numbers; None where the model failed.
+        scores: n probabilities of winning, 0 to 1; None as a whole for rewards without probabilities.
         metrics: ``mean`` and ``spread`` (standard deviation) of the rewards, ``failures`` (share of the
             answers), and what the kind of reward adds, such as ``position_gap``.
     """
@@ -73,28 +73,38 @@ class Reward(ABC):
         **metrics: float,
     ) -> Rewards:
         shaped = self.shaping.apply(values, responses, prompts)
-        known = shaped[~np.isnan(shaped)]
-        found = {
-            "mean": float(known.mean()) if len(known) else math.nan,
-            "spread": float(known.std()) if len(known) else math.nan,
-            "failures": 1.0 - len(known) / max(1, len(shaped)),
+        numbers = shaped[~np.isnan(shaped)]  # rewards of the answers that did not fail
+        all_metrics = {
+            "mean": float(numbers.mean()) if len(numbers) else math.nan,
+            "spread": float(numbers.std()) if len(numbers) else math.nan,
+            "failures": 1.0 - len(numbers) / max(1, len(shaped)),
             **metrics,
         }
         return Rewards(
             _with_none(shaped),
             None if scores is None else _with_none(scores),
-            {name: value for name, value in found.items() if not math.isnan(value)},
+            {name: value for name, value in all_metrics.items() if not math.isnan(value)},
         )
 
 
 def as_chats(prompts: Sequence[PromptLike], responses: Sequence[str]) -> list[Chat]:
+    """The prompts as messages.
+
+    Raises:
+        ValueError: not as many responses as prompts.
+    """
     if len(prompts) != len(responses):
         raise ValueError(f"{len(prompts)} prompts but {len(responses)} responses")
     return [as_chat(prompt) for prompt in prompts]
 
 
 def reference_text(value: Any) -> str | None:
-    """The reference answer in a column or label of a dataset; None and an empty text are none, 0 is one."""
+    """The reference answer in a column or label of a dataset; None if it is None or empty.
+
+    Example:
+        >>> reference_text(0), reference_text("")
+        ('0', None)
+    """
     return None if value is None or value == "" else str(value)
 
 

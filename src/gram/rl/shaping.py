@@ -1,4 +1,4 @@
-"""From what a model says to what a trainer gets: length control, scaling and clipping.
+"""From a model's number to a trainer's reward: length control, scaling and clipping.
 
 Knows numbers, lengths and which answers share a prompt; knows no model. Lengths are in characters, which
 every caller has, whatever its tokenizer.
@@ -20,12 +20,17 @@ class Shaping:
     """What happens to a reward, in this order.
 
     Attributes:
-        length_residual: take out what length explains: the slope of reward on length among answers to the
+        length_residual: subtract what length explains: the slope of reward on length among answers to the
             same prompt, estimated on all answers of one call, times the answer's distance from the mean
             length of its prompt's answers. Needs several answers per prompt, and enough of them for a slope.
         scale: then multiply by this.
-        clip: then bring into [low, high].
+        clip: then limit to [low, high].
         length_penalty: then subtract this per character.
+
+    Example:
+        >>> shaping = Shaping(scale=0.5, clip=(-1.0, 1.0))
+        >>> shaping.apply(np.array([4.0, -1.0]), ["yes", "no"], groups=["Why?", "Why?"]).tolist()
+        [1.0, -0.5]
     """
 
     length_residual: bool = False
@@ -42,14 +47,14 @@ class Shaping:
             raise ConfigError(f"length_penalty must be finite, got {self.length_penalty}")
 
     def apply(self, rewards: FloatArray, responses: Sequence[str], groups: Sequence[Hashable]) -> FloatArray:
-        """(n,) shaped rewards; NaN, a reward that is missing, stays NaN and counts for nothing.
+        """(n,) shaped rewards; NaN, a missing reward, stays NaN and does not influence the others.
 
         Args:
             rewards: (n,) as the model gave them.
             responses: n answers.
-            groups: n prompts, or whatever else is equal for answers to be compared.
+            groups: n prompts, or other values that are equal for answers to the same prompt.
         """
-        lengths = np.array([len(response) for response in responses], dtype=np.float64)
+        lengths = np.array([len(response) for response in responses], dtype=np.float64)  # (n,) characters
         if self.length_residual:
             rewards = residual(rewards, lengths, groups)
         rewards = rewards * self.scale
@@ -59,18 +64,25 @@ class Shaping:
 
 
 def residual(rewards: FloatArray, lengths: FloatArray, groups: Sequence[Hashable]) -> FloatArray:
-    """(n,) ``rewards`` without what ``lengths`` explain within groups; group means stay as they are."""
+    """(n,) ``rewards`` without what ``lengths`` explain within groups; group means stay as they are.
+
+    Example:
+        >>> rewards, lengths = np.array([2.0, 6.0]), np.array([1.0, 3.0])  # reward is twice the length
+        >>> residual(rewards, lengths, groups=["Why?", "Why?"]).tolist()
+        [4.0, 4.0]
+    """
     numbers: dict[Hashable, int] = {}
     group = np.array([numbers.setdefault(name, len(numbers)) for name in groups], dtype=np.int64)
-    known = ~np.isnan(rewards)
+    present = ~np.isnan(rewards)  # (n,)
 
     def within(values: FloatArray) -> FloatArray:
-        count = np.bincount(group[known], minlength=len(numbers))
-        total = np.bincount(group[known], weights=values[known], minlength=len(numbers))
+        """(n,) distances from the means of the groups."""
+        count = np.bincount(group[present], minlength=len(numbers))
+        total = np.bincount(group[present], weights=values[present], minlength=len(numbers))
         means = np.divide(total, count, out=np.zeros(len(numbers)), where=count > 0)
         return values - means[group]
 
     longer = within(lengths)
-    spread = float(np.sum(longer[known] ** 2))
-    slope = float(np.sum(longer[known] * within(rewards)[known])) / spread if spread else 0.0
+    spread = float(np.sum(longer[present] ** 2))
+    slope = float(np.sum(longer[present] * within(rewards)[present])) / spread if spread else 0.0
     return rewards - slope * longer

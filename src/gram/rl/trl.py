@@ -2,7 +2,7 @@
 
 TRL calls ``f(prompts=, completions=, completion_ids=, <every other column>=, trainer_state=, log_extra=,
 log_metric=)`` with strings or lists of messages and wants a number or None per completion; the online DPO
-trainer gives no ``log_metric`` and counts None as 0. Knows this call; imports nothing of TRL.
+trainer passes no ``log_metric`` and takes None for 0. Knows this call; imports nothing of TRL.
 """
 
 from __future__ import annotations
@@ -23,7 +23,16 @@ class TrlReward:
         reward: what to compute.
         reference_column: the dataset column with reference answers; not needed where the reward writes its
             own, or needs none.
-        name: under which TRL logs it (``rewards/<name>/mean`` and, from here, ``<name>/position_gap``, ...).
+        name: under which TRL logs it (``rewards/<name>/mean``; this class adds ``<name>/position_gap``, ...).
+
+    Example:
+        >>> from gram.rl import LikelihoodReward
+        >>> class Length:  # scores an answer by its number of characters
+        ...     def score(self, prompts, responses):
+        ...         return [len(response) for response in responses]
+        >>> reward = TrlReward(LikelihoodReward(Length()))
+        >>> reward(prompts=["Why?"], completions=["because"])
+        [7.0]
     """
 
     def __init__(self, reward: Reward, *, reference_column: str = "reference", name: str = "gram") -> None:
@@ -38,7 +47,7 @@ class TrlReward:
         log_metric: Callable[[str, float], None] | None = None,
         **columns: Any,
     ) -> list[float | None]:
-        """One reward per completion; None: failed."""
+        """One reward per completion; None where the model failed."""
         references = columns.get(self._column)
         outcome = self.reward(
             prompts,
@@ -52,7 +61,7 @@ class TrlReward:
 
 
 class AsyncTrlReward(TrlReward):
-    """The same as a coroutine: TRL runs such rewards together, and waits for the slowest alone.
+    """``TrlReward`` as a coroutine: TRL runs such rewards at the same time, and waits for the slowest only.
 
     The model is asked in a thread of its own.
     """
@@ -64,12 +73,17 @@ class AsyncTrlReward(TrlReward):
         log_metric: Callable[[str, float], None] | None = None,
         **columns: Any,
     ) -> list[float | None]:
-        """One reward per completion; None: failed."""
+        """One reward per completion; None where the model failed."""
         return await asyncio.to_thread(super().__call__, prompts, completions, log_metric, **columns)
 
 
 def text_of(completion: Completion) -> str:
-    """The answer in a completion: a string itself, or the last message of the assistant."""
+    """The answer in a completion: the string itself, or the last message of the assistant.
+
+    Example:
+        >>> text_of("yes"), text_of([{"role": "assistant", "content": "no"}])
+        ('yes', 'no')
+    """
     if isinstance(completion, str):
         return completion
     for message in reversed(completion):

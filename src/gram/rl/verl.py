@@ -1,8 +1,7 @@
 """A reward as verl calls it (0.10): ``compute_score``, sync or async, or for a whole batch.
 
-verl hands over one answer per call (``solution_str``), the label (``ground_truth``, here the reference
-answer) and ``extra_info``, in which the dataset must have put the prompt. Knows this call; imports nothing of
-verl.
+verl passes one answer per call (``solution_str``), the label (``ground_truth``, here the reference answer)
+and ``extra_info``, in which the dataset must hold the prompt. Knows this call; imports nothing of verl.
 """
 
 from __future__ import annotations
@@ -19,13 +18,22 @@ from gram.rl.reward import Reward, reference_text
 class VerlReward:
     """``compute_score`` for ``reward.custom_reward_function``.
 
-    verl has no word for "no reward". Where the model failed, the score is ``neutral`` and ``failed`` is 1,
-    which verl logs; the failure limit of the reward stops the run.
+    verl has no value for "no reward". Where the model failed, the score is ``neutral`` and ``failed`` is 1,
+    which verl logs. Too many failures, by the limit of the reward, stop the run.
 
     Args:
         reward: what to compute. There are no groups: a judge needs a reference.
         prompt_key: where in ``extra_info`` the prompt is, a string or messages.
-        neutral: of a failed answer; 0 is "as good as the reference" in log-odds.
+        neutral: score of an answer on which the model failed; 0 is "as good as the reference" in log-odds.
+
+    Example:
+        >>> from gram.rl import LikelihoodReward
+        >>> class Length:  # scores an answer by its number of characters
+        ...     def score(self, prompts, responses):
+        ...         return [len(response) for response in responses]
+        >>> reward = VerlReward(LikelihoodReward(Length()))
+        >>> reward.compute_score("my data", "because", ground_truth=None, extra_info={"prompt": "Why?"})
+        {'score': 7.0, 'failed': 0.0}
     """
 
     def __init__(self, reward: Reward, *, prompt_key: str = "prompt", neutral: float = 0.0) -> None:
@@ -42,9 +50,9 @@ class VerlReward:
         extra_info: Mapping[str, Any] | None = None,
         **_: Any,
     ) -> dict[str, float]:
-        """``score``, ``failed`` (0 or 1) and what the reward measures beside."""
-        [found] = self.compute_scores([data_source], [solution_str], [ground_truth], [extra_info])
-        return found
+        """``score``, ``failed`` (0 or 1) and, from a judge, ``position_gap``."""
+        [result] = self.compute_scores([data_source], [solution_str], [ground_truth], [extra_info])
+        return result
 
     async def compute_score_async(
         self,
