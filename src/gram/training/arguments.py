@@ -14,7 +14,12 @@ from gram.errors import ConfigError
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How to optimise; the fields are those of ``TrainConfig`` with the same names."""
+    """How to optimise; the fields are those of ``TrainConfig`` with the same names.
+
+    Example:
+        >>> FitSettings(steps=100, batch_size=8).learning_rate
+        0.0001
+    """
 
     steps: int
     batch_size: int = 32
@@ -41,15 +46,15 @@ def training_arguments(
     """The trainer's own arguments for these settings.
 
     Raises:
-        ConfigError: a batch that cannot be dealt to the processes, or saving between evaluations.
+        ConfigError: a batch that cannot be divided among the processes, or saving between evaluations.
     """
-    micro, accumulated = _dealt(settings)
-    often = settings.eval_steps or max(1, settings.steps // 10)
-    save_every = settings.save_steps or often
+    micro, accumulation = _micro_batches(settings)
+    eval_every = settings.eval_steps or max(1, settings.steps // 10)
+    save_every = settings.save_steps or eval_every
     keep_best = evaluates and saves
-    if keep_best and save_every % often:
-        raise ConfigError(f"save_steps {save_every} must be a multiple of eval_steps {often}")
-    # The older way of checkpointing, transformers' default once, finds no gradient under LoRA.
+    if keep_best and save_every % eval_every:
+        raise ConfigError(f"save_steps {save_every} must be a multiple of eval_steps {eval_every}")
+    # Reentrant checkpointing, once transformers' default, finds no gradient under LoRA.
     checkpointing: dict[str, Any] = (
         {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
         if settings.gradient_checkpointing
@@ -60,7 +65,7 @@ def training_arguments(
         output_dir=str(folder),
         max_steps=settings.steps,
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=accumulated,
+        gradient_accumulation_steps=accumulation,
         train_sampling_strategy="sequential",  # the stream is in training order already
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.schedule,
@@ -76,7 +81,7 @@ def training_arguments(
         logging_steps=settings.log_steps,
         logging_first_step=True,
         eval_strategy="steps" if evaluates else "no",
-        eval_steps=often,
+        eval_steps=eval_every,
         save_strategy="steps" if saves else "no",
         save_steps=save_every,
         save_total_limit=2,
@@ -95,7 +100,7 @@ def training_arguments(
     return arguments
 
 
-def _dealt(settings: FitSettings) -> tuple[int, int]:
+def _micro_batches(settings: FitSettings) -> tuple[int, int]:
     """Examples per forward pass of one process, and forward passes per step."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if settings.batch_size % world:

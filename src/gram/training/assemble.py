@@ -23,7 +23,7 @@ from gram.types import ResponsePair
 def make_objective(
     config: TrainConfig, loaded: LoadedModel, context: Context, device: str
 ) -> tuple[Objective[Any], Renderer]:
-    """The objective that ``config`` names, rendering for the loaded tokenizer, on an engine that fits."""
+    """The objective that ``config`` names, on an engine for the loaded model; and its renderer."""
     if config.max_length and config.max_length > loaded.context:
         raise ConfigError(f"max_length {config.max_length}: the model reads at most {loaded.context} tokens")
     renderer = renderer_for(loaded, asking_of(config, loaded), source=config.model)
@@ -61,17 +61,17 @@ def make_objective(
 
 
 def asking_of(config: TrainConfig, loaded: LoadedModel) -> Asking:
-    """How the model is asked while it trains: what is left open as it was trained before, its length too."""
-    before = loaded.manifest.max_length if loaded.manifest else None
+    """How the model is asked in training; options missing in ``config`` stay as in its earlier training."""
+    earlier_limit = loaded.manifest.max_length if loaded.manifest else None  # tokens per prompt
     return Asking(
         template=config.template,
-        max_length=config.max_length or before,
+        max_length=config.max_length or earlier_limit,
         neutralise=False if config.raw_control_tokens else None,
     )
 
 
 def answer_context(config: TrainConfig, loaded: LoadedModel, records: Sequence[object]) -> Context:
-    """Where this model's likelihood is asked: where stage 1 taught it to write answers."""
+    """Where an answer stands when its likelihood is asked: by default where it stood in stage 1."""
     if config.context:
         return config.context
     if config.stage == "pretrain" and any(isinstance(record, ResponsePair) for record in records):

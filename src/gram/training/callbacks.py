@@ -1,4 +1,4 @@
-"""What a person sees while training, what the log holds, and the guard of a run that has gone wrong.
+"""Callbacks of a training run: the progress that a person sees, a complete log, and a stop when it diverges.
 
 Progress goes to stderr: a bar on a terminal, a line per log elsewhere. Stdout belongs to the command.
 """
@@ -19,13 +19,13 @@ from gram.errors import TrainingError
 
 
 class ProgressBar(TrainerCallback):
-    """A progress bar with the newest loss; lines in a log file instead of a bar."""
+    """A progress bar with the newest loss on a terminal; a line per log entry elsewhere."""
 
     def __init__(self, title: str) -> None:
         self._title = title
         self._console = Console(stderr=True)
         self._bar: Progress | None = None
-        self._said: dict[str, str] = {}
+        self._metrics: dict[str, str] = {}  # newest value of each, as text
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -36,12 +36,12 @@ class ProgressBar(TrainerCallback):
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[said]}"),
+                TextColumn("{task.fields[metrics]}"),
                 console=self._console,
             )
             self._bar.start()
             self._task = self._bar.add_task(
-                self._title, total=state.max_steps, completed=state.global_step, said=""
+                self._title, total=state.max_steps, completed=state.global_step, metrics=""
             )
 
     def on_step_end(
@@ -60,13 +60,13 @@ class ProgressBar(TrainerCallback):
     ) -> None:
         if not state.is_world_process_zero:
             return
-        shown = ("loss", "eval_loss", "eval_accuracy")
-        new = {name: f"{value:.4f}" for name, value in (logs or {}).items() if name in shown}
-        self._said.update(new)
+        names = ("loss", "eval_loss", "eval_accuracy")
+        new = {name: f"{value:.4f}" for name, value in (logs or {}).items() if name in names}
+        self._metrics.update(new)
         if self._bar is not None:
-            self._bar.update(self._task, said=_listed(self._said))
+            self._bar.update(self._task, metrics=_text(self._metrics))
         elif new:
-            print(f"{self._title} {state.global_step}/{state.max_steps} {_listed(new)}", file=sys.stderr)
+            print(f"{self._title} {state.global_step}/{state.max_steps} {_text(new)}", file=sys.stderr)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -80,12 +80,12 @@ class ProgressBar(TrainerCallback):
             self._bar = None
 
 
-def _listed(said: dict[str, str]) -> str:
-    return "  ".join(f"{name} {value}" for name, value in said.items())
+def _text(metrics: dict[str, str]) -> str:
+    return "  ".join(f"{name} {value}" for name, value in metrics.items())
 
 
 class CompleteLog(TrainerCallback):
-    """Logs at every checkpoint and at the end too: no step is missing in the log, even after a resume."""
+    """Logs at every checkpoint and at the end too, so that the log covers all steps, even after a resume."""
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -111,22 +111,27 @@ class Observer(TrainerCallback):
 
 
 def mean_loss(history: Sequence[dict[str, Any]]) -> float:
-    """Mean training loss over all steps of a log, each entry of which covers the steps since the last."""
-    logged = [(entry["step"], entry["loss"]) for entry in history if "loss" in entry]
-    total, before = 0.0, 0
-    for step, loss in logged:
-        total += loss * (step - before)
-        before = step
-    return total / before
+    """Mean training loss over all steps of a log, each entry of which covers the steps since the last.
+
+    Example:
+        >>> mean_loss([{"step": 1, "loss": 4.0}, {"step": 4, "loss": 2.0}])  # (4 + 3 * 2) / 4
+        2.5
+    """
+    entries = [(entry["step"], entry["loss"]) for entry in history if "loss" in entry]
+    total, last_step = 0.0, 0
+    for step, loss in entries:
+        total += loss * (step - last_step)
+        last_step = step
+    return total / last_step
 
 
 class Guard(TrainerCallback):
     """Stops training that diverges.
 
     Raises:
-        TrainingError: the gradient is not finite: the last step's would go into the weights unseen.
-        TrainingError: a logged loss is above ``factor`` times that of the first step, and above ``least``,
-            which keeps a lucky first step from condemning a healthy run.
+        TrainingError: the gradient is not finite. The loss alone would not show that for the last step.
+        TrainingError: a logged loss is above ``factor`` times that of the first step, and above ``least``:
+            a small loss at the first step, by chance, must not stop a healthy run.
     """
 
     def __init__(self, factor: float = 4.0, least: float = 10.0) -> None:
@@ -153,11 +158,13 @@ class Guard(TrainerCallback):
         check_finite("gradient's norm", logs.get("grad_norm", 0.0), state.global_step)
 
 
-def check_finite(what: str, value: float, step: int) -> None:
+def check_finite(quantity: str, value: float, step: int) -> None:
     """Stop at a loss or a gradient that is not a number.
 
     Raises:
-        TrainingError: naming the step (from 1) and what usually helps.
+        TrainingError: ``value`` is not finite; the message names the step (from 1) and what usually helps.
     """
     if not math.isfinite(value):
-        raise TrainingError(f"the {what} is {value} at step {step}; lower --learning-rate, or check the data")
+        raise TrainingError(
+            f"the {quantity} is {value} at step {step}; lower --learning-rate, or check the data"
+        )

@@ -191,5 +191,10 @@ def load_config(path: Path | str) -> TrainConfig:
 
     Raises:
         ConfigError: naming the file and the option that is unknown, missing or of the wrong type.
+
+    Example:
+        >>> _ = Path("train.yaml").write_text("{model: preset:tiny, data: [pairs.jsonl], output: runs/mine}")
+        >>> load_config("train.yaml").objective_name
+        'preference'
     """
     return read_config(TrainConfig, Path(path))

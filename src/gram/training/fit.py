@@ -30,10 +30,10 @@ from gram.training.stream import Stream
 
 @dataclass(frozen=True)
 class FitResult:
-    """What came out of a run.
+    """The result of a run.
 
     Attributes:
-        steps: optimizer steps done.
+        steps: number of optimizer steps.
         train_loss: mean loss over all steps, those before a resume included.
         history: the log, as transformers keeps it.
         evaluation: metrics of the final weights on the evaluation samples; empty without any.
@@ -59,15 +59,15 @@ def fit(
     """Train ``model`` in place.
 
     Args:
-        samples: of ``objective.encode``.
+        samples: from ``objective.encode``.
         eval_samples: to evaluate on; with ``checkpoints``, the weights with the lowest loss on them are kept.
         checkpoints: folder to save to and resume from; None: nothing is saved.
         title: shown in the progress bar; None: nothing is shown.
-        observe: called after every optimizer step with its number, the model in evaluation mode. It may
-            read the model; what it leaves changed is trained on.
+        observe: called after every optimizer step with its number, the model in evaluation mode. It
+            should only read the model: weights that it changes stay changed for the rest of the training.
 
     Raises:
-        ConfigError: no samples, or a batch that cannot be dealt to the processes.
+        ConfigError: no samples, or a batch that cannot be divided among the processes.
         TrainingError: the loss is not finite, or diverges.
     """
     if not samples:
@@ -105,21 +105,25 @@ def fit(
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint in ``folder``: one whose trainer state, written last, can be read."""
-    found = []
+    checkpoints = []
     for path in folder.glob("checkpoint-*"):
         try:
             state = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-            found.append((int(state["global_step"]), path))
+            checkpoints.append((int(state["global_step"]), path))
         except (OSError, ValueError, KeyError):
             continue  # a run was killed while it wrote this one
-    return max(found)[1] if found else None
+    return max(checkpoints)[1] if checkpoints else None
 
 
 def through(model: nn.Module, read: Callable[[nn.Module], Tensor]) -> Tensor:
     """``read`` applied to the model inside ``model``, as if it were that model's own forward pass.
 
-    Data-parallel and sharding wrappers do their work around the forward pass of the model they hold. An
-    engine that calls its parts would go unnoticed, and gradients would not be shared between processes.
+    Data-parallel and sharding wrappers do their work in the forward pass of the model that they wrap. An
+    engine calls parts of that model. If it did so without a forward pass of the wrapper, gradients would not
+    be shared between processes.
+
+    Args:
+        read: a function of the inner model, such as an objective's loss.
     """
     inner = getattr(model, "module", model)
     forward = inner.__dict__.get("forward")
@@ -130,11 +134,11 @@ def through(model: nn.Module, read: Callable[[nn.Module], Tensor]) -> Tensor:
         else:
             inner.forward = forward
 
-    def redirected(*_: Any, **__: Any) -> Tensor:
+    def redirection(*_: Any, **__: Any) -> Tensor:
         restore()
         return read(inner)
 
-    inner.forward = redirected
+    inner.forward = redirection
     try:
         return model()
     finally:
@@ -203,23 +207,23 @@ class _SumTrainer(Trainer):
                     totals[name] = totals.get(name, torch.zeros((), device=value.device)) + value
         model.train(training)
         names = sorted(totals)
-        stacked = torch.stack([totals[name].float() for name in names])
-        stacked = cast(Tensor, self.accelerator.reduce(stacked, "sum"))
-        summed = dict(zip(names, stacked.tolist(), strict=True))
-        count = summed.pop("count")
-        metrics = {f"{metric_key_prefix}_{name}": value / count for name, value in summed.items()}
+        vector = torch.stack([totals[name].float() for name in names])
+        vector = cast(Tensor, self.accelerator.reduce(vector, "sum"))  # over the processes
+        sum_by_name = dict(zip(names, vector.tolist(), strict=True))
+        count = sum_by_name.pop("count")
+        metrics = {f"{metric_key_prefix}_{name}": value / count for name, value in sum_by_name.items()}
         self.log(dict(metrics))  # the trainer adds entries of its own to what it logs
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def _eval_batches(self) -> Iterator[Batch]:
         size = self.args.per_device_train_batch_size
-        mine = self._eval_samples[self.args.process_index :: self.args.world_size]
-        for start in range(0, len(mine), size):
-            batch = self._objective.collate(mine[start : start + size])
+        own_samples = self._eval_samples[self.args.process_index :: self.args.world_size]
+        for start in range(0, len(own_samples), size):
+            batch = self._objective.collate(own_samples[start : start + size])
             yield {name: value.to(self.args.device) for name, value in batch.items()}
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        # The stream is one long epoch to the trainer: say how often the data were really seen.
+        # To the trainer the stream is one long epoch; log the number of passes over the data instead.
         self.state.epoch = self.state.global_step * self._epochs_per_step
         super().log(logs, start_time)

@@ -1,8 +1,8 @@
-"""The output folder of a run: claimed at the start, so that nothing of anybody else is written over.
+"""The output folder of a run: claimed at the start, so that no other files in it are overwritten.
 
-What may be replaced stays until everything that the run needs has been read. A folder with ``gram.json``
-holds a finished model, one with only the settings of a run an unfinished run. Knows files; knows nothing
-of models or data.
+Files that may be replaced stay until everything that the run needs has been read. A folder with ``gram.json``
+holds a finished model; one that has only the settings of a run holds an unfinished run. Knows files; knows
+nothing of models or data.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ REJECTS = {
     "eval_data": "eval_rejects.jsonl",
     "tokenizer_data": "tokenizer_rejects.jsonl",
 }
-_READ = "data.json"  # in the folder of the checkpoints
+_SOURCES = "data.json"  # the sources of the run; in the folder of the checkpoints
 
 
 def claim_output(config: TrainConfig) -> None:
     """Make ``config.output`` the folder of this run, and remember its settings there.
 
-    A folder in which the same run was interrupted is claimed as it is, to be continued; one that
-    ``overwrite`` replaces stays as it is until ``begin_output``, but for the rejects.
+    A folder in which the same run was interrupted is claimed as it is, to be continued. A folder that
+    ``overwrite`` replaces loses its rejects now, and the rest in ``begin_output``.
 
     Raises:
         ConfigError: the folder cannot be made, or holds a finished model, an unfinished run with other
@@ -69,7 +69,7 @@ def claim_output(config: TrainConfig) -> None:
 
 
 def begin_output(config: TrainConfig, data: Sequence[Mapping[str, Any]]) -> None:
-    """Training begins: with ``overwrite``, what stood in the folder goes, but for this run's rejects.
+    """Call when training begins: records its data; ``overwrite`` empties the folder, except for the rejects.
 
     Args:
         data: the sources that were read, with their fingerprints.
@@ -86,13 +86,13 @@ def begin_output(config: TrainConfig, data: Sequence[Mapping[str, Any]]) -> None
                 path.unlink()
         with atomic_write(output / SETTINGS) as file:
             file.write(_settings(config))
-    read = output / CHECKPOINTS / _READ
-    if last_checkpoint(read.parent) and read.is_file() and read.read_text(encoding="utf-8") != text:
+    record = output / CHECKPOINTS / _SOURCES
+    if last_checkpoint(record.parent) and record.is_file() and record.read_text(encoding="utf-8") != text:
         raise ConfigError(
             f"output {output}: holds an unfinished run over other data of the same name; "
             "give it those data again, or use --overwrite"
         )
-    with atomic_write(read) as file:
+    with atomic_write(record) as file:
         file.write(text)
 
 

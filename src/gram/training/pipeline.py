@@ -46,9 +46,15 @@ Example = Preference | Unlabeled
 
 @dataclass(frozen=True)
 class Samples:
-    """Encoded examples and what happened to them on the way."""
+    """Encoded examples.
 
-    kept: list[Sample]
+    Attributes:
+        usable: those to train on.
+        truncated: how many of these were shortened.
+        collapsed: how many were left out, since truncation made their answers equal.
+    """
+
+    usable: list[Sample]
     truncated: int
     collapsed: int
 
@@ -62,7 +68,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     Raises:
         GramError: of the kind whose fault it is.
     """
-    began = time.monotonic()
+    start_time = time.monotonic()
     chief = int(os.environ.get("RANK", "0")) == 0
     device = choose_device(config.device)
     processes = PartialState(cpu=device == "cpu")
@@ -84,7 +90,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     context = answer_context(config, loaded, rows.examples)
     objective, renderer = make_objective(config, loaded, context, device)
     samples = _encode(objective, rows.examples, config.on_error)
-    eval_samples = _encode(objective, held_out.examples, config.on_error).kept if held_out else []
+    eval_samples = _encode(objective, held_out.examples, config.on_error).usable if held_out else []
     model = _to_train(loaded.model, config, score_head=objective.head == "score")
     leaks = find_leaks(rows.examples, held_out.examples) if held_out and config.stage == "finetune" else []
     sources = _sources(rows, held_out)
@@ -94,8 +100,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
     result = fit(
         model,
         objective,
-        samples.kept,
-        _settings(config, len(samples.kept), device),
+        samples.usable,
+        _settings(config, len(samples.usable), device),
         eval_samples=eval_samples,
         checkpoints=config.output / CHECKPOINTS,
         title=f"{config.stage} {config.objective_name}",
@@ -109,7 +115,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     return _summary(config, rows, samples, objective.engine, result) | {
         "leaked": len(leaks),
         "parameters": loaded.model.num_parameters(),
-        "seconds": round(time.monotonic() - began, 1),
+        "seconds": round(time.monotonic() - start_time, 1),
     }
 
 
@@ -121,7 +127,7 @@ def _summary(
         "stage": config.stage,
         "objective": config.objective_name,
         "examples": len(rows.examples),
-        "samples": len(samples.kept),
+        "samples": len(samples.usable),
         "truncated": samples.truncated,
         "collapsed": samples.collapsed,
         "rejected": rows.rejected,
@@ -138,12 +144,12 @@ def _read_all(config: TrainConfig) -> tuple[ExampleSet[Any], ExampleSet[Any] | N
     rows = _read(config, config.data, config.split, config.max_per_source, folder / REJECTS["data"])
     if not config.eval_data:
         return rows, None
-    most, rejects = config.max_eval_per_source, folder / REJECTS["eval_data"]
-    return rows, _read(config, config.eval_data, config.eval_split, most, rejects)
+    limit, rejects = config.max_eval_per_source, folder / REJECTS["eval_data"]
+    return rows, _read(config, config.eval_data, config.eval_split, limit, rejects)
 
 
 def _to_train(model: PreTrainedModel, config: TrainConfig, *, score_head: bool) -> PreTrainedModel:
-    """``model`` with what is to train free: all weights, the last ones, or adapters on a frozen model."""
+    """``model`` with the right weights free to train: all, the last layers, or adapters on a frozen model."""
     if config.freeze:
         freeze(model, config.unfreeze_layers)
     elif config.lora:
@@ -152,7 +158,7 @@ def _to_train(model: PreTrainedModel, config: TrainConfig, *, score_head: bool) 
 
 
 def _read(
-    config: TrainConfig, sources: Sequence[str], split: str | None, most: int | None, rejects: Path
+    config: TrainConfig, sources: Sequence[str], split: str | None, limit: int | None, rejects: Path
 ) -> ExampleSet[Any]:
     if config.stage == "pretrain":
         return read_language(
@@ -160,12 +166,17 @@ def _read(
             split=split,
             on_error=config.on_error,
             rejects=rejects,
-            max_per_source=most,
+            max_per_source=limit,
             seed=config.seed,
             pairs_per_prompt=config.pairs_per_prompt,
         )
     return read_preferences(
-        sources, split=split, on_error=config.on_error, rejects=rejects, max_per_source=most, seed=config.seed
+        sources,
+        split=split,
+        on_error=config.on_error,
+        rejects=rejects,
+        max_per_source=limit,
+        seed=config.seed,
     )
 
 
@@ -177,8 +188,8 @@ def _encode(objective: Objective[Any], examples: Sequence[Example], on_error: st
             f"{len(collapsed)} of {len(samples)} pairs have equal answers after truncation: "
             "raise --max-length, or leave them out with --on-error skip"
         )
-    kept = [sample for sample in samples if not sample.collapsed]
-    return Samples(kept, sum(sample.cut > 0 for sample in kept), len(collapsed))
+    usable = [sample for sample in samples if not sample.collapsed]
+    return Samples(usable, sum(sample.cut > 0 for sample in usable), len(collapsed))
 
 
 def _settings(config: TrainConfig, samples: int, device: str) -> FitSettings:
@@ -189,7 +200,7 @@ def _settings(config: TrainConfig, samples: int, device: str) -> FitSettings:
 
 
 def _tokenizer_texts(config: TrainConfig, records: Sequence[Example]) -> Iterator[str]:
-    """Everything a from-scratch tokenizer should know: the data, more data on request, and the template."""
+    """The texts a from-scratch tokenizer learns from: template, training data, and ``tokenizer_data``."""
     yield load_template(config.template).text
     yield from texts_of(records)
     if config.tokenizer_data:
@@ -204,7 +215,12 @@ def _tokenizer_texts(config: TrainConfig, records: Sequence[Example]) -> Iterato
 
 
 def texts_of(records: Iterable[Example]) -> Iterator[str]:
-    """The texts inside records, for a tokenizer to learn from."""
+    """The texts inside records, for a tokenizer to learn from.
+
+    Example:
+        >>> list(texts_of([Text("plain text"), Answer(prompt=(), response="an answer")]))
+        ['plain text', 'an answer']
+    """
     for record in records:
         match record:
             case Text():
@@ -251,7 +267,7 @@ def _manifest(
             "from": config.model,
             **({"revision": config.revision} if config.revision else {}),
             "trained": "lora" if config.lora else "head" if config.freeze else "all",
-            "samples": len(samples.kept),
+            "samples": len(samples.usable),
             "truncated": samples.truncated,
             "collapsed": samples.collapsed,
             "steps": result.steps,

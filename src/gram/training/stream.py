@@ -1,7 +1,7 @@
 """The order of training: one seeded stream of whole global batches.
 
-Each optimizer step sees ``batch_size`` samples that depend on the seed and the step alone: how they are
-dealt to micro-batches and processes cannot change them. Knows samples only by their length.
+Which ``batch_size`` samples an optimizer step sees depends on the seed and the step only, not on how they are
+divided into micro-batches and among processes. Knows samples only by their length.
 """
 
 from __future__ import annotations
@@ -20,6 +20,13 @@ class Stream(Dataset[Sample]):
 
     Passes over the data follow each other without a gap, each in a fresh order. Within a step samples are
     sorted by length, so that the micro-batches of one step hold little padding.
+
+    Example:
+        >>> from gram.engine.base import TokenRow
+        >>> samples = [Sample((TokenRow([7] * length),)) for length in (1, 2, 3, 4)]
+        >>> stream = Stream(samples, steps=2, batch_size=2, seed=0)
+        >>> sorted(sample.length for sample in stream)  # two steps of two samples: one pass over the data
+        [1, 2, 3, 4]
     """
 
     def __init__(self, samples: Sequence[Sample], *, steps: int, batch_size: int, seed: int) -> None:
@@ -27,8 +34,8 @@ class Stream(Dataset[Sample]):
         passes = math.ceil(steps * batch_size / len(samples))
         orders = [np.random.default_rng((seed, number)).permutation(len(samples)) for number in range(passes)]
         order = np.concatenate(orders)[: steps * batch_size].reshape(steps, batch_size)
-        lengths = np.array([sample.length for sample in samples])
-        by_length = np.argsort(-lengths[order], axis=1, kind="stable")
+        lengths = np.array([sample.length for sample in samples])  # tokens
+        by_length = np.argsort(-lengths[order], axis=1, kind="stable")  # (steps, batch_size)
         self._order = np.take_along_axis(order, by_length, axis=1).ravel()
 
     def __len__(self) -> int:
@@ -39,5 +46,10 @@ class Stream(Dataset[Sample]):
 
 
 def steps_for(samples: int, batch_size: int, *, epochs: float, max_steps: int | None) -> int:
-    """Optimizer steps of a run: ``max_steps`` if given, else ``epochs`` passes, rounded up."""
+    """Optimizer steps of a run: ``max_steps`` if given, else ``epochs`` passes, rounded up.
+
+    Example:
+        >>> steps_for(100, batch_size=32, epochs=1.0, max_steps=None)
+        4
+    """
     return max_steps if max_steps is not None else max(1, math.ceil(epochs * samples / batch_size))
