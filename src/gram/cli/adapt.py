@@ -17,13 +17,13 @@ def run(config: Config) -> dict[str, Any]:
 
     quiet_libraries()
     result = adapt_checkpoint(config)
-    for what, count in (
+    for description, count in (
         (f"samples shortened, of {result['rows']}", result["truncated"]),
         ("pairs left out, equal when shortened", result["collapsed"]),
         (f"rows rejected, see {config.output}.rejects.jsonl", result["rejected"]),
     ):
         if count:
-            print(f"gram adapt: {what}: {count}", file=sys.stderr)
-    taken = "the adapted model" if result["adopted"] else "the old model, unchanged"
-    print(f"gram adapt: {config.output} is {taken}: {result['reason']}", file=sys.stderr)
+            print(f"gram adapt: {description}: {count}", file=sys.stderr)
+    outcome = "the adapted model" if result["adopted"] else "the old model, unchanged"
+    print(f"gram adapt: {config.output} is {outcome}: {result['reason']}", file=sys.stderr)
     return result

@@ -39,6 +39,6 @@ def run(config: Config) -> dict[str, Any]:
     return result
 
 
-def _tell(what: str) -> None:
+def _tell(message: str) -> None:
     if sys.stderr.isatty():
-        print(f"gram bench: {what}", file=sys.stderr, flush=True)
+        print(f"gram bench: {message}", file=sys.stderr, flush=True)

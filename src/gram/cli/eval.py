@@ -51,7 +51,7 @@ def run(config: Config) -> dict[str, Any]:
     from gram.evaluation import Choice, Session, Shard
     from gram.report import write_run
 
-    began = time.monotonic()
+    start_time = time.monotonic()
     shard = Shard.parse(config.shard)
     if config.calibrate and config.ensemble_with:
         raise ConfigError(
@@ -74,7 +74,7 @@ def run(config: Config) -> dict[str, Any]:
     fingerprint = config.fingerprint() | {"calibrating": config.calibrate is not None}
     session = Session(choice, config.output, fingerprint, shard)
     if config.calibrate:
-        return _calibrate(config, session) | {"seconds": round(time.monotonic() - began, 2)}
+        return _calibrate(config, session) | {"seconds": round(time.monotonic() - start_time, 2)}
     train = session.training_rows()
     records = session.on_file()
     resumed = len(records)
@@ -90,12 +90,12 @@ def run(config: Config) -> dict[str, Any]:
         "output": str(config.output),
         **numbers,
         "resumed": resumed,
-        "seconds": round(time.monotonic() - began, 2),
+        "seconds": round(time.monotonic() - start_time, 2),
     }
 
 
 def _calibrate(config: Config, session: Session) -> dict[str, Any]:
-    """Fit the temperature and store it; that it can be stored is known before an hour of asking."""
+    """Fit the temperature and store it; checks first that it can be stored, as asking may take an hour."""
     from gram.evaluation import fit_temperature
     from gram.scoring.calibrated import storable, store
 

@@ -126,11 +126,12 @@ def _with_new_name(argument: str, renamed: Mapping[str, str], program: str) -> s
 
 
 def _without_config(arguments: list[str]) -> tuple[list[str], Path | None]:
+    """The arguments without ``--config FILE``, and the file."""
     rest, path = [], None
-    waiting = iter(arguments)
-    for argument in waiting:
+    iterator = iter(arguments)
+    for argument in iterator:
         if argument == "--config":
-            value = next(waiting, None)
+            value = next(iterator, None)
             if value is None:
                 raise ConfigError("--config needs a file")
             path = Path(value)
@@ -142,10 +143,10 @@ def _without_config(arguments: list[str]) -> tuple[list[str], Path | None]:
 
 
 def _refuse_repeated(lists: list[str], flags: list[str]) -> None:
-    """Of a list given in two pieces only the last would count, which looks like all of them."""
-    given = [flag.partition("=")[0].replace("_", "-") for flag in flags]
+    """Refuse a list option that is given twice: only the last values would count, unnoticed."""
+    names = [flag.partition("=")[0].replace("_", "-") for flag in flags]
     for option in (f"--{name.replace('_', '-')}" for name in lists):
-        times = given.count(option)
+        times = names.count(option)
         if times > 1:
             raise ConfigError(f"{option} is given {times} times: give all values after one {option}")
 
@@ -164,7 +165,7 @@ def _as_flags(values: dict[str, Any]) -> list[str]:
 
 
 def _overview() -> str:
-    lines = [f"  {name:<8} {what}" for name, what in COMMANDS.items()]
+    lines = [f"  {name:<8} {description}" for name, description in COMMANDS.items()]
     return "\n".join(
         [
             "gram: generative foundation reward models",

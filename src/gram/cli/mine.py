@@ -38,7 +38,7 @@ def run(config: Config) -> dict[str, Any]:
     from gram.ranking.mining import check_rule, mine
     from gram.ranking.rows import cost, preference_row, ranking_row, rankings
 
-    began = time.monotonic()
+    start_time = time.monotonic()
     check_rule(config.pairs, config.margin, config.limit)
     contests = config.read(read_contests, config.output)
     model = config.load_model()
@@ -49,8 +49,8 @@ def run(config: Config) -> dict[str, Any]:
     )
     resumed = journal.done
     for contest, ranking in rankings(model, contests.examples, config.schedule_options, start=resumed):
-        mined = mine(contest, ranking, config.pairs, margin=config.margin, limit=config.limit)
-        pairs = [preference_row(contest, pair) for pair in mined]
+        index_pairs = mine(contest, ranking, config.pairs, margin=config.margin, limit=config.limit)
+        pairs = [preference_row(contest, pair) for pair in index_pairs]
         journal.append([ranking_row(contest, ranking) | {"pairs": pairs}])
     rows = list(journal.records())
     with atomic_write(config.output) as file:
@@ -66,5 +66,5 @@ def run(config: Config) -> dict[str, Any]:
         **cost(rows, resumed, model.usage.tokens),
         "rejected": contests.rejected,
         "truncated_prompts": truncated_prompts(model, resumed),
-        "seconds": round(time.monotonic() - began, 2),
+        "seconds": round(time.monotonic() - start_time, 2),
     }

@@ -71,10 +71,10 @@ class ModelOptions(LoadOptions):
         return model
 
     def fingerprint(self) -> dict[str, Any]:
-        """What decides the scores, for a run that may be continued only with the same.
+        """All that the scores depend on: a run can be continued only if none of it has changed.
 
-        A local model or template stands there with its content and not with its path, so that the shards of
-        a run may be made with copies of it; so do the rows of ``centre_on``.
+        Local models and templates, and the rows of ``centre_on``, are identified by their content and not by
+        their path, so that the shards of a run can use copies.
 
         Raises:
             CheckpointError: a file of the model cannot be read.
@@ -83,13 +83,13 @@ class ModelOptions(LoadOptions):
         from gram.data import read_scorables
         from gram.modeling.digests import content_of
 
-        decides = asdict(self.options)
+        settings = asdict(self.options)
         for name in ("device", "engine", "token_budget"):
-            del decides[name]
+            del settings[name]
         for name in ("reference", "template"):
-            decides[name] = decides[name] and content_of(str(decides[name]))
+            settings[name] = settings[name] and content_of(str(settings[name]))
         centres = read_scorables(self.centre_on).sources if self.centre_on else ()
-        return decides | {
+        return settings | {
             "model": content_of(self.model),
             "ensemble_with": [content_of(name) for name in self.ensemble_with],
             "ensemble": self.ensemble,
@@ -123,5 +123,9 @@ class InputOptions(ModelOptions):
 
 
 def truncated_prompts(model: RewardModel, resumed: int) -> int | None:
-    """How many prompts of a run were shortened; None if some rows were on file, which keep no such count."""
+    """How many prompts of a run were shortened; None if it continues an earlier one, whose count is unknown.
+
+    Args:
+        resumed: how many rows the earlier run left.
+    """
     return None if resumed else model.usage.truncated

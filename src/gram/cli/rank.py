@@ -31,13 +31,13 @@ class RankOptions(InputOptions):
 
     @property
     def schedule_options(self) -> ScheduleOptions:
-        """Who meets whom."""
+        """Which candidates are compared, and how often."""
         from gram.ranking.rows import ScheduleOptions
 
         return ScheduleOptions(self.schedule, self.seed, self.budget)
 
     def ranking_fingerprint(self, rows: ExampleSet[Contest]) -> dict[str, Any]:
-        """What decides the rankings."""
+        """All that the rankings depend on."""
         inputs = [source.sha256 for source in rows.sources]
         return self.fingerprint() | {"input": inputs} | asdict(self.schedule_options)
 
@@ -61,19 +61,19 @@ def run(config: Config) -> dict[str, Any]:
     from gram.data import read_contests
     from gram.ranking.rows import cost, ranking_row, rankings
 
-    began = time.monotonic()
+    start_time = time.monotonic()
     contests = config.read(read_contests, config.output)
     model = config.load_model()
     resumed, rows = 0, []
     if config.output is None:
-        for ranked in rankings(model, contests.examples, config.schedule_options):
-            rows.append(ranking_row(*ranked))
+        for contest, ranking in rankings(model, contests.examples, config.schedule_options):
+            rows.append(ranking_row(contest, ranking))
             print(json.dumps(finite(rows[-1]), ensure_ascii=False), flush=True)
     else:
         journal = Journal(config.output, config.ranking_fingerprint(contests))
         resumed = journal.done
-        for ranked in rankings(model, contests.examples, config.schedule_options, start=resumed):
-            journal.append([ranking_row(*ranked)])
+        for contest, ranking in rankings(model, contests.examples, config.schedule_options, start=resumed):
+            journal.append([ranking_row(contest, ranking)])
         rows = list(journal.records())
         journal.finish()
     return {
@@ -84,5 +84,5 @@ def run(config: Config) -> dict[str, Any]:
         **cost(rows, resumed, model.usage.tokens),
         "rejected": contests.rejected,
         "truncated_prompts": truncated_prompts(model, resumed),
-        "seconds": round(time.monotonic() - began, 2),
+        "seconds": round(time.monotonic() - start_time, 2),
     }

@@ -33,8 +33,9 @@ def run(config: Config) -> dict[str, Any]:
     folders = [Path(folder) for folder in config.runs]
     if any(folder.resolve() == config.output.resolve() for folder in folders):
         raise ConfigError(f"output {config.output}: is one of the runs; name another folder")
-    last = [folder.name for folder in folders]
-    names = last if len(set(last)) == len(last) else [str(folder) for folder in folders]
+    names = [folder.name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
     runs = [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
     content = write_comparison(config.output, runs, seed=config.seed)
     return {

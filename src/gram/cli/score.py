@@ -32,7 +32,7 @@ def run(config: Config) -> dict[str, Any]:
     from gram.data import read_scorables
     from gram.scoring.rows import score_rows
 
-    began = time.monotonic()
+    start_time = time.monotonic()
     rows = config.read(read_scorables, config.output)
     header = config.fingerprint() | {"input": [source.sha256 for source in rows.sources]}
     model = config.load_model()
@@ -47,5 +47,5 @@ def run(config: Config) -> dict[str, Any]:
         "resumed": resumed,
         "rejected": rows.rejected,
         "truncated_prompts": truncated_prompts(model, resumed),
-        "seconds": round(time.monotonic() - began, 2),
+        "seconds": round(time.monotonic() - start_time, 2),
     }

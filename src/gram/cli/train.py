@@ -21,12 +21,12 @@ def run(config: Config) -> dict[str, Any] | None:
     result = train(config)
     if not chief:
         return None
-    for what, count in (
+    for description, count in (
         (f"samples shortened, of {result['samples']}", result["truncated"]),
         ("pairs left out, equal when shortened", result["collapsed"]),
         ("rows rejected, see rejects.jsonl", result["rejected"]),
         ("evaluation rows that are in the training data too", result["leaked"]),
     ):
         if count:
-            print(f"gram train: {what}: {count}", file=sys.stderr)
+            print(f"gram train: {description}: {count}", file=sys.stderr)
     return result
