@@ -159,7 +159,7 @@ def _training(config: AdaptConfig, kind: Kind, manifest: Manifest | None) -> Tra
 
 
 def _facts(config: AdaptConfig, rows: ExampleSet[Preference], outcome: Adaptation) -> dict[str, Any]:
-    """What the checkpoint says about its adaptation, and what the command returns."""
+    """The facts about the adaptation that the checkpoint stores and the command returns."""
     decision = outcome.decision
     return {
         "adopted": outcome.adopted,

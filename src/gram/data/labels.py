@@ -1,4 +1,4 @@
-"""What the fields of a row say about which of two answers is better, as a probability.
+"""From the label fields of a row to the probability that one of two answers is better.
 
 Knows numbers under field names; knows no form of row.
 """

@@ -137,7 +137,7 @@ def read_as(
     max_per_source: int | None = None,
     seed: int = 0,
 ) -> ExampleSet[T]:
-    """What ``convert`` makes of every row; the options are those of ``Options``. The readers above use it."""
+    """The examples that ``convert`` returns for every row; ``Options`` explains the options."""
     if on_error not in ("raise", "skip"):
         raise ConfigError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
     if max_per_source is not None and max_per_source < 1:

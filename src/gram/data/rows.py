@@ -2,7 +2,7 @@
 
 Knows no files, splits or sampling. ``docs/data-formats.md`` lists every form with an example; the table
 ``_FORMS`` below is the same list. ``parse`` reads any form; the ``to_...`` functions turn the result into
-what one caller needs, and say so when a row cannot serve. All errors are ``DataError`` with file and line,
+what one caller needs, and raise when a row has another form. All errors are ``DataError`` with file and line,
 and with the field if one is to blame.
 """
 
@@ -54,8 +54,8 @@ def parse(row: Row) -> Example:
 
 
 def to_preference(row: Row) -> Preference:
-    """A labeled pair. Of ``chosen`` and ``rejected``, ``pair.a`` is the chosen one and ``p_a`` is 1, or what
-    the row says about how sure that is.
+    """A labeled pair. Of ``chosen`` and ``rejected``, ``pair.a`` is the chosen one and ``p_a`` is 1, or the
+    probability that the row's votes or ``p_chosen`` give.
 
     Example:
         >>> row = Row({"prompt": "2 + 2?", "a": "4", "b": "5", "p_a": 0.9}, "rows.jsonl", 1)
@@ -74,7 +74,7 @@ def to_language(row: Row, pairing: Callable[[Contest], list[ResponsePair]]) -> l
     """What stage 1 can learn from the row: unlabeled pairs, one answer, or plain text.
 
     ``pairing`` picks the pairs among several answers and their order. A labeled pair loses its label and
-    goes the same way, so that the order says nothing about which answer was chosen. Responses of which
+    is paired in the same way, so that the order does not show which answer was chosen. Responses of which
     no two differ give one ``Answer``.
     """
     record = parse(row)

@@ -43,7 +43,7 @@ class Bias:
         repetitive: answers of which a fifth or more repeats.
         more_repetitive: share of the verdicts that favour the more repetitive answer, where that differs by
             a tenth or more.
-        truncated: comparisons whose prompt was cut; NaN if the model does not say.
+        truncated: comparisons whose prompt was cut; NaN if the model does not count them.
         tokens_cut: tokens lost by that.
         accuracy_cut: accuracy on them.
     """

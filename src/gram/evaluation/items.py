@@ -30,7 +30,7 @@ class Item:
         ask: ``cross``: every correct answer meets every other one; ``all``: every two answers meet.
         label: probability that a correct answer is the better one: 1, a soft label, or 0.5 for a tie.
         gold: quality of each answer, in descending order; empty: 1 for the correct ones and 0 for the rest.
-        styles: style of each answer, where the data say so; else empty.
+        styles: style of each answer; empty where the data have no styles.
         source: where the item comes from, for reports of several sources.
         subset: part of the source it belongs to.
         group: the underlying question; the bag of words never learns from a group that it judges.
@@ -87,7 +87,7 @@ class Item:
         return self.label if self.gold_of(i) > self.gold_of(j) else 0.5
 
     def style_of(self, place: int) -> str:
-        """Style of the answer at ``place``; empty where the data do not say."""
+        """Style of the answer at ``place``; empty where the data have no styles."""
         return self.styles[place] if self.styles else ""
 
     def pair(self, i: int, j: int) -> Pair:

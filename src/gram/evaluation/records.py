@@ -35,14 +35,14 @@ class Record:
         length_b: characters of answer b.
         source: where the item comes from.
         unit: the items that its benchmark's rule scores together; its own id where there is one only.
-        group: the underlying question, where the data say so; rows of one group are not independent.
+        group: the underlying question, where the data name it; rows of one group are not independent.
         variant: what was done to the answers; empty: nothing.
         pair: places of a and b among the item's answers.
         gold: quality of a and b.
-        styles: style of a and b; empty where the data do not say.
+        styles: style of a and b; empty where the data have no styles.
         scores: what a model that scores single answers gave a and b; None for a model that compares.
         repetition: share of the words of a, and of b, that only repeat what stands before them.
-        truncated: tokens cut from the prompt to fit the model; None if the model does not say.
+        truncated: tokens cut from the prompt to fit the model; None if the model does not count them.
         run: fingerprint of the run: model, options and data.
         template: fingerprint of the judge template; empty for models without.
         seed: of the run.

@@ -219,7 +219,7 @@ def _from_scores(
 def _tokens_cut(
     model: PreferenceModel | ScalarModel, part: Sequence[Comparison], before: Usage
 ) -> Sequence[int | None]:
-    """Tokens cut per comparison; looked up only where the model's own count says that any were."""
+    """Tokens cut per comparison; computed only if the model's ``usage`` shows that any prompt was cut."""
     if not isinstance(model, RewardModel):
         return [None] * len(part)
     if model.usage.truncated == before.truncated:

@@ -22,7 +22,7 @@ class Strengths:
     Attributes:
         value: (n,) strengths in natural-log odds, of mean 0.
         stderr: (n,) standard errors, from the curvature at the optimum, each probability counting as one
-            game. They say how well the comparisons pin the strengths, not whether the model is right.
+            game. They show how well the comparisons determine the strengths, not whether the model is right.
         covariance: (n, n) of the strengths, of which ``stderr`` is made; its rows sum to 0, as the strengths
             do.
     """

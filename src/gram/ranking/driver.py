@@ -108,7 +108,7 @@ def rank_many(
     batches well is kept busy. The outcome is that of ranking them one by one.
 
     Args:
-        schedule: who meets whom, a name in ``SCHEDULES``.
+        schedule: which candidates are compared, a name in ``SCHEDULES``.
         seed: of the order in which the candidates of each contest enter the schedule.
         budget: most comparisons per contest. A schedule that wants more is stopped there, and the order is
             then that of the Bradley-Terry strengths; a candidate that met nobody stands in the middle.

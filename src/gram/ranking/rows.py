@@ -20,7 +20,7 @@ CHUNK = 16
 
 @dataclass(frozen=True)
 class ScheduleOptions:
-    """Who meets whom: the options of ``rank_many``."""
+    """Which candidates are compared: the options of ``rank_many``."""
 
     schedule: str = "round_robin"
     seed: int = 0

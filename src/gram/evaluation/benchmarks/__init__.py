@@ -1,7 +1,7 @@
 """Benchmarks by their own rules: a row becomes an item, and records become the published numbers.
 
-Each module knows one benchmark and no model. ``BENCHMARKS`` is the list of them; what a user names, and the
-files behind a name, are ``sources``' matter.
+Each module knows one benchmark and no model. ``BENCHMARKS`` is the list of them; ``sources``
+parses the names that a user gives, and knows the files behind them.
 """
 
 from __future__ import annotations

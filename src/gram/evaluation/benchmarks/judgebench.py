@@ -58,7 +58,11 @@ def verdict(record: Record) -> float:
     """1 if the orders together favour the correct answer: +1 for each that does, -1 for each that does not.
 
     Two orders that contradict each other are no verdict and count as wrong, even if one is more certain; so
-    does a tie. A model that scores, or is asked in one order, is read once.
+    does a tie. Where only one order was asked, that order decides.
+
+    Example:
+        >>> verdict(Record("q1", "", 1.0, log_odds=(3.0, -1.0), mass=(1.0, 1.0), length_a=4, length_b=9))
+        0.0
     """
     return float(np.nansum(np.sign(np.array(record.log_odds))) > 0)
 
@@ -67,16 +71,16 @@ def scores(records: Sequence[Record]) -> Scores:
     """Per responding model: the categories, overall (micro, the official number) and their mean (macro)."""
     records = plain(records)
     models = list(dict.fromkeys(r.subset.rpartition("/")[0] for r in records))
-    models.sort(key=lambda name: "gpt" not in name)  # the split that the paper's main table is about
+    models.sort(key=lambda name: "gpt" not in name)  # the split of the paper's main table goes first
     lines: list[Line] = []
     overall: list[Estimate] = []
     for model in models:
-        mine = [r for r in records if r.subset.rpartition("/")[0] == model]
+        inside = [r for r in records if r.subset.rpartition("/")[0] == model]
         parts = {
-            name: _accuracy([r for r in mine if r.subset.endswith(f"/{name}")])
+            name: _accuracy([r for r in inside if r.subset.endswith(f"/{name}")])
             for name in CATEGORIES.values()
         }
-        overall.append(_accuracy(mine))
+        overall.append(_accuracy(inside))
         lines += [
             Line(f"{model}: overall (micro)", overall[-1]),
             Line(f"{model}: mean of the categories (macro)", macro(list(parts.values()))),

@@ -69,7 +69,7 @@ def _item(row: Row) -> Item:
 
 
 def _pair(row: Row) -> Item:
-    """One of the nine comparisons, as a row of its own; ``pair_of`` says of which item."""
+    """One of the nine comparisons, as a row of its own; the field ``pair_of`` names its item."""
     item = preference_item(row)
     domain = item.subset.partition("/")[0]
     if domain not in _PARTS:
