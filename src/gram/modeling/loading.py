@@ -30,11 +30,17 @@ _UNLIMITED = 10**9  # tokenizers without a limit claim one of about 1e30
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in evaluation mode, its tokenizer, and its manifest if the folder has one."""
+    """A model in evaluation mode, its tokenizer, and its manifest if the folder has one.
+
+    Attributes:
+        unread: of a scalar model that others trained, the token whose last occurrences transformers passes
+            over when it looks for the place of the score; None: the score is read at the last token.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     manifest: Manifest | None
+    unread: int | None = None
 
     @property
     def context(self) -> int:
@@ -122,9 +128,12 @@ def load_model(
             f"{name}: the tokenizer has {len(tokenizer)} tokens, "
             f"the model embeds {model.get_input_embeddings().num_embeddings}"
         )
-    if head == "score":
+    unread = None
+    if head == "score" and (manifest or new_head):
         set_pooling_pad(model, tokenizer)
-    return LoadedModel(model.to(device).eval(), tokenizer, manifest)
+    elif head == "score":
+        unread = pool_at_the_end(model)
+    return LoadedModel(model.to(device).eval(), tokenizer, manifest, unread)
 
 
 def load_reference(
@@ -205,6 +214,19 @@ def set_pooling_pad(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
             tokenizer.pad_token = tokenizer.convert_ids_to_tokens(token)
             return
     raise ConfigError("the tokenizer has no special token besides its end token to use as padding; add one")
+
+
+def pool_at_the_end(model: PreTrainedModel) -> int | None:
+    """Let a classifier read its score at the last column of a batch; returns the padding it passed over.
+
+    Transformers reads the score at the last token that is not the padding. A model of others was trained so,
+    and where its padding ends an answer too, at the token before the end. Rows cut to that place and padded on
+    the left are read right in every batch once no token counts as padding.
+    """
+    text_config = model.config.get_text_config()
+    padding = text_config.pad_token_id
+    text_config.pad_token_id = model.config.pad_token_id = -1  # the id of no token
+    return padding
 
 
 def model_source(

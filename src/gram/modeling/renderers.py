@@ -27,6 +27,7 @@ def renderer_for(
         CheckpointError: the template in ``gram.json`` was edited.
         ConfigError: the tokenizer is not a fast one, or a length that is not positive.
     """
+    whole = loaded.manifest is None and completed(asking, None).kind == "scalar"  # another's model
     max_length = LONGEST_PROMPT if asking.max_length is None else asking.max_length
     limit = loaded.context if readable is None else min(readable, loaded.context)
     return Renderer(
@@ -34,6 +35,7 @@ def renderer_for(
         template_for(asking, loaded.manifest, source=source),
         min(max_length, limit),
         neutralise=completed(asking, loaded.manifest).neutralise is not False,
+        whole=whole,
     )
 
 

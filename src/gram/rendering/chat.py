@@ -39,6 +39,11 @@ class ChatFormat:
     A tokenizer without a chat template (a base model) gets plain text: turns separated by blank lines, the
     beginning-of-sequence token in front and the end-of-sequence token behind an answer, where it has them.
 
+    Args:
+        neutralise: make control tokens in the users' texts harmless.
+        whole: keep what the chat template writes behind the end-of-turn token of an answer (a line break,
+            mostly), which is no part of the answer: where scalar models of others were trained to be read.
+
     Attributes:
         neutralises: whether control tokens in the users' texts are made harmless.
         text_begin: ids the tokenizer puts in front of plain text. They are added as ids and not as text,
@@ -46,9 +51,12 @@ class ChatFormat:
         chat_begin: ids to put in front of a conversation: none where the chat template writes its own.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, neutralise: bool = True) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, *, neutralise: bool = True, whole: bool = False
+    ) -> None:
         self._tokenizer = tokenizer
         self.neutralises = neutralise
+        self._whole = whole
         self._control = _control_tokens(tokenizer) if neutralise else None
         self._skeletons: dict[tuple[tuple[str, ...], bool], list[str | _Content]] = {}
         self.text_begin = _begin_ids(tokenizer)
@@ -79,7 +87,7 @@ class ChatFormat:
         if key not in self._skeletons:
             sentinels = [(role, _SENTINEL.format(place)) for place, role in enumerate(roles)]
             text = self._render(sentinels, open_answer)
-            if not open_answer:
+            if not (open_answer or self._whole):
                 text = text.rstrip(" \n")  # what follows the end-of-turn token is not part of the answer
             parts: list[str | _Content] = []
             places, end = [], 0

@@ -44,6 +44,7 @@ class Renderer:
         template: the judge prompt.
         max_length: most tokens in one prompt, label excluded.
         neutralise: make control tokens inside prompts and answers harmless; False: paper-exact.
+        whole: answers keep what the chat template writes behind their end, see ``ChatFormat``.
 
     Raises:
         ConfigError: the tokenizer is not a fast one, or ``max_length`` is not positive.
@@ -57,6 +58,7 @@ class Renderer:
         max_length: int,
         *,
         neutralise: bool = True,
+        whole: bool = False,
     ) -> None:
         if not tokenizer.is_fast:
             raise ConfigError("a fast tokenizer (tokenizer.json) is needed: answers are found by offsets")
@@ -65,7 +67,7 @@ class Renderer:
         self.tokenizer = tokenizer
         self.template = template
         self.max_length = max_length
-        self.chat = ChatFormat(tokenizer, neutralise=neutralise)
+        self.chat = ChatFormat(tokenizer, neutralise=neutralise, whole=whole)
         self._label_ids: tuple[int, int] | None = None
 
     @property

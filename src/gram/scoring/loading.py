@@ -69,7 +69,7 @@ def wrap(
     model: LocalModel
     match full_asking.kind:
         case "scalar":
-            model = ScalarHeadModel(renderer, runner)
+            model = ScalarHeadModel(renderer, runner, unread=loaded.unread)
         case "likelihood":
             model = LikelihoodModel(
                 renderer,

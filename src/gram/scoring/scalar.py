@@ -173,8 +173,26 @@ class LikelihoodModel(Scorer):
 
 
 class ScalarHeadModel(Scorer):
-    """Scores an answer by the scalar head of a sequence classifier."""
+    """Scores an answer by the scalar head of a sequence classifier.
+
+    Args:
+        renderer: of the answers.
+        runner: the classifier.
+        unread: a token that is passed over at the end of a row, see ``LoadedModel``.
+    """
+
+    def __init__(self, renderer: Renderer, runner: Runner, *, unread: int | None = None) -> None:
+        super().__init__(renderer, runner)
+        self._unread = unread
 
     def _score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> tuple[FloatArray, Usage]:
         answers = self._render(prompts, responses)
-        return self._runner.scores([TokenRow(answer.ids) for answer in answers]), usage_of(answers)
+        rows = [TokenRow(self._read(answer.ids)) for answer in answers]
+        return self._runner.scores(rows), usage_of(answers)
+
+    def _read(self, ids: list[int]) -> list[int]:
+        """``ids`` up to the token at which the score is read."""
+        end = len(ids)
+        while end > 1 and ids[end - 1] == self._unread:
+            end -= 1
+        return ids[:end]

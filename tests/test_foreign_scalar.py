@@ -1,0 +1,150 @@
+"""Scalar models that others trained are scored as transformers itself scores them, to 1e-5.
+
+The right value is transformers' own: ``AutoModelForSequenceClassification`` on the tokens of
+``apply_chat_template``, one answer at a time, without a word of this package.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import gram
+from gram.scoring.scalar import ScalarHeadModel
+from small_models import classifier
+from small_tokenizers import CHATML, HEADERS, byte_level
+
+GEMMA = (
+    "{{ bos_token }}{% for m in messages %}<start_of_turn>"
+    "{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n{{ m['content'] | trim }}<end_of_turn>\n"
+    "{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+FORMATS: dict[str, tuple[str, list[str]]] = {
+    "chatml": (CHATML, ["<|im_start|>", "<|im_end|>"]),
+    "llama 3": (HEADERS, ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]),
+    "gemma": (GEMMA, ["<bos>", "<start_of_turn>", "<end_of_turn>"]),
+}
+ENDS = {"chatml": "<|im_end|>", "llama 3": "<|eot_id|>", "gemma": "<end_of_turn>"}
+PROMPTS = [[{"role": "user", "content": text}] for text in ("name a color", "why ?", "one\n\ntwo", "x" * 40)]
+ANSWERS = ["blue", "because it is so . " * 12, "naïve café", "<|pad|> red "]
+
+
+def tokenizer_for(style: str, padding: str) -> Any:
+    template, words = FORMATS[style]
+    tokenizer = byte_level(template=template, words=[*words, "<|pad|>"], eos=ENDS[style])
+    tokenizer.pad_token = {"own": "<|pad|>", "eos": ENDS[style], "none": None}[padding]
+    return tokenizer
+
+
+def saved(folder: Path, tokenizer: Any, padding: str, architecture: str = "llama") -> Path:
+    """A classifier with random weights, as any script would save it."""
+    model: Any = classifier(architecture, len(tokenizer))
+    pad = tokenizer.pad_token_id if padding != "none" else None
+    model.config.pad_token_id = model.config.get_text_config().pad_token_id = pad
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def by_transformers(folder: Path) -> list[float]:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model: Any = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1).eval()
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    scores = []
+    for prompt, answer in zip(PROMPTS, ANSWERS, strict=True):
+        turns = [*prompt, {"role": "assistant", "content": answer}]
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+        ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
+        with torch.no_grad():
+            scores.append(model(ids).logits[0, 0].item())
+    return scores
+
+
+def prompts() -> list[Any]:
+    from gram.types import as_chat
+
+    return [as_chat(prompt) for prompt in PROMPTS]
+
+
+@pytest.mark.parametrize("engine", ["tree", "plain"])
+@pytest.mark.parametrize("padding", ["own", "eos", "none"])
+@pytest.mark.parametrize("style", FORMATS)
+def test_read_where_transformers_reads_it(style: str, padding: str, engine: Any, tmp_path: Path) -> None:
+    """Together, alone and in small packs; literal control tokens inside an answer are left as they are."""
+    folder = saved(tmp_path / "model", tokenizer_for(style, padding), padding)
+    wanted = by_transformers(folder)
+    for budget in (None, 1):
+        model = gram.load(
+            folder, "scalar", device="cpu", engine=engine, token_budget=budget, neutralise=False
+        )
+        assert isinstance(model, ScalarHeadModel)
+        assert model.score(prompts(), ANSWERS) == pytest.approx(wanted, abs=1e-5)
+    assert max(wanted) - min(wanted) > 0.01
+
+
+def test_the_place_matters() -> None:
+    """ChatML's template writes a line break behind the end of the turn: a token later than our own place."""
+    from gram.rendering import Renderer, load_template
+
+    tokenizer = tokenizer_for("chatml", "own")
+    ours, theirs = (
+        Renderer(tokenizer, load_template("compact"), 200, whole=whole).answers(prompts()[:1], ["blue"])[0]
+        for whole in (False, True)
+    )
+    assert tokenizer.decode(ours.ids).endswith("<|im_end|>")
+    assert theirs.ids[: len(ours.ids)] == ours.ids and tokenizer.decode(theirs.ids).endswith("<|im_end|>\n")
+
+
+def test_a_model_of_ours_is_read_at_its_own_place(scalar_folder: Path) -> None:
+    """``gram.json`` says that it was trained here; without it the folder is another's model."""
+    model = gram.load(scalar_folder, device="cpu")
+    assert isinstance(model, ScalarHeadModel)
+    assert "kind" in json.loads((scalar_folder / "gram.json").read_text())
+    assert not model._renderer.chat._whole and model._unread is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("style", FORMATS)
+def test_what_trl_trains_is_scored_as_it_was_trained(style: str, tmp_path: Path) -> None:
+    """A few steps of ``RewardTrainer`` on "the longer answer is better", then its folder as TRL saves it."""
+    trl = pytest.importorskip("trl")
+    from datasets import Dataset
+
+    tokenizer = tokenizer_for(style, "none")  # TRL takes the end token for the missing padding
+    rows = [
+        {
+            "prompt": prompt,
+            "chosen": [{"role": "assistant", "content": "good " * (k + 3)}],
+            "rejected": [{"role": "assistant", "content": "bad " * (k + 1)}],
+        }
+        for k in range(4)
+        for prompt in PROMPTS
+    ]
+    arguments = trl.RewardConfig(
+        output_dir=str(tmp_path / "run"),
+        max_steps=3,
+        per_device_train_batch_size=4,
+        learning_rate=1e-3,
+        report_to=[],
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+    model: Any = classifier("llama", len(tokenizer))
+    model.config.pad_token_id = None
+    trainer = trl.RewardTrainer(
+        model, arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer
+    )
+    trainer.train()
+    trainer.save_model(str(tmp_path / "model"))
+    wanted = by_transformers(tmp_path / "model")
+    scores = gram.load(tmp_path / "model", "scalar", device="cpu", neutralise=False)
+    assert isinstance(scores, ScalarHeadModel)
+    assert scores.score(prompts(), ANSWERS) == pytest.approx(wanted, abs=1e-5)
