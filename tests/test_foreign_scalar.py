@@ -148,3 +148,25 @@ def test_what_trl_trains_is_scored_as_it_was_trained(style: str, tmp_path: Path)
     scores = gram.load(tmp_path / "model", "scalar", device="cpu", neutralise=False)
     assert isinstance(scores, ScalarHeadModel)
     assert scores.score(prompts(), ANSWERS) == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "modernbert", "t5"])
+def test_an_encoder_is_refused_with_the_reason(architecture: str, tmp_path: Path) -> None:
+    """It pools its first token, which is padding in a batch of ours, and wants marks that we do not write."""
+    import transformers as hf
+
+    tokenizer = tokenizer_for("chatml", "own")
+    small: dict[str, Any] = {"vocab_size": len(tokenizer), "num_labels": 1, "pad_token_id": 0}
+    layers: dict[str, Any] = {
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
+    }  # fmt: skip
+    config: Any = {
+        "bert": lambda: hf.BertConfig(**small, **layers),
+        "roberta": lambda: hf.RobertaConfig(**small, **layers),
+        "modernbert": lambda: hf.ModernBertConfig(**small, **layers),
+        "t5": lambda: hf.T5Config(**small, d_model=32, d_ff=64, num_layers=2, num_heads=4, d_kv=8),
+    }[architecture]()
+    hf.AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(gram.GramError, match="no scalar head on a decoder"):
+        gram.load(tmp_path, "scalar", device="cpu")

@@ -19,10 +19,13 @@ from gram.engine.base import Batch, Engine, TokenRow
 from gram.engine.heads import core, output_layer
 from gram.engine.plain import Plain, takes_positions
 from gram.engine.tree import Tree
+from gram.errors import CheckpointError
 
 _KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 _LONGEST = 72  # tokens of the example
 _TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
+_ALONE = {torch.float32: 1e-3}  # a row alone against the row in a batch; where rows depend it is near 1
+_ALONE_HALF = 0.25
 
 
 def choose_engine(model: PreTrainedModel, name: EngineName = "tree", *, training: bool = False) -> Engine:
@@ -34,10 +37,14 @@ def choose_engine(model: PreTrainedModel, name: EngineName = "tree", *, training
     Args:
         name: the engine to use if possible.
         training: the model is going to be trained, so that dropout in its attention matters.
+
+    Raises:
+        CheckpointError: its numbers depend on what else is in a batch, so that nothing could be trusted.
     """
+    bare = core(model)
+    refuse_dependence(bare)
     if name == "plain":
         return Plain()
-    bare = core(model)
     reason = obstacle(bare) or _failed_trial(bare, training)
     if reason is None:
         return Tree()
@@ -45,6 +52,35 @@ def choose_engine(model: PreTrainedModel, name: EngineName = "tree", *, training
         f"{type(bare).__name__} is read without sharing prefixes, which is slower: {reason}", stacklevel=2
     )
     return Plain()
+
+
+def refuse_dependence(model: PreTrainedModel) -> None:
+    """Read a short row alone, and in a batch beside a longer one: the numbers must be the same.
+
+    Recurrent models that ignore the mask and readers of the first column fail here. The model stays as it is.
+
+    Raises:
+        CheckpointError: they are not.
+    """
+    long, other = _example(model)
+    short = TokenRow(other.ids[: len(other.ids) // 3])
+    modes = [(module, module.training) for module in model.modules()]
+    with torch.inference_mode():
+        model.eval()
+        alone, _ = _read(Plain(), model, [short])
+        beside, _ = _read(Plain(), model, [long, short])
+    for module, mode in modes:
+        module.training = mode
+    weight = getattr(getattr(model, "score", None), "weight", None)
+    least = (
+        0.1 * float(weight.norm()) if isinstance(weight, Tensor) else 1e-12
+    )  # of a score: it may be near 0
+    difference = float((alone[0] - beside[1]).norm() / max(float(alone[0].norm()), least))
+    if difference > _ALONE.get(model.dtype, _ALONE_HALF):
+        raise CheckpointError(
+            f"{type(model).__name__}: what it says of a prompt changes beside a longer one in one batch, by "
+            f"{difference:.2g} of its size; such a model cannot be scored or trained in batches"
+        )
 
 
 def obstacle(model: PreTrainedModel) -> str | None:

@@ -128,6 +128,11 @@ def load_model(
             f"{name}: the tokenizer has {len(tokenizer)} tokens, "
             f"the model embeds {model.get_input_embeddings().num_embeddings}"
         )
+    if head == "score" and not isinstance(getattr(model, "score", None), torch.nn.Module):
+        raise CheckpointError(
+            f"{name}: {type(model).__name__} has no scalar head on a decoder ('score'): encoders and models "
+            "with heads of their own read an answer in another way, and are not scored"
+        )
     unread = None
     if head == "score" and (manifest or new_head):
         set_pooling_pad(model, tokenizer)
@@ -220,8 +225,8 @@ def pool_at_the_end(model: PreTrainedModel) -> int | None:
     """Let a classifier read its score at the last column of a batch; returns the padding it passed over.
 
     Transformers reads the score at the last token that is not the padding. A model of others was trained so,
-    and where its padding ends an answer too, at the token before the end. Rows cut to that place and padded on
-    the left are read right in every batch once no token counts as padding.
+    and where its padding ends an answer too, at the token before the end. Rows cut to that place and padded
+    on the left are read right in every batch once no token counts as padding.
     """
     text_config = model.config.get_text_config()
     padding = text_config.pad_token_id
