@@ -28,9 +28,9 @@ from gram.modeling.loading import (
     choose_device,
     load_model,
     model_source,
-    set_pooling_pad,
 )
 from gram.modeling.manifest import FILE, Manifest, read_manifest
+from gram.modeling.pooling import set_pooling_pad
 from gram.modeling.presets import PRESETS
 from gram.modeling.saving import copy_checkpoint, library_versions, save_checkpoint
 from gram.modeling.trainable import LoraSettings, add_lora, freeze, merged

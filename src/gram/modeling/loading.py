@@ -15,6 +15,7 @@ from gram.asking import Dtype
 from gram.errors import CheckpointError, ConfigError
 from gram.modeling.language_head import keep_language_head
 from gram.modeling.manifest import FILE, Manifest, read_manifest
+from gram.modeling.pooling import check_score_head, pool_at_the_end, set_pooling_pad
 from gram.modeling.presets import build_model, find_preset, is_preset, train_tokenizer
 from gram.modeling.shipped import model_folder, named_revision, shipped_models
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 Head: TypeAlias = Literal["lm", "score"]
 
-_END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>")
 _SCORE = "score.weight"  # the head of Hugging Face's decoder-only sequence classifiers
 _UNLIMITED = 10**9  # tokenizers without a limit claim one of about 1e30
 
@@ -128,12 +128,9 @@ def load_model(
             f"{name}: the tokenizer has {len(tokenizer)} tokens, "
             f"the model embeds {model.get_input_embeddings().num_embeddings}"
         )
-    if head == "score" and not isinstance(getattr(model, "score", None), torch.nn.Module):
-        raise CheckpointError(
-            f"{name}: {type(model).__name__} has no scalar head on a decoder ('score'): encoders and models "
-            "with heads of their own read an answer in another way, and are not scored"
-        )
     unread = None
+    if head == "score":
+        check_score_head(name, model)
     if head == "score" and (manifest or new_head):
         set_pooling_pad(model, tokenizer)
     elif head == "score":
@@ -194,44 +191,6 @@ def add_score_head(loaded: LoadedModel, seed: int) -> LoadedModel:
     scorer.base_model.load_state_dict(loaded.model.base_model.state_dict())
     set_pooling_pad(scorer, loaded.tokenizer)
     return LoadedModel(scorer.eval(), loaded.tokenizer, loaded.manifest)
-
-
-def set_pooling_pad(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Make sure the score is read at the true last token.
-
-    Hugging Face sequence classifiers read the score at the last id that is not the pad id. Where the pad
-    token also ends an answer, they would read one token too early, and at another place than servers, which
-    read the last token. Another special token then becomes the pad token, in the model and in the tokenizer,
-    so that a batch padded by plain Hugging Face code is read at the same place too.
-
-    Raises:
-        ConfigError: the tokenizer has no other special token to name.
-    """
-    vocabulary = tokenizer.get_vocab()
-    end_ids = {vocabulary.get(word) for word in (str(tokenizer.eos_token), *_END_OF_TURN)}
-    candidates = (tokenizer.pad_token, tokenizer.unk_token, tokenizer.bos_token)
-    specials = [vocabulary.get(str(word)) for word in candidates if word is not None]
-    specials += sorted(token for token, added in tokenizer.added_tokens_decoder.items() if added.special)
-    for token in specials:
-        if token is not None and token not in end_ids:
-            model.config.get_text_config().pad_token_id = token
-            model.config.pad_token_id = token
-            tokenizer.pad_token = tokenizer.convert_ids_to_tokens(token)
-            return
-    raise ConfigError("the tokenizer has no special token besides its end token to use as padding; add one")
-
-
-def pool_at_the_end(model: PreTrainedModel) -> int | None:
-    """Let a classifier read its score at the last column of a batch; returns the padding it passed over.
-
-    Transformers reads the score at the last token that is not the padding. A model of others was trained so,
-    and where its padding ends an answer too, at the token before the end. Rows cut to that place and padded
-    on the left are read right in every batch once no token counts as padding.
-    """
-    text_config = model.config.get_text_config()
-    padding = text_config.pad_token_id
-    text_config.pad_token_id = model.config.pad_token_id = -1  # the id of no token
-    return padding
 
 
 def model_source(
