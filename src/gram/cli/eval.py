@@ -48,7 +48,7 @@ class Config(ModelOptions):
 
 def run(config: Config) -> dict[str, Any]:
     """Evaluate; returns the overall numbers."""
-    from gram.evaluation import Choice, Session, Shard
+    from gram.evaluation import Selection, Session, Shard
     from gram.report import write_run
 
     start_time = time.monotonic()
@@ -62,7 +62,7 @@ def run(config: Config) -> dict[str, Any]:
     specs = [config.calibrate] if config.calibrate else [*config.bench, *config.data]
     if not specs:
         raise ConfigError("give --bench (or --data) something to measure on, or --calibrate a file")
-    choice = Choice(
+    selection = Selection(
         specs,
         config.split,
         config.max_per_source,
@@ -72,7 +72,7 @@ def run(config: Config) -> dict[str, Any]:
         also_read=[config.centre_on],
     )
     fingerprint = config.fingerprint() | {"calibrating": config.calibrate is not None}
-    session = Session(choice, config.output, fingerprint, shard)
+    session = Session(selection, config.output, fingerprint, shard)
     if config.calibrate:
         return _calibrate(config, session) | {"seconds": round(time.monotonic() - start_time, 2)}
     train = session.training_rows()

@@ -16,7 +16,7 @@ from gram.evaluation.items import Item, item_of, preferences_of
 from gram.evaluation.records import Record, read_records
 from gram.evaluation.results import Results, results
 from gram.evaluation.runner import Stamp, evaluate
-from gram.evaluation.session import Choice, Session
+from gram.evaluation.session import Selection, Session
 from gram.evaluation.shards import Shard, merge
 from gram.evaluation.summary import Summary, SummaryRow, summarize
 from gram.statistics import Estimate, PairedDifference
@@ -24,12 +24,12 @@ from gram.statistics import Estimate, PairedDifference
 __all__ = [
     "BENCHMARKS",
     "Calibration",
-    "Choice",
     "Estimate",
     "Item",
     "PairedDifference",
     "Record",
     "Results",
+    "Selection",
     "Session",
     "Shard",
     "Stamp",

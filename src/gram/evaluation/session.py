@@ -29,7 +29,7 @@ FLOOR_ROWS = 5000
 
 
 @dataclass(frozen=True)
-class Choice:
+class Selection:
     """What to measure on, and how much of it.
 
     Attributes:
@@ -55,7 +55,7 @@ class Session:
     """The questions of one run and the folder where its records are kept.
 
     Args:
-        choice: what to measure on.
+        selection: what to measure on.
         output: the folder; made if it is missing.
         fingerprint: of the model and how it is asked; a run goes on only with an equal one.
         shard: the part of the run that is asked here.
@@ -66,21 +66,21 @@ class Session:
     """
 
     def __init__(
-        self, choice: Choice, output: Path, fingerprint: Mapping[str, Any], shard: Shard = WHOLE
+        self, selection: Selection, output: Path, fingerprint: Mapping[str, Any], shard: Shard = WHOLE
     ) -> None:
         make_folder(output)
-        self.choice, self.output, self.shard = choice, output, shard
-        self.questions = _questions(choice, output)
+        self.selection, self.output, self.shard = selection, output, shard
+        self.questions = _questions(selection, output)
         items = [item for part in self.questions for item in part.items]
-        self.items: list[Item] = items + perturbed(items, choice.perturb)
+        self.items: list[Item] = items + perturbed(items, selection.perturb)
         data = [
             [q.source.name, q.source.benchmark.name, *(s.sha256 for s in q.infos)] for q in self.questions
         ]
         self._header = {
             **fingerprint,
-            "max_per_source": choice.max_per_source,
-            "seed": choice.seed,
-            "perturb": list(choice.perturb),
+            "max_per_source": selection.max_per_source,
+            "seed": selection.seed,
+            "perturb": list(selection.perturb),
             "data": data,
         }
         self.run = sha256(json.dumps(self._header, sort_keys=True).encode()).hexdigest()[:16]
@@ -108,7 +108,7 @@ class Session:
         records = runner.evaluate(
             model,
             self.items,
-            stamp=runner.Stamp(self.run, template.hash if template else "", self.choice.seed),
+            stamp=runner.Stamp(self.run, template.hash if template else "", self.selection.seed),
             journal=journal,
             both_orders=both_orders,
             shard=self.shard,
@@ -125,11 +125,11 @@ class Session:
         for questions in self.questions:
             rows = sources.training_rows(
                 questions.source,
-                self.choice.split,
+                self.selection.split,
                 FLOOR_ROWS,
-                on_error=self.choice.on_error,
+                on_error=self.selection.on_error,
                 rejects=self.output / f"{questions.source.name}.train.rejects.jsonl",
-                seed=self.choice.seed,
+                seed=self.selection.seed,
             )
             # A row without a split belongs to every split: to the training rows and to those that are judged.
             test_texts = {_texts(row) for row in preferences_of(questions.items)}
@@ -137,20 +137,20 @@ class Session:
         return rows_of
 
 
-def _questions(choice: Choice, output: Path) -> list[Questions]:
-    rejects = {source: output / f"{source.name}.rejects.jsonl" for source in sources.parse(choice.specs)}
-    if choice.on_error == "skip":
-        inputs = [*(file for source in rejects for file, _ in source.files), *choice.also_read]
+def _questions(selection: Selection, output: Path) -> list[Questions]:
+    rejects = {source: output / f"{source.name}.rejects.jsonl" for source in sources.parse(selection.specs)}
+    if selection.on_error == "skip":
+        inputs = [*(file for source in rejects for file, _ in source.files), *selection.also_read]
         for path in rejects.values():
             check_rejects(path, inputs)
     return [
         sources.load(
             source,
-            max_per_source=choice.max_per_source,
-            split=choice.split,
-            on_error=choice.on_error,
+            max_per_source=selection.max_per_source,
+            split=selection.split,
+            on_error=selection.on_error,
             rejects=path,
-            seed=choice.seed,
+            seed=selection.seed,
         )
         for source, path in rejects.items()
     ]

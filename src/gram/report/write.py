@@ -81,8 +81,8 @@ def _facts(session: Session, records: Sequence[Record], about: Mapping[str, Any]
             for part in session.questions
         ],
         "single_order": about["single_order"],
-        "seed": session.choice.seed,
-        "limit": session.choice.max_per_source,
+        "seed": session.selection.seed,
+        "limit": session.selection.max_per_source,
         "truncated_prompts": sum(bool(record.truncated) for record in records) if has_counts else None,
         "rejected": sum(part.rejected for part in session.questions),
     }
