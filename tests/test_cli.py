@@ -369,7 +369,7 @@ def test_a_pair_too_long_to_be_told_apart(quick: list[str], command: Command, tm
 
 
 def test_a_diverging_training_leaves_no_model(quick: list[str], command: Command, tmp_path: Path) -> None:
-    flags = [*quick, "--output", tmp_path / "out", "--max-steps", "20", "--learning-rate", "1000"]
+    flags = [*quick, "--output", tmp_path / "out", "--max-steps", "20", "--learning-rate", "1"]
     refused(command("train", *flags), "gram train: the loss ", "lower --learning-rate")
     assert not (tmp_path / "out" / "gram.json").exists()
 

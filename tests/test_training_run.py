@@ -658,7 +658,7 @@ def test_weights_that_are_no_numbers_leave_no_model(
 
 def test_a_diverging_run_leaves_no_model(make_config: MakeConfig, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="the loss diverges"):
-        train(make_config(max_steps=20, learning_rate=1000.0))
+        train(make_config(max_steps=20, learning_rate=1.0))
     assert not (tmp_path / "out" / "gram.json").exists()
 
 

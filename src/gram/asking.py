@@ -7,6 +7,7 @@ how fast and in which precision. Knows names and numbers; knows no model.
 
 from __future__ import annotations
 
+import math
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
@@ -66,6 +67,11 @@ class Asking:
         _check("kind", self.kind, get_args(Kind), optional=True)
         _check("context", self.context, get_args(Context), optional=True)
         _check("baseline", self.baseline, get_args(Baseline))
+        if self.length_power is not None and not math.isfinite(self.length_power):
+            raise ConfigError(f"length_power must be a finite number, got {self.length_power}")
+        for name, value in (("template", self.template), ("reference", self.reference)):
+            if value == "":
+                raise ConfigError(f"{name} is empty: leave it out, or name one")
 
     @property
     def of_likelihoods(self) -> tuple[object, ...]:

@@ -71,5 +71,9 @@ class AdaptConfig:
             raise ConfigError("data: give at least one source")
         if self.max_per_source is not None and self.max_per_source < 1:
             raise ConfigError(f"max_per_source must be at least 1, got {self.max_per_source}")
+        if self.template == "":
+            raise ConfigError("template is empty: leave it out, or name one")
+        if any(rate > 1 for rate in self.learning_rates):
+            raise ConfigError(f"learning rates above 1 leave nothing of a model, got {self.learning_rates}")
         if self.label_smoothing is not None and not 0 <= self.label_smoothing < 0.5:
             raise ConfigError(f"label_smoothing must be in [0, 0.5), got {self.label_smoothing}")

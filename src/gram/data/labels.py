@@ -50,9 +50,10 @@ def vote_share(fields: Mapping[str, Any], one: str, other: str) -> float:
         counts.append(number(fields, name) if name in fields else 0.0)
         if counts[-1] < 0:
             raise DataError(f"expected a number of votes, got {counts[-1]}", field=name)
-    if not sum(counts):
+    if not any(counts):
         raise DataError("nobody voted", field=one)
-    return (counts[0] + 0.5 * counts[2]) / sum(counts)
+    shares = [count / max(counts) for count in counts]  # the sum of large floats may be beyond all floats
+    return (shares[0] + 0.5 * shares[2]) / sum(shares)
 
 
 def bradley_terry(fields: Mapping[str, Any], one: str, other: str) -> float:

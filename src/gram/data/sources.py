@@ -169,7 +169,7 @@ def _read_lines(path: Path) -> _Items:
 def _parse_line(line: bytes, file: str, number: int) -> Row | Rejected:
     reason = "not a JSON object"
     try:
-        values = json.loads(line.decode("utf-8-sig").rstrip("\r\n"))
+        values = json.loads(line.decode("utf-8-sig").rstrip("\r\n"), object_pairs_hook=_once)
     except UnicodeDecodeError as error:
         reason = f"not UTF-8: {error.reason} at byte {error.start}"
     except json.JSONDecodeError as error:
@@ -183,6 +183,16 @@ def _parse_line(line: bytes, file: str, number: int) -> Row | Rejected:
     return Rejected(DataError(reason, file=file, line=number), raw)
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose keys stand there once: of two equal ones nobody knows which was meant."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} stands there twice")
+    return values
+
+
 def _read_json(path: Path) -> _Items:
     """A list of objects; a ``.json`` file that does not begin with a bracket is read as JSON Lines."""
     try:
@@ -190,7 +200,7 @@ def _read_json(path: Path) -> _Items:
             if stream.read(256).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] != b"[":
                 yield from _read_lines(path)
                 return
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+        rows = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
     except json.JSONDecodeError as error:
         raise DataError(f"not valid JSON: {error.msg}", file=str(path), line=error.lineno) from error
     except (ValueError, RecursionError, OSError) as error:

@@ -122,6 +122,15 @@ def read_manifest(folder: Path) -> Manifest | None:
     for name, kind in _TYPES.items():
         if name in content and not isinstance(content[name], kind):
             raise CheckpointError(f"{path}: field '{name}' has the wrong type: {content[name]!r}")
+    temperature = content.get("calibration", {}).get("temperature", 1.0)
+    if (
+        isinstance(temperature, bool)
+        or not isinstance(temperature, int | float)
+        or not 0 < temperature < 1e300
+    ):
+        raise CheckpointError(
+            f"{path}: field 'calibration.temperature' must be a positive number, got {temperature!r}"
+        )
     unknown = {name: content.pop(name) for name in extra_names}
     return Manifest(**content, unknown=unknown)
 

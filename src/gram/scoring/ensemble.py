@@ -7,6 +7,7 @@ compares. Both keep P(a beats b) = 1 - P(b beats a). Knows models by what they a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -196,8 +197,8 @@ def _check(members: Sequence[RewardModel], rule: str, penalty: float) -> None:
         raise ConfigError(f"an ensemble has two members or more, got {len(members)}")
     if rule not in RULES:
         raise ConfigError(f"an ensemble is one of {', '.join(RULES)}, got '{rule}'")
-    if not penalty >= 0:
-        raise ConfigError(f"the penalty on disagreement must not be negative, got {penalty}")
+    if not 0 <= penalty < math.inf:
+        raise ConfigError(f"the penalty on disagreement must be finite and not negative, got {penalty}")
 
 
 def _largest(counts: Sequence[Sequence[int] | None]) -> list[int] | None:

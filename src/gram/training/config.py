@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -165,6 +166,16 @@ class TrainConfig:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
         if not (self.epochs > 0 and self.learning_rate > 0):  # not a number is not positive either
             raise ConfigError("epochs and learning_rate must be positive")
+        if self.learning_rate > 1:
+            raise ConfigError(
+                f"learning_rate {self.learning_rate}: AdamW moves every weight by about that much in a step; "
+                "rates above 1 leave nothing of a model"
+            )
+        for name in ("beta", "length_power", "weight_decay"):
+            if not math.isfinite(getattr(self, name)):
+                raise ConfigError(f"{name} must be a finite number, got {getattr(self, name)}")
+        if self.template == "":
+            raise ConfigError("template is empty: leave it out, or name one")
         if not 0 <= self.warmup < 1:
             raise ConfigError(f"warmup is a share of the steps, in [0, 1), got {self.warmup}")
         if not 0 <= self.label_smoothing < 0.5:
