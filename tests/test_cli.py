@@ -687,7 +687,7 @@ BREAKAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no configuration": (lambda folder: (folder / "config.json").unlink(), "no config.json in this folder"),
     "no tokenizer": (
         lambda folder: [path.unlink() for path in folder.glob("tokenizer*")],
-        "cannot be loaded as a model",
+        "no tokenizer in this folder",
     ),
     "a torn manifest": (
         lambda folder: (folder / "gram.json").write_text('{"kind": "ju', encoding="utf-8"),

@@ -170,3 +170,14 @@ def test_an_encoder_is_refused_with_the_reason(architecture: str, tmp_path: Path
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(gram.GramError, match="no scalar head on a decoder"):
         gram.load(tmp_path, "scalar", device="cpu")
+
+
+@pytest.mark.parametrize("kept", [(), ("tokenizer_config.json",), ("special_tokens_map.json",)])
+def test_a_folder_without_a_tokenizer_is_refused(kept: tuple[str, ...], tmp_path: Path) -> None:
+    """Its configuration alone is no tokenizer: with an empty one every answer would get the same score."""
+    folder = saved(tmp_path, tokenizer_for("chatml", "own"), "own")
+    for path in folder.iterdir():
+        if path.name not in ("config.json", "model.safetensors", *kept):
+            path.unlink()
+    with pytest.raises(gram.GramError, match="no tokenizer in this folder"):
+        gram.load(folder, "scalar", device="cpu")

@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 
 Head: TypeAlias = Literal["lm", "score"]
 
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tekken.json",
+)
 _SCORE = "score.weight"  # the head of Hugging Face's decoder-only sequence classifiers
 _UNLIMITED = 10**9  # tokenizers without a limit claim one of about 1e30
 
@@ -110,6 +119,8 @@ def load_model(
         raise ConfigError(f"revision {revision}: {name} is a folder; only models on the Hub have revisions")
     manifest = read_manifest(folder) if folder else None
     _check_exists(name)
+    if folder:
+        _check_tokenizer(folder)
     auto: Any = AutoModelForCausalLM if head == "lm" else AutoModelForSequenceClassification
     options = {} if head == "lm" else {"num_labels": 1}
     try:
@@ -240,6 +251,15 @@ def _check_exists(name: str) -> None:
         raise CheckpointError(f"{name}: a model is a folder, this is a file")
     elif looks_like_path:
         raise CheckpointError(f"{name}: no such folder; with gram come: {', '.join(shipped_models())}")
+
+
+def _check_tokenizer(folder: Path) -> None:
+    """Without its files transformers makes an empty tokenizer for some models, and all answers look alike."""
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise CheckpointError(
+            f"{folder}: no tokenizer in this folder (none of {', '.join(_TOKENIZER_FILES)}); "
+            "save the tokenizer beside the model"
+        )
 
 
 def _check_weights(name: str, info: Mapping[str, Any], head: Head, new_head: bool) -> None:
