@@ -166,12 +166,30 @@ def test_answers_in_the_judge_prompt_are_a_prefix_of_it(style: str) -> None:
         assert len(item.ids) == item.spans["a"][1] + 1
 
 
-def test_refused_roles_are_an_error_that_says_so() -> None:
-    with pytest.raises(TemplateError, match="only user and assistant turns"):
-        renderer_of("inst").answers([CHATS[2]], ["hi"])
+def test_refused_turns_are_an_error_that_says_so() -> None:
+    two_users = (Message("user", "one"), Message("tool", "two"), Message("user", "three"))
+    with pytest.raises(
+        TemplateError, match=r"\(user, tool, user, assistant\): only user and assistant turns"
+    ):
+        renderer_of("inst").answers([two_users], ["hi"])
     # a judge prompt is one user turn whatever the conversation, and passes
     [item] = renderer_of("inst").judge([Pair(CHATS[2], "hi", "ho")])
     assert "System: be kind" in text_of(renderer_of("inst"), item, "prompt")
+
+
+def test_a_refused_system_turn_goes_in_front_of_the_first_user_turn(caplog: pytest.LogCaptureFixture) -> None:
+    """Gemma and old Mistral templates raise on it. Said once; and each role is asked about by itself."""
+    renderer = renderer_of("inst")
+    folded = naive_answer("inst", [{"role": "user", "content": "be kind\n\nhello 🙂"}], "hi")
+    for role in ("system", "developer"):
+        prompt = (Message(role, "be kind"), *CHATS[2][1:])
+        items = renderer.answers([prompt, prompt], ["hi", "hi"])
+        assert [item.ids for item in items] == [folded, folded]
+    said = [record.message for record in caplog.records]
+    assert [message.split(":")[0] for message in said] == [
+        "the chat template takes no system turn",
+        "the chat template takes no developer turn",
+    ]
 
 
 def test_templates_that_lose_or_reorder_turns_are_refused() -> None:

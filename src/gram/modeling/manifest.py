@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -24,6 +25,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "max_length": int,
     "label_ids": list,
     "neutralise": bool,
+    "chat": dict,
     "beta": (int, float),
     "length_power": (int, float),
     "calibration": dict,
@@ -42,6 +44,8 @@ class Manifest:
         label_ids: token ids of the two labels; empty where the model was not trained as a judge.
         max_length: most tokens per prompt in training.
         neutralise: whether control tokens inside prompts and answers were made harmless.
+        chat: settings of the chat format (``gram.rendering.ChatSettings``); empty in models that were trained
+            before there were any.
         context: where a likelihood is asked, ``chat`` or ``judge``.
         beta, length_power: slope and length normalisation of a likelihood's log-odds.
         objective: name and settings of the loss.
@@ -67,6 +71,7 @@ class Manifest:
     max_length: int
     label_ids: list[int] = field(default_factory=list)
     neutralise: bool = True
+    chat: Mapping[str, Any] = field(default_factory=dict)
     context: Context = "chat"
     beta: float = 1.0
     length_power: float = 0.0

@@ -5,12 +5,14 @@ Training and scoring both get their renderer here, so that a model is asked with
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
 from gram.asking import LONGEST_PROMPT, Asking
+from gram.errors import CheckpointError
 from gram.modeling.loading import LoadedModel
 from gram.modeling.manifest import FILE, Manifest, completed
-from gram.rendering import JudgeTemplate, Renderer, load_template, stored_template
+from gram.rendering import DATE, ChatSettings, JudgeTemplate, Renderer, load_template, stored_template
 
 
 def renderer_for(
@@ -36,7 +38,28 @@ def renderer_for(
         min(max_length, limit),
         neutralise=completed(asking, loaded.manifest).neutralise is not False,
         whole=whole,
+        chat=None if loaded.manifest is None else chat_settings(loaded.manifest, source=source),
     )
+
+
+def chat_settings(manifest: Manifest, *, source: str | Path) -> ChatSettings:
+    """The settings of the chat format that ``manifest`` keeps; those of earlier models where it has none.
+
+    Raises:
+        CheckpointError: naming the field that has a wrong value.
+    """
+    kept = {"thoughts": "text", **manifest.chat}
+    if kept["thoughts"] not in ("template", "text"):
+        raise CheckpointError(
+            f"{source}/{FILE}: field 'chat.thoughts' is {kept['thoughts']!r}, must be template or text"
+        )
+    try:
+        day = datetime.date.fromisoformat(kept.get("date", DATE)).isoformat()
+    except (TypeError, ValueError):
+        raise CheckpointError(
+            f"{source}/{FILE}: field 'chat.date' is {kept['date']!r}, must be a day such as {DATE}"
+        ) from None
+    return {"date": day, "thoughts": kept["thoughts"]}
 
 
 def template_for(asking: Asking, manifest: Manifest | None, *, source: str | Path) -> JudgeTemplate:

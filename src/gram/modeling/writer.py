@@ -6,8 +6,10 @@ Knows a causal language model with a chat template; knows no reward.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
+from gram.rendering import dated
 from gram.types import Chat
 
 if TYPE_CHECKING:
@@ -38,13 +40,14 @@ class Writer:
         batch_size: int = 32,
     ) -> None:
         self._model: Any = model
-        self._tokenizer: Any = tokenizer
+        self._tokenizer: Any = _padding(tokenizer)
         self._generation_options: dict[str, Any] = {
             "max_new_tokens": max_new_tokens,
             "do_sample": temperature > 0,
         }
         if temperature > 0:
             self._generation_options |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
+        self._day = dated(tokenizer)  # a reference must not depend on the day it is written
         self._seed = seed
         self._batch_size = batch_size
 
@@ -74,6 +77,7 @@ class Writer:
         turns = [[{"role": turn.role, "content": turn.content} for turn in prompt] for prompt in prompts]
         batch = self._tokenizer.apply_chat_template(
             turns,
+            **self._day,
             add_generation_prompt=True,
             return_tensors="pt",
             return_dict=True,
@@ -88,3 +92,12 @@ class Writer:
         )
         new = tokens[:, batch["input_ids"].shape[1] :]
         return [text.strip() for text in self._tokenizer.batch_decode(new, skip_special_tokens=True)]
+
+
+def _padding(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """A tokenizer that can pad; where it has no token for that, any will do: padding is not attended to."""
+    if tokenizer.pad_token_id is not None:
+        return tokenizer
+    padding = deepcopy(tokenizer)
+    padding.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    return padding

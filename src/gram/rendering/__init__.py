@@ -6,16 +6,21 @@ formats and tokenizers; knows no model, no loss and no file format of data rows.
 
 from __future__ import annotations
 
+from gram.rendering.chat import ChatSettings
+from gram.rendering.chat_template import DATE, dated
 from gram.rendering.pieces import Encoded, Piece, usage_of
 from gram.rendering.renderer import Renderer
 from gram.rendering.template import DEFAULT_TEMPLATE, JudgeTemplate, load_template, stored_template
 
 __all__ = [
+    "DATE",
     "DEFAULT_TEMPLATE",
+    "ChatSettings",
     "Encoded",
     "JudgeTemplate",
     "Piece",
     "Renderer",
+    "dated",
     "load_template",
     "stored_template",
     "usage_of",

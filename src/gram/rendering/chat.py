@@ -1,18 +1,23 @@
 """The chat format around a prompt: a tokenizer's chat template, taken apart into pieces.
 
 The template is rendered with a sentinel in place of each content and split at the sentinels, so that every
-part of the user's text stays a slot that can be found, counted and shortened. Knows one tokenizer; knows
-nothing of judge templates.
+part of the user's text stays a slot that can be found, counted and shortened. What a template does to a
+content itself is seen by rendering the contents too, and followed. Knows one tokenizer; knows nothing of
+judge templates.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from gram.errors import TemplateError
+from gram.rendering.chat_template import DATE, ChatTemplate
+from gram.rendering.control import ControlTokens
+from gram.rendering.follow import followed
 from gram.rendering.pieces import Piece
 
 if TYPE_CHECKING:
@@ -21,7 +26,26 @@ if TYPE_CHECKING:
 # Plain letters, which no template rewrites, between form feeds, which a template removes where it trims.
 _SENTINEL = "\fgramsentinel{}x\f"
 _SENTINELS = re.compile(r"(\f?)gramsentinel(\d+)x(\f?)")
-_ZERO_WIDTH_SPACE = "\u200b"
+_OPENED = re.compile(r"(<(think|thinking|thought|reasoning|seed:think)>|\[THINK\]|<\|START_THINKING\|>)\s*\Z")
+_SYSTEM = ("system", "developer")
+
+_log = logging.getLogger("gram.rendering")
+
+Turn = tuple[str, Sequence[Piece]]
+
+
+class ChatSettings(TypedDict, total=False):
+    """What ``gram.json`` keeps of the chat format (its field ``chat``).
+
+    Attributes:
+        date: the day that a template which asks for one is told, in ISO form.
+        thoughts: ``template``: think blocks in front of answers are the template's matter, and a block that
+            it opens for the judge is closed. ``text``, of models that were trained before these were known:
+            they are words like others, and a block stays open.
+    """
+
+    date: str
+    thoughts: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +55,14 @@ class _Content:
     turn: int
     trims_left: bool
     trims_right: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Skeleton:
+    """The text around the contents of turns, as a model reads it, and the end that the template wrote."""
+
+    parts: list[str | _Content]
+    end: str
 
 
 class ChatFormat:
@@ -43,26 +75,40 @@ class ChatFormat:
         neutralise: make control tokens in the users' texts harmless.
         whole: keep what the chat template writes behind the end-of-turn token of an answer (a line break,
             mostly), which is no part of the answer: where scalar models of others were trained to be read.
+        settings: as a model was trained; by default as new models are.
 
     Attributes:
         neutralises: whether control tokens in the users' texts are made harmless.
+        settings: what to keep in ``gram.json``.
         text_begin: ids the tokenizer puts in front of plain text. They are added as ids and not as text,
             because behind a literal ``<s>`` some tokenizers split the first word in another way.
         chat_begin: ids to put in front of a conversation: none where the chat template writes its own.
+
+    Raises:
+        TemplateError: the chat template takes too long, too much memory, or writes too much.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, *, neutralise: bool = True, whole: bool = False
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        neutralise: bool = True,
+        whole: bool = False,
+        settings: ChatSettings | None = None,
     ) -> None:
         self._tokenizer = tokenizer
         self.neutralises = neutralise
+        self.settings: ChatSettings = {"date": DATE, "thoughts": "template", **(settings or {})}
+        self._follows = self.settings["thoughts"] == "template"
         self._whole = whole
-        self._control = _control_tokens(tokenizer) if neutralise else None
-        self._skeletons: dict[tuple[tuple[str, ...], bool], list[str | _Content]] = {}
+        self._control = ControlTokens(tokenizer) if neutralise else None
+        self._template = ChatTemplate(tokenizer, self.settings["date"]) if tokenizer.chat_template else None
+        self._skeletons: dict[tuple[tuple[str, ...], bool], _Skeleton] = {}
+        self._takes_role: dict[str, bool] = {}  # of the roles of ``_SYSTEM`` that were met
         self.text_begin = _begin_ids(tokenizer)
         self.chat_begin = [] if tokenizer.chat_template else self.text_begin
 
-    def wrap(self, turns: Sequence[tuple[str, Sequence[Piece]]], *, open_answer: bool) -> list[Piece]:
+    def wrap(self, turns: Sequence[Turn], *, open_answer: bool) -> list[Piece]:
         """The pieces of a conversation.
 
         Args:
@@ -70,25 +116,89 @@ class ChatFormat:
             open_answer: True ends with the cue for the assistant to speak; False closes the last turn.
 
         Raises:
-            TemplateError: the chat template refuses these roles, or does not show every turn.
+            TemplateError: the chat template refuses the turns, or does not show every turn.
         """
-        roles = tuple(role for role, _ in turns)
+        turns = self._folded([(role, self._safe(role, content)) for role, content in turns], open_answer)
+        skeleton = self._skeleton(tuple(role for role, _ in turns), open_answer)
         pieces: list[Piece] = []
-        for part in self._skeleton(roles, open_answer):
+        for part in skeleton.parts:
             if isinstance(part, str):
                 pieces.append(Piece(part))
             else:
-                pieces.extend(_trimmed(self._safe(turns[part.turn][1]), part))
+                pieces.extend(_trimmed(turns[part.turn][1], part))
+        if self._template is not None and self._follows:
+            pieces = self._follow(self._template, pieces, turns, skeleton, open_answer)
         return [piece for piece in pieces if piece.text or piece.slot]
 
-    def _skeleton(self, roles: tuple[str, ...], open_answer: bool) -> list[str | _Content]:
+    def _follow(
+        self,
+        template: ChatTemplate,
+        pieces: list[Piece],
+        turns: Sequence[Turn],
+        skeleton: _Skeleton,
+        open_answer: bool,
+    ) -> list[Piece]:
+        """``pieces``, or what the template makes of these very contents where that is something else."""
+        contents = [(role, "".join(piece.text for piece in content)) for role, content in turns]
+        messages, real = template.conversation(contents, open_answer)
+        if skeleton.end and real.endswith(skeleton.end):
+            real = real[: -len(skeleton.end)] + str(skeleton.parts[-1])
+        if real == "".join(piece.text for piece in pieces):
+            return pieces
+        cue = None if open_answer else self._cue(template, messages[:-1])
+        found = followed(real, pieces, cue)
+        if found is None:
+            raise TemplateError(
+                "the tokenizer's chat template changes what the turns hold, so that it cannot be told where "
+                f"they are in its text: {real[:200]!r}"
+            )
+        return found
+
+    def _cue(self, template: ChatTemplate, before: Sequence[dict[str, Any]]) -> str | None:
+        try:
+            return template.text(before, True, thinking=True) if before else None
+        except TemplateError:  # answers may go on where this conversation may not end
+            return None
+
+    def _ended(self, text: str, open_answer: bool) -> str:
+        """``text`` of a template with the end that a model reads."""
+        if open_answer:
+            return _closed(text) if self._follows else text
+        return text if self._whole else text.rstrip(" \n")  # behind the end-of-turn token is no answer
+
+    def _folded(self, turns: list[Turn], open_answer: bool) -> list[Turn]:
+        """``turns`` without a system turn where the template takes none: it goes in front of the user's."""
+        role = turns[0][0]
+        if self._template is None or role not in _SYSTEM or len(turns) < 2 or turns[1][0] != "user":
+            return turns
+        folded = [("user", [*turns[0][1], Piece("\n\n"), *turns[1][1]]), *turns[2:]]
+        if role not in self._takes_role:
+            if self._takes(turns, open_answer):
+                self._takes_role[role] = True
+            elif self._takes(folded, open_answer):
+                self._takes_role[role] = False
+                _log.warning(
+                    "the chat template takes no %s turn: its text goes in front of the first user turn", role
+                )
+        return turns if self._takes_role.get(role, True) else folded
+
+    def _takes(self, turns: Sequence[Turn], open_answer: bool) -> bool:
+        try:
+            self._skeleton(tuple(role for role, _ in turns), open_answer)
+        except TemplateError:
+            return False
+        return True
+
+    def _skeleton(self, roles: tuple[str, ...], open_answer: bool) -> _Skeleton:
         """The text around the contents, and where these stand."""
         key = (roles, open_answer)
         if key not in self._skeletons:
             sentinels = [(role, _SENTINEL.format(place)) for place, role in enumerate(roles)]
-            text = self._render(sentinels, open_answer)
-            if not (open_answer or self._whole):
-                text = text.rstrip(" \n")  # what follows the end-of-turn token is not part of the answer
+            if self._template is None:
+                text = self._plain(sentinels, open_answer)
+            else:
+                messages = [{"role": role, "content": content} for role, content in sentinels]
+                text = self._template.text(messages, open_answer)
             parts: list[str | _Content] = []
             places, end = [], 0
             for match in _SENTINELS.finditer(text):
@@ -99,25 +209,8 @@ class ChatFormat:
                 raise TemplateError(
                     f"the tokenizer's chat template does not show the turns {roles} once each and in order"
                 )
-            self._skeletons[key] = [*parts, text[end:]]
+            self._skeletons[key] = _Skeleton([*parts, self._ended(text[end:], open_answer)], text[end:])
         return self._skeletons[key]
-
-    def _render(self, turns: Sequence[tuple[str, str]], open_answer: bool) -> str:
-        if not self._tokenizer.chat_template:
-            return self._plain(turns, open_answer)
-        messages = [{"role": role, "content": content} for role, content in turns]
-        try:
-            return self._tokenizer.apply_chat_template(  # type: ignore[return-value]
-                messages,
-                tokenize=False,
-                add_generation_prompt=open_answer,
-                enable_thinking=False,  # known to templates of reasoning models, ignored by the others
-            )
-        except Exception as error:  # templates raise whatever they like, jinja2's own errors among it
-            roles = ", ".join(role for role, _ in turns)
-            raise TemplateError(
-                f"the tokenizer's chat template refuses turns of ({roles}): {error}"
-            ) from error
 
     def _plain(self, turns: Sequence[tuple[str, str]], open_answer: bool) -> str:
         if len(turns) == 1 and open_answer:
@@ -130,18 +223,26 @@ class ChatFormat:
         """The end-of-sequence token as text, empty where there is none."""
         return str(self._tokenizer.eos_token or "")
 
-    def _safe(self, content: Sequence[Piece]) -> list[Piece]:
-        return [Piece(self.neutral(piece.text), piece.slot) if piece.slot else piece for piece in content]
+    def _safe(self, role: str, content: Sequence[Piece]) -> list[Piece]:
+        if self._control is None:
+            return list(content)
+        is_answer = role == "assistant" and self._follows
+        safe = self._control.neutral_answer if is_answer else self._control.neutral
+        return [Piece(safe(piece.text), piece.slot) if piece.slot else piece for piece in content]
 
     def neutral(self, text: str) -> str:
-        """``text`` with control tokens made harmless.
+        """``text`` with control tokens made harmless, see ``ControlTokens``."""
+        return text if self._control is None else self._control.neutral(text)
 
-        A literal ``<|im_end|>`` in an answer would otherwise end the turn. A zero-width space behind its
-        first character keeps it readable and makes it ordinary text.
-        """
-        if self._control is None:
-            return text
-        return self._control.sub(lambda match: match[0][0] + _ZERO_WIDTH_SPACE + match[0][1:], text)
+
+def _closed(text: str) -> str:
+    """``text``, the thoughts closed that it opens for the assistant: a verdict is asked for, not thoughts."""
+    opened = _OPENED.search(text)
+    if opened is None:
+        return text
+    if opened[2]:
+        return f"{text[: opened.start()]}<{opened[2]}>\n\n</{opened[2]}>\n\n"
+    return text.rstrip() + opened[1].replace("[", "[/").replace("START", "END")
 
 
 def _trimmed(content: Sequence[Piece], place: _Content) -> list[Piece]:
@@ -165,17 +266,3 @@ def _begin_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     ids: list[int] = tokenizer("x")["input_ids"]  # type: ignore[assignment]
     bos = tokenizer.bos_token_id
     return [bos] if isinstance(bos, int) and ids[:1] == [bos] else []
-
-
-def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
-    """Matches the tokens that steer a model: special ones, and added ones in angle or square brackets."""
-    added: dict[int, Any] = tokenizer.added_tokens_decoder
-    words = {
-        token.content
-        for token in added.values()
-        if len(token.content) > 1 and (token.special or re.fullmatch(r"<.*>|\[.*\]", token.content))
-    }
-    if not words:
-        return None
-    longest_first = sorted(words, key=len, reverse=True)
-    return re.compile("|".join(re.escape(word) for word in longest_first))

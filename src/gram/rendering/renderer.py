@@ -14,7 +14,7 @@ import numpy as np
 
 from gram.asking import Context
 from gram.errors import ConfigError, TemplateError
-from gram.rendering.chat import ChatFormat
+from gram.rendering.chat import ChatFormat, ChatSettings
 from gram.rendering.pieces import Encoded, Piece, char_spans
 from gram.rendering.template import JudgeTemplate
 from gram.rendering.truncation import shorten_to_fit
@@ -34,6 +34,7 @@ class Settings(TypedDict):
     template_hash: str
     max_length: int
     neutralise: bool
+    chat: ChatSettings
 
 
 class Renderer:
@@ -45,10 +46,12 @@ class Renderer:
         max_length: most tokens in one prompt, label excluded.
         neutralise: make control tokens inside prompts and answers harmless; False: paper-exact.
         whole: answers keep what the chat template writes behind their end, see ``ChatFormat``.
+        chat: settings of the chat format; by default those of new models.
 
     Raises:
         ConfigError: the tokenizer is not a fast one, or ``max_length`` is not positive.
-        TemplateError: a label is not one token in its place (raised on first use of ``label_ids``).
+        TemplateError: a chat template that does not end or writes too much; a label that is not one token in
+            its place (raised on first use of ``label_ids``).
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Renderer:
         *,
         neutralise: bool = True,
         whole: bool = False,
+        chat: ChatSettings | None = None,
     ) -> None:
         if not tokenizer.is_fast:
             raise ConfigError("a fast tokenizer (tokenizer.json) is needed: answers are found by offsets")
@@ -67,7 +71,7 @@ class Renderer:
         self.tokenizer = tokenizer
         self.template = template
         self.max_length = max_length
-        self.chat = ChatFormat(tokenizer, neutralise=neutralise, whole=whole)
+        self.chat = ChatFormat(tokenizer, neutralise=neutralise, whole=whole, settings=chat)
         self._label_ids: tuple[int, int] | None = None
 
     @property
@@ -78,6 +82,7 @@ class Renderer:
             "template_hash": self.template.hash,
             "max_length": self.max_length,
             "neutralise": self.chat.neutralises,
+            "chat": self.chat.settings,
         }
 
     def judge(self, pairs: Sequence[Pair]) -> list[Encoded]:
