@@ -348,7 +348,7 @@ def test_the_limit_must_be_positive_and_the_tokenizer_fast() -> None:
 def test_no_input_no_output() -> None:
     renderer = renderer_of("chatml")
     assert renderer.judge([]) == renderer.answers([], []) == renderer.texts([]) == []
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ValueError, match="1 prompts but 0 responses"):
         renderer.answers([as_chat("q")], [])
 
 

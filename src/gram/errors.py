@@ -32,6 +32,13 @@ class DataError(GramError):
         super().__init__(f"{place}: {message}" if place else message)
 
 
+class WrongTypeError(DataError, TypeError):
+    """A value of a type that cannot be read in its place; the error names the argument and the place.
+
+    It is Python's ``TypeError`` too, which callers of a library expect.
+    """
+
+
 class NoRowsError(DataError):
     """A source that can be read, but has no usable row of the split asked for."""
 

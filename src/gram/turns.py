@@ -1,8 +1,8 @@
-"""Tool calls in the text of an assistant's turn, in the notation that most open models write.
+"""Thoughts and tool calls in the text of an assistant's turn, in the notation that most open models write.
 
-Data sets and trainers give a call as a field of the message. Here it becomes text behind the message's
-words, ``<tool_call>`` and JSON, so that an answer stays one string; rendering takes it apart again, and the
-chat template of the model writes the call in the model's own syntax. Knows messages, no file and no template.
+Data sets and trainers give them as fields of a message. Here they become text, ``<think>`` in front of the
+words and ``<tool_call>`` with JSON behind, so that an answer stays one string. Rendering takes calls apart
+again, and the chat template writes them in the model's own syntax. Knows no file and no template.
 """
 
 from __future__ import annotations
@@ -45,6 +45,16 @@ def with_calls(words: str, calls: Sequence[Mapping[str, Any]]) -> str:
         content = {"name": name, "arguments": _arguments(function.get("arguments"))}
         blocks.append(f"<tool_call>\n{json.dumps(content, ensure_ascii=False)}\n</tool_call>")
     return "\n".join([words, *blocks] if words else blocks)
+
+
+def with_thoughts(thoughts: str, words: str) -> str:
+    r"""``words`` and the thoughts in front of them; words that have their thoughts in them stay as they are.
+
+    Example:
+        >>> with_thoughts("2 + 2.", "4")
+        '<think>\n2 + 2.\n</think>\n\n4'
+    """
+    return words if THOUGHTS.match(words) else f"<think>\n{thoughts}\n</think>\n\n{words}"
 
 
 def split_calls(text: str) -> tuple[str, list[dict[str, Any]]]:

@@ -1,6 +1,7 @@
 """The nouns of the project and the protocols every model is used through.
 
-Knows numpy and nothing else: no tokenizer, no template, no torch. Everything here is immutable, so a
+Knows numpy and messages: no tokenizer, no template, no torch. Prompts may be given in any form that
+``messages`` reads. Everything here is immutable, so a
 record can be shared between data, training, scoring and evaluation without copies.
 
 ``Pair`` carries no label on purpose: a label beside it (``Preference``) turns with it when the two
@@ -9,56 +10,21 @@ answers are swapped, so that a label cannot leak through the position of an answ
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from gram.errors import WrongTypeError
+from gram.messages import Chat as Chat
+from gram.messages import Message as Message
+from gram.messages import PromptLike as PromptLike
+from gram.messages import as_chat as as_chat
+from gram.messages import as_instances, as_text, as_texts, kind_of
+
 FloatArray: TypeAlias = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One turn of a conversation, in the roles of the Hugging Face chat format.
-
-    Example:
-        >>> Message("user", "Why is the sky blue?")
-        Message(role='user', content='Why is the sky blue?')
-    """
-
-    role: str
-    content: str
-
-
-Chat: TypeAlias = tuple[Message, ...]
-PromptLike: TypeAlias = "str | Sequence[Message | Mapping[str, str]]"
-
-
-def as_chat(prompt: PromptLike) -> Chat:
-    """A prompt as messages; a plain string becomes one user turn.
-
-    Raises:
-        TypeError: a message is neither a ``Message`` nor a mapping with string ``role`` and ``content``.
-
-    Example:
-        >>> as_chat("Why?") == as_chat([{"role": "user", "content": "Why?"}]) == (Message("user", "Why?"),)
-        True
-    """
-    if isinstance(prompt, str):
-        return (Message("user", prompt),)
-    return tuple(_as_message(turn) for turn in prompt)
-
-
-def _as_message(turn: Message | Mapping[str, str]) -> Message:
-    if isinstance(turn, Message):
-        return turn
-    if isinstance(turn, Mapping):
-        role, content = turn.get("role"), turn.get("content")
-        if isinstance(role, str) and isinstance(content, str):
-            return Message(role, content)
-    raise TypeError(f"a chat message needs string 'role' and 'content', got {turn!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +42,7 @@ class Pair:
     b: str
 
     def __init__(self, prompt: PromptLike, a: str, b: str) -> None:
-        object.__setattr__(self, "prompt", as_chat(prompt))
-        object.__setattr__(self, "a", a)
-        object.__setattr__(self, "b", b)
+        _fill(self, prompt=as_chat(prompt), a=as_text(a, "a"), b=as_text(b, "b"))
 
     def swapped(self) -> Pair:
         """The same two answers, shown the other way round."""
@@ -94,6 +58,10 @@ class ResponsePair:
     second: str
     id: str = ""
 
+    def __init__(self, prompt: PromptLike, first: str, second: str, id: str = "") -> None:  # noqa: A002
+        texts = {"first": as_text(first, "first"), "second": as_text(second, "second")}
+        _fill(self, prompt=as_chat(prompt), **texts, id=id)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -103,6 +71,9 @@ class Answer:
     response: str
     id: str = ""
 
+    def __init__(self, prompt: PromptLike, response: str, id: str = "") -> None:  # noqa: A002
+        _fill(self, prompt=as_chat(prompt), response=as_text(response, "response"), id=id)
+
 
 @dataclass(frozen=True, slots=True)
 class Text:
@@ -110,6 +81,9 @@ class Text:
 
     text: str
     id: str = ""
+
+    def __post_init__(self) -> None:
+        _fill(self, text=as_text(self.text, "text"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +107,10 @@ class Preference:
     group: str = ""
     margin: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.pair, Pair):
+            raise WrongTypeError(f"expected a Pair, got {kind_of(self.pair)}", field="pair")
+
     def swapped(self) -> Preference:
         """The same judgement with the answers, and the label with them, the other way round."""
         return replace(self, pair=self.pair.swapped(), p_a=1.0 - self.p_a)
@@ -143,13 +121,31 @@ class Contest:
     """Several candidate answers to one prompt.
 
     Example:
-        >>> len(Contest(as_chat("What is 2 + 2?"), ("4", "5", "four")).responses)
+        >>> len(Contest("What is 2 + 2?", ["4", "5", "four"]).responses)
         3
     """
 
     prompt: Chat
     responses: tuple[str, ...]
     id: str = ""
+
+    def __init__(self, prompt: PromptLike, responses: Iterable[str], id: str = "") -> None:  # noqa: A002
+        _fill(self, prompt=as_chat(prompt), responses=tuple(as_texts(responses, "responses")), id=id)
+
+
+def _fill(item: object, **values: object) -> None:
+    """Set the fields of an immutable ``item`` that is being made."""
+    for name, value in values.items():
+        object.__setattr__(item, name, value)
+
+
+def as_pairs(pairs: Iterable[Pair]) -> list[Pair]:
+    """Pairs in any iterable as a list.
+
+    Raises:
+        WrongTypeError: a single pair where a list is due, or a value that is no pair.
+    """
+    return as_instances(pairs, Pair, "pairs")
 
 
 @dataclass(frozen=True, slots=True)

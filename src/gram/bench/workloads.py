@@ -14,7 +14,7 @@ from random import Random
 
 from gram.data import read_contests
 from gram.errors import DataError
-from gram.types import Chat, Contest, Pair, as_chat
+from gram.types import Chat, Contest, Pair
 
 _LONGEST = 6000  # characters of a prompt and its two longest answers: fits every model that is timed
 _VOCABULARY = """
@@ -83,7 +83,7 @@ def made_up(count: int, seed: int, candidates: int = 12) -> list[Contest]:
     def answers() -> tuple[str, ...]:
         return tuple(dict.fromkeys(text(110, 350) for _ in range(candidates)))
 
-    return [Contest(as_chat(text(60, 200)), answers()) for _ in range(count)]
+    return [Contest(text(60, 200), answers()) for _ in range(count)]
 
 
 def scoring(contests: Sequence[Contest], sizes: Sizes, seed: int) -> list[Workload]:

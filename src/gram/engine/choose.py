@@ -72,9 +72,8 @@ def refuse_dependence(model: PreTrainedModel) -> None:
     for module, mode in modes:
         module.training = mode
     weight = getattr(getattr(model, "score", None), "weight", None)
-    least = (
-        0.1 * float(weight.norm()) if isinstance(weight, Tensor) else 1e-12
-    )  # of a score: it may be near 0
+    size = float(weight.detach().norm()) if isinstance(weight, Tensor) else 0.0
+    least = max(0.1 * size, 1e-12)  # of a score: it may be near 0
     difference = float((alone[0] - beside[1]).norm() / max(float(alone[0].norm()), least))
     if difference > _ALONE.get(model.dtype, _ALONE_HALF):
         raise CheckpointError(

@@ -5,12 +5,13 @@ Knows a causal language model with a chat template; knows no reward.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
+from gram.messages import as_chats
 from gram.rendering import dated
-from gram.types import Chat
+from gram.types import Chat, PromptLike
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -59,17 +60,18 @@ class Writer:
         loaded = load_model(path, "lm", revision=revision)
         return cls(loaded.model, loaded.tokenizer, **options)
 
-    def __call__(self, prompts: Sequence[Chat]) -> list[str]:
+    def __call__(self, prompts: Iterable[PromptLike]) -> list[str]:
         """One answer per prompt."""
         import torch
 
+        chats = as_chats(prompts)
         answers: list[str] = []
         was_training = self._model.training
         self._model.eval()
         with torch.random.fork_rng(devices=[]), torch.inference_mode():
             torch.manual_seed(self._seed)
-            for start in range(0, len(prompts), self._batch_size):
-                answers += self._write(prompts[start : start + self._batch_size])
+            for start in range(0, len(chats), self._batch_size):
+                answers += self._write(chats[start : start + self._batch_size])
         self._model.train(was_training)
         return answers
 

@@ -12,10 +12,11 @@ from typing import TypeAlias
 
 import numpy as np
 
-from gram.errors import ConfigError, DataError, ScoringError
+from gram.errors import ConfigError, DataError, ScoringError, WrongTypeError
+from gram.messages import as_instances
 from gram.ranking import bradley_terry
 from gram.ranking.schedules import SCHEDULES, Meeting, Schedule, best_first
-from gram.types import Contest, FloatArray, Pair, PreferenceModel, PromptLike, Verdicts, as_chat
+from gram.types import Contest, FloatArray, Pair, PreferenceModel, PromptLike, Verdicts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +69,7 @@ def rank(
         >>> rank(Longest(), "Why?", ["Because.", "No.", "It is so."]).order
         [2, 0, 1]
     """
-    contest = Contest(as_chat(prompt), tuple(responses))
+    contest = Contest(prompt, responses)
     return rank_many(model, [contest], schedule, seed=seed, budget=budget)[0]
 
 
@@ -116,6 +117,7 @@ def rank_many(
     Raises:
         ConfigError: there is no such schedule, or the budget is not positive.
         DataError: a contest has no candidates.
+        WrongTypeError: the model cannot compare, or something else than contests.
         ScoringError: the model gave no verdict on a pair, or not one verdict per pair.
 
     Example:
@@ -127,6 +129,9 @@ def rank_many(
         >>> [ranking.order for ranking in rank_many(Longest(), contests)]
         [[1, 0], [0, 2, 1]]
     """
+    if not isinstance(model, PreferenceModel):
+        raise WrongTypeError("expected a model that compares, as gram.load gives", field="model")
+    contests = as_instances(contests, Contest, "contests")
     if schedule not in SCHEDULES:
         raise ConfigError(f"there is no schedule '{schedule}'; there is: {', '.join(SCHEDULES)}")
     if budget is not None and budget < 1:

@@ -6,7 +6,7 @@ gives other tokens at the seams. Knows a tokenizer, a judge template and a lengt
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -14,11 +14,12 @@ import numpy as np
 
 from gram.asking import Context
 from gram.errors import ConfigError, TemplateError
+from gram.messages import as_answers, as_texts
 from gram.rendering.chat import ChatFormat, ChatSettings
 from gram.rendering.pieces import Encoded, Piece, char_spans
 from gram.rendering.template import JudgeTemplate
 from gram.rendering.truncation import shorten_to_fit
-from gram.types import Chat, Pair
+from gram.types import Chat, Pair, PromptLike, as_pairs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -85,12 +86,12 @@ class Renderer:
             "chat": self.chat.settings,
         }
 
-    def judge(self, pairs: Sequence[Pair]) -> list[Encoded]:
+    def judge(self, pairs: Iterable[Pair]) -> list[Encoded]:
         """Judge prompts; the next token is the verdict. Slots: ``prompt``, ``a``, ``b``."""
-        return self._encode([self._judge_pieces(pair) for pair in pairs])
+        return self._encode([self._judge_pieces(pair) for pair in as_pairs(pairs)])
 
     def answers(
-        self, prompts: Sequence[Chat], responses: Sequence[str], context: Context = "chat"
+        self, prompts: Iterable[PromptLike], responses: Iterable[str], context: Context = "chat"
     ) -> list[Encoded]:
         """Answers in the place where their likelihood is asked. Slot: ``a``, the answer.
 
@@ -99,22 +100,23 @@ class Renderer:
                 the judge prompt, which is where stage 1 on pairs learns to write answers; the ids end with
                 the token that ends the answer.
         """
+        rows = list(zip(*as_answers(prompts, responses), strict=True))
         if context == "chat":
-            return self._encode([self._answer_pieces(x, y) for x, y in zip(prompts, responses, strict=True)])
-        pairs = [Pair(x, a=y, b="") for x, y in zip(prompts, responses, strict=True)]
+            return self._encode([self._answer_pieces(x, y) for x, y in rows])
+        pairs = [Pair(x, a=y, b="") for x, y in rows]
         return [
             Encoded(item.ids[: item.scored("a")[1]], {"a": item.spans["a"]}, item.cut)
             for item in self.judge(pairs)
         ]
 
-    def texts(self, texts: Sequence[str]) -> list[Encoded]:
+    def texts(self, texts: Iterable[str]) -> list[Encoded]:
         """Plain texts, a long one in windows of at most ``max_length`` tokens. Slot: ``text``, all tokens.
 
         The windows of a text are nearly equal in size, so that the last is not a scrap without context.
         """
         begin, end = self.chat.text_begin, self.chat.end_text
         windows = []
-        for tokens, _ in self._tokens([self.chat.neutral(text) + end for text in texts]):
+        for tokens, _ in self._tokens([self.chat.neutral(text) + end for text in as_texts(texts, "texts")]):
             ids = begin + tokens
             count = -(-len(ids) // self.max_length)
             bounds = [len(ids) * place // count for place in range(count + 1)] if count else []

@@ -8,7 +8,7 @@ compares. Both keep P(a beats b) = 1 - P(b beats a). Knows models by what they a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -17,10 +17,21 @@ import numpy as np
 
 from gram.asking import LoadOptions
 from gram.errors import ConfigError
+from gram.messages import as_answers, as_list
 from gram.scoring.judge import JudgeModel
 from gram.scoring.loading import load_with
 from gram.scoring.scalar import ScalarHeadModel, Scorer, both_answers, verdicts_of
-from gram.types import Chat, Fingerprinted, FloatArray, Pair, RewardModel, Usage, Verdicts
+from gram.types import (
+    Chat,
+    Fingerprinted,
+    FloatArray,
+    Pair,
+    PromptLike,
+    RewardModel,
+    Usage,
+    Verdicts,
+    as_pairs,
+)
 
 Rule: TypeAlias = Literal["mean", "minimum", "uncertainty_weighted"]
 RULES: tuple[Rule, ...] = ("mean", "minimum", "uncertainty_weighted")
@@ -99,16 +110,18 @@ class JudgeEnsemble:
         """The sum of the members' usage."""
         return sum((member.usage for member in self.members), Usage())
 
-    def tokens_cut(self, pairs: Sequence[Pair]) -> list[int] | None:
+    def tokens_cut(self, pairs: Iterable[Pair]) -> list[int] | None:
         """Tokens that each pair loses, for the member that loses most; None if a member cannot tell."""
+        pairs = as_pairs(pairs)
         return _largest([member.tokens_cut(pairs) for member in self.members])
 
-    def compare(self, pairs: Sequence[Pair]) -> Verdicts:
+    def compare(self, pairs: Iterable[Pair]) -> Verdicts:
         """Verdicts of the members together.
 
         Raises:
             ScoringError: a member gave a number that is not finite.
         """
+        pairs = as_pairs(pairs)
         verdicts = [member.compare(pairs) for member in self.members]  # k times n verdicts
         log_odds = np.stack([verdict.log_odds for verdict in verdicts])  # (k, n, 2)
         mass = np.mean([verdict.mass for verdict in verdicts], axis=0)  # (n, 2)
@@ -150,23 +163,25 @@ class ScorerEnsemble:
         """The sum of the members' usage."""
         return sum((member.usage for member in self.members), Usage())
 
-    def centre(self, prompts: Sequence[Chat], responses: Sequence[str]) -> None:
+    def centre(self, prompts: Iterable[PromptLike], responses: Iterable[str]) -> None:
         """Put every member's zero at its mean score of these answers.
 
         Raises:
             ConfigError: no answers.
         """
-        if not len(prompts):
+        prompts, responses = as_answers(prompts, responses)
+        if not prompts:
             raise ConfigError("an ensemble cannot be centred on no answers")
         self.offsets = np.zeros(len(self.members))
         self.offsets = self._of_members(prompts, responses).mean(axis=1)
         self._centred = True
 
-    def tokens_cut(self, pairs: Sequence[Pair]) -> list[int] | None:
+    def tokens_cut(self, pairs: Iterable[Pair]) -> list[int] | None:
         """Tokens that each pair loses, for the member that loses most."""
+        pairs = as_pairs(pairs)
         return _largest([member.tokens_cut(pairs) for member in self.members])
 
-    def score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> FloatArray:
+    def score(self, prompts: Iterable[PromptLike], responses: Iterable[str]) -> FloatArray:
         """(n,) scores of the members together, in log-odds; higher is better.
 
         Raises:
@@ -179,12 +194,13 @@ class ScorerEnsemble:
                 f"'{self.rule}' compares the members' scores, and each scalar head has a zero of its own: "
                 "centre them on some answers first (--centre-on)"
             )
-        return combine_scores(self._of_members(prompts, responses), self.rule, self.penalty)
+        members = self._of_members(*as_answers(prompts, responses))
+        return combine_scores(members, self.rule, self.penalty)
 
-    def compare(self, pairs: Sequence[Pair]) -> Verdicts:
+    def compare(self, pairs: Iterable[Pair]) -> Verdicts:
         """Verdicts whose log-odds are ``slope`` times the difference of the two answers' scores."""
         earlier_usage = self.usage
-        scores = self.score(*both_answers(pairs))  # (2n,)
+        scores = self.score(*both_answers(as_pairs(pairs)))  # (2n,)
         return verdicts_of(scores, self.slope, self.usage - earlier_usage)
 
     def _of_members(self, prompts: Sequence[Chat], responses: Sequence[str]) -> FloatArray:
@@ -235,6 +251,7 @@ def ensemble_with(
     paths: Sequence[str | Path], rule: Rule, penalty: float, options: LoadOptions
 ) -> JudgeEnsemble | ScorerEnsemble:
     """``ensemble`` with the options of ``load`` in one object; a revision applies to the first model only."""
+    paths = as_list(paths, "paths", "a list of folders or names")
     members = [
         load_with(path, replace(options, revision=None) if k else options) for k, path in enumerate(paths)
     ]

@@ -6,7 +6,7 @@ Loads no torch, so that a client of a remote judge needs none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from gram.errors import ScoringError
 from gram.rendering import JudgeTemplate
-from gram.types import FloatArray, Pair, Usage, Verdicts
+from gram.types import FloatArray, Pair, Usage, Verdicts, as_pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +83,18 @@ class JudgeModel:
         """Tokens read for all verdicts so far, and prompts shortened."""
         return self._usage
 
-    def tokens_cut(self, pairs: Sequence[Pair]) -> list[int] | None:
+    def tokens_cut(self, pairs: Iterable[Pair]) -> list[int] | None:
         """Tokens that each pair loses to fit the model, as it is shown; None if the backend cannot tell."""
-        return self._backend.tokens_cut(pairs)
+        return self._backend.tokens_cut(as_pairs(pairs))
 
-    def compare(self, pairs: Sequence[Pair]) -> Verdicts:
+    def compare(self, pairs: Iterable[Pair]) -> Verdicts:
         """Verdicts for ``pairs``: log-odds that ``a`` beats ``b``, per order, and the label mass.
 
         Raises:
+            WrongTypeError: something else than pairs.
             ScoringError: the model gave a number that is not finite.
         """
+        pairs = as_pairs(pairs)
         if not pairs:
             return Verdicts(np.empty((0, 2)), np.empty((0, 2)))
         prompts = [*pairs, *(pair.swapped() for pair in pairs)] if self._both_orders else list(pairs)

@@ -131,9 +131,8 @@ Raises:
     ConfigError: an option that makes no sense.
 
 Example:
-    >>> from gram.types import as_chat
     >>> model = load("gram-small")  # scores are mean log-likelihoods per token, in nats
-    >>> model.score([as_chat("What is 2 + 2?")], ["2 + 2 is 4."]).shape
+    >>> model.score(["What is 2 + 2?"], ["2 + 2 is 4."]).shape
     (1,)
 """
 

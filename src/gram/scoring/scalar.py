@@ -6,7 +6,7 @@ Each also compares: the log-odds are the difference of two scores, the same in b
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -14,8 +14,9 @@ from gram.asking import Baseline, Context
 from gram.engine.base import TokenRow
 from gram.engine.runner import Runner
 from gram.errors import ConfigError, ScoringError
+from gram.messages import as_answers
 from gram.rendering import Encoded, Renderer, usage_of
-from gram.types import Chat, FloatArray, Message, Pair, Usage, Verdicts
+from gram.types import Chat, FloatArray, Message, Pair, PromptLike, Usage, Verdicts, as_pairs
 
 _NO_PROMPT: Chat = (Message("user", ""),)
 
@@ -49,23 +50,27 @@ class Scorer(ABC):
     def _score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> tuple[FloatArray, Usage]:
         """(n,) scores of n >= 1 answers, and the usage for them."""
 
-    def score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> FloatArray:
-        """(n,) scores; higher is better.
+    def score(self, prompts: Iterable[PromptLike], responses: Iterable[str]) -> FloatArray:
+        """(n,) scores of ``responses[i]`` as an answer to ``prompts[i]``; higher is better.
+
+        Args:
+            prompts: plain strings, or lists of messages (``Message`` or mappings), or both.
 
         Raises:
+            WrongTypeError: a prompt or a response cannot be read.
             ValueError: not as many responses as prompts.
             ScoringError: the model gave a number that is not finite.
         """
-        if len(prompts) != len(responses):
-            raise ValueError(f"{len(prompts)} prompts but {len(responses)} responses")
-        if not len(prompts):
+        chats, texts = as_answers(prompts, responses)
+        if not chats:
             return np.empty(0)
-        scores, usage = self._score(prompts, responses)
+        scores, usage = self._score(chats, texts)
         self._usage += usage
         return finite_scores(scores)
 
-    def tokens_cut(self, pairs: Sequence[Pair]) -> list[int]:
+    def tokens_cut(self, pairs: Iterable[Pair]) -> list[int]:
         """Tokens that the two answers of each pair, with their prompts, lose together to fit the model."""
+        pairs = as_pairs(pairs)
         prompts, responses = both_answers(pairs)
         counts = [answer.tokens_cut for answer in self._render(prompts, responses)]  # 2n
         return [counts[k] + counts[k + len(pairs)] for k in range(len(pairs))]
@@ -73,10 +78,10 @@ class Scorer(ABC):
     def _render(self, prompts: Sequence[Chat], responses: Sequence[str]) -> list[Encoded]:
         return self._renderer.answers(prompts, responses)
 
-    def compare(self, pairs: Sequence[Pair]) -> Verdicts:
+    def compare(self, pairs: Iterable[Pair]) -> Verdicts:
         """Verdicts whose log-odds are ``slope`` times the difference of the two answers' scores."""
         earlier_usage = self._usage
-        scores = self.score(*both_answers(pairs))  # (2n,)
+        scores = self.score(*both_answers(as_pairs(pairs)))  # (2n,)
         return verdicts_of(scores, self.slope, self._usage - earlier_usage)
 
 
