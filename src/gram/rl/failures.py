@@ -43,18 +43,18 @@ class Failures:
         if not items:
             return []
         if self.count > self.limit:
-            self._note(len(items), "not asked any more")
+            self.note(len(items), "not asked any more")
             return [None] * len(items)
         try:
             results = list(ask(items))
         except EXPECTED as error:
             if len(items) == 1:
-                self._note(1, str(error) or type(error).__name__)
+                self.note(1, str(error) or type(error).__name__)
                 return [None]
             half = len(items) // 2
             return self.attempt(items[:half], ask) + self.attempt(items[half:], ask)
         if missing_count := sum(result is None for result in results):
-            self._note(missing_count, "the model gave no number")
+            self.note(missing_count, "the model gave no number")
         return results
 
     def check(self, total: int | None = None) -> None:
@@ -72,7 +72,8 @@ class Failures:
                 f"no reward {total} times, over the limit of {self.limit}; the last: {self.last or '-'}"
             )
 
-    def _note(self, count: int, reason: str) -> None:
+    def note(self, count: int, reason: str) -> None:
+        """Count failures and warn; ``check`` stops where there are too many."""
         self.count += count
         self.last = reason
         _log.warning("no reward %d time(s), %d in all: %s", count, self.count, reason)

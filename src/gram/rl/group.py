@@ -11,7 +11,8 @@ import numpy as np
 from gram.errors import ConfigError
 from gram.ranking import SCHEDULES, Ranking, rank_many
 from gram.rl.processes import Processes, Torch
-from gram.rl.reward import FAILURE_LIMIT, Reward, Rewards, as_chats
+from gram.rl.reward import FAILURE_LIMIT, Reward, Rewards
+from gram.rl.rows import Reference, Response, read_rows, together
 from gram.rl.shaping import Shaping
 from gram.types import Chat, Contest, PreferenceModel, PromptLike
 
@@ -68,36 +69,29 @@ class GroupReward(Reward):
 
     def __call__(
         self,
-        prompts: Sequence[PromptLike],
-        responses: Sequence[str],
-        references: Sequence[str | None] | None = None,
+        prompts: Iterable[PromptLike],
+        responses: Iterable[Response],
+        references: Iterable[Reference] | None = None,
     ) -> Rewards:
-        chats = as_chats(prompts, responses)
-        rows_by_process = self._processes.gather(list(zip(chats, responses, strict=True)))
-        rows = [row for part in rows_by_process for row in part]  # N (prompt, answer) of all processes
+        parts = self._processes.gather(read_rows(self.failures, prompts, responses))
+        rows = together(parts)
         groups: dict[Chat, list[int]] = {}
-        for place, (chat, _) in enumerate(rows):
+        for place, chat in enumerate(rows.chats):
             groups.setdefault(chat, []).append(place)
-        own_chats = list(groups)[self._processes.rank :: len(rows_by_process)]
-        contests = [Contest(chat, tuple(rows[place][1] for place in groups[chat])) for chat in own_chats]
+        own_chats = list(groups)[self._processes.rank :: len(parts)]
+        contests = [Contest(chat, [rows.responses[place] for place in groups[chat]]) for chat in own_chats]
         own_rankings = dict(zip(own_chats, self.failures.attempt(contests, self._rank), strict=True))
         results = self._processes.gather((own_rankings, self.failures.count))
         self.failures.check(sum(count for _, count in results))
         rankings = {chat: ranking for part, _ in results for chat, ranking in part.items()}
-        values, wins = (np.full(len(rows), math.nan) for _ in range(2))  # (N,) each
+        values, wins = (np.full(len(rows.chats), math.nan) for _ in range(2))  # (N,) each
         for chat, ranking in rankings.items():
             if ranking is not None:
                 wins[groups[chat]] = ranking.wins
                 values[groups[chat]] = ranking.wins if self._value == "win_rate" else ranking.strengths
-        outcome = self._outcome(
-            values,
-            [text for _, text in rows],
-            [chat for chat, _ in rows],
-            wins,
-            **_mean_metrics(rankings.values()),
-        )
-        start = sum(len(part) for part in rows_by_process[: self._processes.rank])
-        own_rows = slice(start, start + len(chats))
+        outcome = self._outcome(rows, values, wins, **_mean_metrics(rankings.values()))
+        start = sum(part.count for part in parts[: self._processes.rank])
+        own_rows = slice(start, start + parts[self._processes.rank].count)
         assert outcome.scores is not None
         return Rewards(outcome.rewards[own_rows], outcome.scores[own_rows], outcome.metrics)
 

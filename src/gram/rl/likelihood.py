@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from gram.rl.reward import FAILURE_LIMIT, Reward, Rewards, as_chats
+from gram.rl.reward import FAILURE_LIMIT, Reward, Rewards
+from gram.rl.rows import Reference, Response, read_rows
 from gram.rl.shaping import Shaping
 from gram.types import Chat, PromptLike, ScalarModel
 
@@ -39,15 +40,15 @@ class LikelihoodReward(Reward):
 
     def __call__(
         self,
-        prompts: Sequence[PromptLike],
-        responses: Sequence[str],
-        references: Sequence[str | None] | None = None,
+        prompts: Iterable[PromptLike],
+        responses: Iterable[Response],
+        references: Iterable[Reference] | None = None,
     ) -> Rewards:
-        chats = as_chats(prompts, responses)
-        scores = self.failures.attempt(list(zip(chats, responses, strict=True)), self._ask)
+        rows = read_rows(self.failures, prompts, responses)
+        scores = self.failures.attempt(list(zip(rows.chats, rows.responses, strict=True)), self._ask)
         self.failures.check()
         values = np.array([math.nan if score is None else score for score in scores], dtype=np.float64)
-        return self._outcome(values, responses, chats)
+        return self._outcome(rows, values)
 
     def _ask(self, rows: Sequence[tuple[Chat, str]]) -> list[float | None]:
         scores = self._model.score([chat for chat, _ in rows], [text for _, text in rows])

@@ -14,18 +14,20 @@ from itertools import takewhile
 from typing import Any, TypeAlias
 
 from gram.errors import DataError
-from gram.rl.reward import Reward, reference_text
+from gram.messages import as_list, as_text
+from gram.rl.reward import Reward
+from gram.rl.rows import Reference, Response, readable, reference_text
 from gram.types import PromptLike
 
-Read: TypeAlias = Callable[[str, Any], tuple[PromptLike, str | None]]
+Read: TypeAlias = Callable[[str, Any], tuple[PromptLike, Reference]]
 
 END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>", "<eos>")
 _TAIL = 64  # characters of a prompt that must be left for its end to be found, where its beginning was cut
 
 
-def plain(prompt: str, label: Any) -> tuple[PromptLike, str | None]:
+def plain(prompt: str, label: Any) -> tuple[PromptLike, Reference]:
     """The prompt as it is, and the label as the reference; an empty label is no reference."""
-    return prompt, reference_text(label)
+    return prompt, readable(reference_text, label, "label")
 
 
 class OpenRlhfReward:
@@ -102,13 +104,17 @@ class OpenRlhfReward:
         self, queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any]
     ) -> dict[str, Any]:
         """n rewards, scores and log values; the logs have the same names in every call, as OpenRLHF needs."""
+        queries = as_list(queries, "queries", "a list of strings")
+        prompts = as_list(prompts, "prompts", "a list of strings")
         if not len(queries) == len(prompts) == len(labels):
             raise DataError(f"{len(queries)} queries, {len(prompts)} prompts and {len(labels)} labels")
-        responses = [answer_in(*texts, self._ends) for texts in zip(queries, prompts, strict=True)]
-        inputs = [self._read(*row) for row in zip(prompts, labels, strict=True)]
-        references = [reference for _, reference in inputs]
+        rows = [self._row(*row) for row in zip(queries, prompts, labels, strict=True)]
         with self._one_at_a_time:
-            outcome = self.reward([prompt for prompt, _ in inputs], responses, references)
+            outcome = self.reward(
+                [prompt for prompt, _, _ in rows],
+                [response for _, response, _ in rows],
+                [reference for _, _, reference in rows],
+            )
         rewards = [self._neutral if reward is None else reward for reward in outcome.rewards]
         scores = [0.5 if score is None else score for score in outcome.scores] if outcome.scores else rewards
         return {
@@ -119,6 +125,15 @@ class OpenRlhfReward:
                 "gram_position_gap": [outcome.metrics.get("position_gap", 0.0)] * len(rewards),
             },
         }
+
+    def _row(self, query: str, prompt: str, label: Any) -> tuple[PromptLike, Response, Reference]:
+        """Prompt, answer and reference of one sample; in place of the answer, why there is none."""
+        try:
+            answer = answer_in(as_text(query, "query"), as_text(prompt, "prompt"), self._ends)
+            question, reference = self._read(prompt, label)
+            return question, answer, reference
+        except DataError as error:
+            return "", error, None
 
 
 def answer_in(query: str, prompt: str, end_tokens: Sequence[str] = END_TOKENS) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import numpy as np
 
 from gram.errors import ConfigError, DataError
-from gram.rl.reward import FAILURE_LIMIT, Reward, Rewards, as_chats
+from gram.rl.reward import FAILURE_LIMIT, Reward, Rewards
+from gram.rl.rows import Reference, Response, read_rows
 from gram.rl.shaping import Shaping
 from gram.types import Chat, Pair, PreferenceModel, PromptLike
 
@@ -53,20 +54,20 @@ class ReferenceReward(Reward):
 
     def __call__(
         self,
-        prompts: Sequence[PromptLike],
-        responses: Sequence[str],
-        references: Sequence[str | None] | None = None,
+        prompts: Iterable[PromptLike],
+        responses: Iterable[Response],
+        references: Iterable[Reference] | None = None,
     ) -> Rewards:
-        chats = as_chats(prompts, responses)
-        opponents = self._references(chats, references)
-        pairs = [Pair(*texts) for texts in zip(chats, responses, opponents, strict=True)]
+        rows = read_rows(self.failures, prompts, responses, references)
+        opponents = self._references(rows.chats, rows.references)
+        pairs = [Pair(*texts) for texts in zip(rows.chats, rows.responses, opponents, strict=True)]
         numbers = self.failures.attempt(pairs, self._ask)
         self.failures.check()
         table = np.array([row or (math.nan,) * 3 for row in numbers]).reshape(-1, 3)  # columns as in _ask
         values = table[:, 0 if self._value == "log_odds" else 1]
         gaps = table[:, 2][~np.isnan(table[:, 2])]
         gap = {"position_gap": float(gaps.mean())} if len(gaps) else {}
-        return self._outcome(values, responses, chats, table[:, 1], **gap)
+        return self._outcome(rows, values, table[:, 1], **gap)
 
     def _ask(self, pairs: Sequence[Pair]) -> list[tuple[float, float, float] | None]:
         """Log-odds, probability and position gap of each pair; None where the model gave no verdict."""
@@ -79,11 +80,8 @@ class ReferenceReward(Reward):
             for odds, n, p, gap in zip(total, count, verdicts.p_a, verdicts.position_gap, strict=True)
         ]
 
-    def _references(self, chats: Sequence[Chat], references: Sequence[str | None] | None) -> list[str]:
+    def _references(self, chats: Sequence[Chat], texts: Sequence[str | None]) -> list[str]:
         """A reference per prompt: that of the data, else one written now or in an earlier call."""
-        if references is not None and len(references) != len(chats):
-            raise ValueError(f"{len(chats)} prompts but {len(references)} references")
-        texts = list(references) if references is not None else [None] * len(chats)
         without_text = dict.fromkeys(chat for chat, text in zip(chats, texts, strict=True) if text is None)
         if new := [chat for chat in without_text if chat not in self._answers]:
             if self._answer is None:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from gram.rl.failures import Failures
+from gram.rl.rows import Reference, Response, Rows
 from gram.rl.shaping import Shaping
-from gram.types import Chat, FloatArray, PromptLike, as_chat
+from gram.types import FloatArray, PromptLike
 
 FAILURE_LIMIT = 100
 
@@ -43,7 +43,7 @@ class Reward(ABC):
     Args:
         shaping: length control, scale and clip.
         failure_limit: most failures in all calls together; one more stops the run. An answer that could not
-            be scored is one failure, and so is a group.
+            be read or scored is one failure, and so is a group.
     """
 
     def __init__(self, shaping: Shaping | None = None, *, failure_limit: int = FAILURE_LIMIT) -> None:
@@ -53,59 +53,40 @@ class Reward(ABC):
     @abstractmethod
     def __call__(
         self,
-        prompts: Sequence[PromptLike],
-        responses: Sequence[str],
-        references: Sequence[str | None] | None = None,
+        prompts: Iterable[PromptLike],
+        responses: Iterable[Response],
+        references: Iterable[Reference] | None = None,
     ) -> Rewards:
-        """Rewards of ``responses[i]`` as answers to ``prompts[i]``.
+        """Rewards of ``responses[i]`` as answers to ``prompts[i]``; a row that cannot be read is a failure.
 
         Raises:
             ScoringError: the failures are over the limit.
+            WrongTypeError: prompts, responses or references are no list.
+            ValueError: not as many responses as prompts.
         """
         ...
 
     def _outcome(
         self,
+        rows: Rows,
         values: FloatArray,
-        responses: Sequence[str],
-        prompts: Sequence[Chat],
         scores: FloatArray | None = None,
         **metrics: float,
     ) -> Rewards:
-        shaped = self.shaping.apply(values, responses, prompts)
+        """The outcome of a call, given the values (and probabilities) of the rows that could be read."""
+        shaped = self.shaping.apply(values, rows.responses, rows.chats)
         numbers = shaped[~np.isnan(shaped)]  # rewards of the answers that did not fail
         all_metrics = {
             "mean": float(numbers.mean()) if len(numbers) else math.nan,
             "spread": float(numbers.std()) if len(numbers) else math.nan,
-            "failures": 1.0 - len(numbers) / max(1, len(shaped)),
+            "failures": 1.0 - len(numbers) / max(1, rows.count),
             **metrics,
         }
         return Rewards(
-            _with_none(shaped),
-            None if scores is None else _with_none(scores),
+            rows.spread(_with_none(shaped)),
+            None if scores is None else rows.spread(_with_none(scores)),
             {name: value for name, value in all_metrics.items() if not math.isnan(value)},
         )
-
-
-def as_chats(prompts: Sequence[PromptLike], responses: Sequence[str]) -> list[Chat]:
-    """The prompts as messages.
-
-    Raises:
-        ValueError: not as many responses as prompts.
-    """
-    if len(prompts) != len(responses):
-        raise ValueError(f"{len(prompts)} prompts but {len(responses)} responses")
-    return [as_chat(prompt) for prompt in prompts]
-
-
-def reference_text(value: Any) -> str | None:
-    """The reference answer in a column or label of a dataset; None if it is None or empty.
-
-    Example:
-        >>> reference_text(0), reference_text("")
-        ('0', None)
-    """
-    return None if value is None or value == "" else str(value)
 
 
 def _with_none(values: FloatArray) -> list[float | None]:

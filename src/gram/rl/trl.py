@@ -11,7 +11,9 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from gram.rl.reward import Reward, reference_text
+from gram.rl.reward import Reward
+from gram.rl.rows import readable, reference_texts
+from gram.rl.rows import text_of as text_of
 
 Completion: TypeAlias = "str | Sequence[Mapping[str, Any]]"
 
@@ -51,8 +53,11 @@ class TrlReward:
         references = columns.get(self._column)
         outcome = self.reward(
             prompts,
-            [text_of(completion) for completion in completions],
-            None if references is None else [reference_text(value) for value in references],
+            [
+                readable(text_of, completion, f"completions[{place}]")
+                for place, completion in enumerate(completions)
+            ],
+            None if references is None else reference_texts(references, self._column),
         )
         if log_metric is not None:
             for name, value in outcome.metrics.items():
@@ -75,21 +80,3 @@ class AsyncTrlReward(TrlReward):
     ) -> list[float | None]:
         """One reward per completion; None where the model failed."""
         return await asyncio.to_thread(super().__call__, prompts, completions, log_metric, **columns)
-
-
-def text_of(completion: Completion) -> str:
-    """The answer in a completion: the string itself, or the last message of the assistant.
-
-    Example:
-        >>> text_of("yes"), text_of([{"role": "assistant", "content": "no"}])
-        ('yes', 'no')
-    """
-    if isinstance(completion, str):
-        return completion
-    for message in reversed(completion):
-        if message.get("role") == "assistant":
-            content = message.get("content") or ""
-            if isinstance(content, str):
-                return content
-            return "".join(part.get("text") or "" for part in content)
-    return ""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
 from gram.errors import DataError
-from gram.rl.reward import Reward, reference_text
+from gram.rl.reward import Reward
+from gram.rl.rows import reference_texts
 
 
 class VerlReward:
@@ -82,9 +83,9 @@ class VerlReward:
             ScoringError: the failures are over the limit.
         """
         prompts = [self._prompt(info) for info in extra_infos]
-        references = [reference_text(truth) for truth in ground_truths]
+        references = reference_texts(ground_truths, "ground_truths")
         with self._one_at_a_time:
-            outcome = self.reward(prompts, list(solution_strs), references)
+            outcome = self.reward(prompts, solution_strs, references)
         gap = {name: value for name, value in outcome.metrics.items() if name == "position_gap"}
         return [
             {"score": self._neutral if reward is None else reward, "failed": float(reward is None), **gap}
@@ -92,7 +93,7 @@ class VerlReward:
         ]
 
     def _prompt(self, info: Mapping[str, Any] | None) -> Any:
-        prompt = (info or {}).get(self._key)
-        if prompt is None or not len(prompt):
+        prompt = info.get(self._key) if isinstance(info, Mapping) else None
+        if prompt is None or (isinstance(prompt, Sized) and not len(prompt)):
             raise DataError("missing: the dataset must put the prompt here", field=f"extra_info.{self._key}")
-        return prompt if isinstance(prompt, str) else list(prompt)
+        return prompt
