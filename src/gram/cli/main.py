@@ -68,7 +68,8 @@ def main(argv: list[str] | None = None) -> int:
     except SystemExit as leaving:  # of the option parser: 0 after --help, 2 after a wrong option
         return leaving.code if isinstance(leaving.code, int) else 1
     if result is not None:
-        print(json.dumps(finite(result), ensure_ascii=False), flush=True)
+        line = json.dumps(finite(result), ensure_ascii=False)
+        print(line.encode(errors="backslashreplace").decode(), flush=True)  # a path may be no UTF-8
     return 0
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from gram.errors import CheckpointError, TemplateError
+from gram.errors import CheckpointError, DataError, TemplateError
+from gram.messages import as_text
 from gram.rendering.pieces import Piece
 from gram.types import Chat, Pair
 
@@ -46,6 +47,11 @@ class JudgeTemplate:
     labels: tuple[str, str]
 
     def __post_init__(self) -> None:
+        for text in (self.text, *self.labels):
+            try:
+                as_text(text, "text")
+            except DataError as error:
+                raise TemplateError(f"template '{self.name}': {error.reason}") from None
         for slot in ("prompt", "a", "b"):
             count = len(re.findall(rf"\{{{slot}\}}", self.text))
             if count != 1:
