@@ -36,6 +36,8 @@ READ_PROMPTS: list[Any] = [
     [user([{"type": "text", "text": "q", "image": None}, {"type": "text", "text": ""}], tool_calls=None)],
     np.array([user("q")], dtype=object),
     (user("q"),),
+    [user("q"), assistant(None, tool_calls=[CALL]), {"role": "tool", "content": "4"}],
+    [user("q"), assistant("let me look", tool_calls=[CALL]), {"role": "tool", "content": "4"}],
 ]
 ODD_PROMPTS: list[Any] = [
     None,
@@ -47,8 +49,6 @@ ODD_PROMPTS: list[Any] = [
     ["q"],
     [None],
     [user(None)],
-    [user("q"), assistant(None, tool_calls=[CALL]), {"role": "tool", "content": "4"}],
-    [user("q"), assistant("let me look", tool_calls=[CALL]), {"role": "tool", "content": "4"}],
     [user([IMAGE, {"type": "text", "text": "q"}])],
     [user([{"type": "text", "text": None}])],
     [user([3])],
@@ -82,9 +82,9 @@ ODD_COMPLETIONS: list[Any] = [
     [None],
     [assistant(3)],
     [assistant([IMAGE])],
-    [assistant(None, tool_calls=[CALL])],
-    [assistant("let me look", tool_calls=[CALL])],
-    [assistant("", function_call={"name": "look", "arguments": "{}"})],
+    [assistant(None, tool_calls=[{"name": 3}])],
+    [assistant("let me look", tool_calls="look")],
+    [assistant("", function_call={"name": "look", "arguments": "{"})],
     [assistant(HALF)],
     HALF,
 ]
@@ -128,13 +128,26 @@ def test_a_batch_of_odd_rows_alone(name: str) -> None:
 def test_what_can_be_read_is_read() -> None:
     judge = NumberJudge()
     reward = TrlReward(ReferenceReward(judge))
-    assert reward(READ_PROMPTS, ["3"] * 4, reference=["1"] * 4) == [2.0] * 4
+    count = len(READ_PROMPTS)
+    assert reward(READ_PROMPTS, ["3"] * count, reference=["1"] * count) == [2.0] * count
     assert {pair.prompt[0].content for pair in judge.asked} == {"q"}
+    assert sum("<tool_call>" in pair.prompt[-2].content for pair in judge.asked if len(pair.prompt) > 1) == 2
     completions = [completion for completion, _ in READ_COMPLETIONS]
     texts = [text for _, text in READ_COMPLETIONS]
     assert [text_of(completion) for completion in completions] == texts
     got = reward(["q"] * len(texts), completions, reference=["1"] * len(texts))
     assert got == [float(text or 0) - 1 for text in texts] and reward.reward.failures.count == 0
+
+
+def test_tool_calls_and_thoughts_of_the_answer_are_part_of_it() -> None:
+    call = '<tool_call>\n{"name": "look", "arguments": {}}\n</tool_call>'
+    for completion, text in [
+        ([assistant(None, tool_calls=[CALL])], call),
+        ([assistant("let me look", tool_calls=[CALL])], f"let me look\n{call}"),
+        ([assistant("", function_call={"name": "look", "arguments": "{}"})], call),
+        ([assistant("3", reasoning_content="1 + 2")], "<think>\n1 + 2\n</think>\n\n3"),
+    ]:
+        assert text_of(completion) == text
 
 
 def test_odd_rows_count_towards_the_limit() -> None:

@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 import numpy as np
 
 from gram.errors import DataError, WrongTypeError
-from gram.messages import Chat, PromptLike, as_chat, as_list, as_text, check_lengths, content_text, kind_of
+from gram.messages import Chat, PromptLike, as_chat, as_list, as_text, check_lengths, kind_of, message_text
 from gram.rl.failures import Failures
 from gram.types import Message
 
@@ -116,10 +116,11 @@ def readable(read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | Dat
 def text_of(completion: Any, field: str = "completion") -> str:
     """The answer in a completion: the string itself, or the last message of the assistant.
 
-    An assistant's message without content, and a conversation without an assistant, are an empty answer.
+    Thoughts and tool calls that the message has in fields of their own are part of it. An assistant's message
+    without content, and a conversation without an assistant, are an empty answer.
 
     Raises:
-        WrongTypeError: no text; or the last message of the assistant calls tools, which is no answer.
+        WrongTypeError: no text, or a tool call that is none.
         DataError: half of a surrogate pair.
 
     Example:
@@ -135,10 +136,8 @@ def text_of(completion: Any, field: str = "completion") -> str:
         if not hasattr(turn, "get"):
             raise WrongTypeError(f"expected a message, got {kind_of(turn)}", field=f"{field}[{place}]")
         if turn.get("role") == "assistant":
-            if turn.get("tool_calls") or turn.get("function_call"):
-                raise WrongTypeError("ends with tool calls, which are no answer", field=f"{field}[{place}]")
             content = turn.get("content")
-            return "" if content is None else content_text(content, f"{field}[{place}].content")
+            return message_text({**turn, "content": "" if content is None else content}, f"{field}[{place}]")
     return ""
 
 
