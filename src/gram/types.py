@@ -155,20 +155,31 @@ class Usage:
     Attributes:
         tokens: tokens in all prompts that were read; a beginning that several prompts share counts each time.
         truncated: prompts that were shortened to fit the model.
+        judged: prompts that were answered with a label, by a judge.
+        mass: sum over these of the probability of the two labels, out of the whole vocabulary.
 
     Example:
-        >>> Usage(tokens=7) + Usage(tokens=5, truncated=1)
-        Usage(tokens=12, truncated=1)
+        >>> usage = Usage(tokens=7) + Usage(tokens=5, truncated=1)
+        >>> usage.tokens, usage.truncated, usage.label_mass
+        (12, 1, None)
     """
 
     tokens: int = 0
     truncated: int = 0
+    judged: int = 0
+    mass: float = 0.0
+
+    @property
+    def label_mass(self) -> float | None:
+        """Mean probability of the two labels together; None where no judge was asked."""
+        return self.mass / self.judged if self.judged else None
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(self.tokens + other.tokens, self.truncated + other.truncated)
+        sums = (self.tokens + other.tokens, self.truncated + other.truncated, self.judged + other.judged)
+        return Usage(*sums, self.mass + other.mass)
 
     def __sub__(self, other: Usage) -> Usage:
-        return Usage(self.tokens - other.tokens, self.truncated - other.truncated)
+        return self + Usage(-other.tokens, -other.truncated, -other.judged, -other.mass)
 
 
 @dataclass(frozen=True, slots=True)

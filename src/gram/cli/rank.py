@@ -84,5 +84,6 @@ def run(config: Config) -> dict[str, Any]:
         **cost(rows, resumed, model.usage.tokens),
         "rejected": contests.rejected,
         "truncated_prompts": truncated_prompts(model, resumed),
+        "label_mass": model.usage.label_mass,
         "seconds": round(time.monotonic() - start_time, 2),
     }

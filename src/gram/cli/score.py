@@ -47,5 +47,6 @@ def run(config: Config) -> dict[str, Any]:
         "resumed": resumed,
         "rejected": rows.rejected,
         "truncated_prompts": truncated_prompts(model, resumed),
+        "label_mass": model.usage.label_mass,
         "seconds": round(time.monotonic() - start_time, 2),
     }

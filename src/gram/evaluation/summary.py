@@ -50,6 +50,8 @@ class Summary:
         subsets: one line per subset, by name; empty if the rows have fewer than two.
         position_gap: mean of P(a) shown first minus P(a) shown second; above 0 favours the first place.
         position_gap_size: mean of its absolute value. Both NaN if no row was asked in both orders.
+        label_mass: mean probability of the two labels together, out of the whole vocabulary; NaN if the model
+            is no judge.
         brier: mean squared error of the probabilities; 0.25 for always saying 0.5.
         log_loss: mean cross-entropy in nats; log 2 for always saying 0.5.
         ece: expected calibration error over 15 bins of confidence.
@@ -59,6 +61,7 @@ class Summary:
     subsets: tuple[SummaryRow, ...]
     position_gap: float
     position_gap_size: float
+    label_mass: float
     brier: float
     log_loss: float
     ece: float
@@ -101,11 +104,13 @@ def summarize(
     labels = np.array([record.label for record in records])
     gaps = np.array([record.position_gap for record in records])
     gaps = gaps[~np.isnan(gaps)]
+    masses = np.array([mass for record in records if record.template for mass in record.mass])
     return Summary(
         overall=_row("overall", records, floors),
         subsets=tuple(_row_of(subset, by, records, floors) for subset in subsets) if len(subsets) > 1 else (),
         position_gap=_mean(gaps),
         position_gap_size=_mean(np.abs(gaps)),
+        label_mass=_mean(masses[~np.isnan(masses)]),
         brier=brier(p_a, labels),
         log_loss=log_loss(p_a, labels),
         ece=reliability(p_a, labels).ece,

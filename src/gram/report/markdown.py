@@ -45,11 +45,19 @@ def markdown(summary: Summary, title: str = "Evaluation") -> str:
         "Consistency: share of rows on which both orders prefer the same answer.",
         f"Position gap, P(a) shown first minus shown second: mean {signed(summary.position_gap)}, "
         f"mean size {number(summary.position_gap_size)}.",
+        *_mass(summary),
         f"Calibration: Brier {number(summary.brier)}, log loss {number(summary.log_loss)} nats, "
         f"ECE {number(summary.ece)} (always saying 0.5 gives 0.250 and 0.693).",
         "",
     ]
     return "\n".join(lines)
+
+
+def _mass(summary: Summary) -> list[str]:
+    """The label mass in words; nothing for a model that is no judge."""
+    if math.isnan(summary.label_mass):
+        return []
+    return [f"Label mass, the probability of the two labels together: mean {number(summary.label_mass)}."]
 
 
 def card(results: Results, title: str = "Evaluation") -> str:

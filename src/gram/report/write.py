@@ -55,6 +55,7 @@ def write_run(
         "scores": {part["source"]: part["scores"]["score"] for part in summary["benchmarks"]},
         "accuracy": summary["overall"]["accuracy"],
         "consistency": summary["overall"]["consistency"],
+        "label_mass": summary["label_mass"],
         "floors": summary["overall"]["floors"],
         "truncated_prompts": facts["truncated_prompts"],
         "rejected": facts["rejected"],

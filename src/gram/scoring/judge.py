@@ -6,6 +6,7 @@ Loads no torch, so that a client of a remote judge needs none.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -15,6 +16,11 @@ import numpy as np
 from gram.errors import ScoringError
 from gram.rendering import JudgeTemplate
 from gram.types import FloatArray, Pair, Usage, Verdicts, as_pairs
+
+LOW_MASS = 0.1
+"""Mean label mass of a call below which the judge warns."""
+
+_log = logging.getLogger("gram.scoring")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,7 @@ class JudgeModel:
         self._template = template
         self._both_orders = both_orders
         self._usage = Usage()
+        self._warned = False
         self.temperature = 1.0  # divides the log-odds; set by calibration
 
     @property
@@ -80,7 +87,7 @@ class JudgeModel:
 
     @property
     def usage(self) -> Usage:
-        """Tokens read for all verdicts so far, and prompts shortened."""
+        """Tokens read for all verdicts so far, prompts shortened, and the label mass."""
         return self._usage
 
     def tokens_cut(self, pairs: Iterable[Pair]) -> list[int] | None:
@@ -99,16 +106,29 @@ class JudgeModel:
             return Verdicts(np.empty((0, 2)), np.empty((0, 2)))
         prompts = [*pairs, *(pair.swapped() for pair in pairs)] if self._both_orders else list(pairs)
         answers = self._backend.label_logprobs(prompts, self._template)
-        self._usage += answers.usage
         logprobs = answers.values  # (len(prompts), 2)
         if not np.isfinite(logprobs).all():
             row = int(np.argwhere(~np.isfinite(logprobs))[0, 0]) % len(pairs)
             raise ScoringError(f"the model gave no finite log-probability for pair {row} of this call")
         difference = (logprobs[:, 0] - logprobs[:, 1]) / self.temperature  # (len(prompts),)
         mass = np.exp(logprobs).sum(axis=1)  # (len(prompts),)
+        usage = answers.usage + Usage(judged=len(prompts), mass=float(mass.sum()))
+        self._usage += usage
+        self._warn(float(mass.mean()))
         log_odds = np.full((len(pairs), 2), np.nan)
         masses = np.full((len(pairs), 2), np.nan)
         log_odds[:, 0], masses[:, 0] = difference[: len(pairs)], mass[: len(pairs)]
         if self._both_orders:  # shown the other way round, the first label speaks for b
             log_odds[:, 1], masses[:, 1] = -difference[len(pairs) :], mass[len(pairs) :]
-        return Verdicts(log_odds, masses, answers.usage)
+        return Verdicts(log_odds, masses, usage)
+
+    def _warn(self, mass: float) -> None:
+        """Say once that the labels are not what the model wants to say: then the verdicts mean little."""
+        if mass < LOW_MASS and not self._warned:
+            self._warned = True
+            _log.warning(
+                "the two labels %s together have a probability of %.3g on average: the model would say "
+                "something else in their place, and its verdicts may mean little",
+                self._template.labels,
+                mass,
+            )
