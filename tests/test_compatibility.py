@@ -27,8 +27,8 @@ ASK = """
 FLAGS = {
     "demo": "output quick seed",
     "train": """
-        adam_beta2 batch_size beta bf16 centring context data device engine epochs eval_data eval_split
-        eval_steps freeze gradient_checkpointing label_smoothing learning_rate length_power
+        adam_beta2 batch_size beta bf16 centring columns context data device engine epochs eval_data
+        eval_split eval_steps freeze gradient_checkpointing label_smoothing learning_rate length_power
         likelihood_form log_steps lora lora_alpha lora_rank margin max_eval_per_source max_grad_norm
         max_length max_per_source max_steps micro_batch_size model objective on_error output overwrite
         pairs_per_prompt raw_control_tokens reference report_to revision save_steps schedule seed split
@@ -36,14 +36,14 @@ FLAGS = {
         weight_decay
     """,
     "adapt": """
-        batch_size data device engine folds kind label_smoothing learning_rates lora_alpha lora_rank
+        batch_size columns data device engine folds kind label_smoothing learning_rates lora_alpha lora_rank
         max_per_source max_steps method model on_error output overwrite revision seed split template
     """,
-    "score": ASK + "input on_error output split",
-    "eval": ASK + "bench calibrate data max_per_source on_error output perturb seed shard split",
+    "score": ASK + "columns input on_error output split",
+    "eval": ASK + "bench calibrate columns data max_per_source on_error output perturb seed shard split",
     "report": "output runs seed",
-    "rank": ASK + "budget input on_error output schedule seed split",
-    "mine": ASK + "budget input limit margin on_error output pairs schedule seed split",
+    "rank": ASK + "budget columns input on_error output schedule seed split",
+    "mine": ASK + "budget columns input limit margin on_error output pairs schedule seed split",
     "bench": """
         data device dtype json output pairs peer_batch plot quick rounds seed shape steps token_budget what
     """,

@@ -201,7 +201,7 @@ def test_a_missing_file_is_not_looked_for_on_the_hub(
         ("x.jsonl", b"\n \n", "holds no rows"),
         ("x.jsonl.gz", b"", "holds no rows"),
         ("x.json", b"[]", "holds no rows"),
-        ("x.csv", b"a,b", r"unknown kind of file; expected \.jsonl"),
+        ("x.txt", b"a,b", r"unknown kind of file; expected \.jsonl"),
         ("x.jsonl::en:train", b"{}", "a file has no configuration 'en'"),
         ("x.jsonl.gz", LINES, "damaged gzip file"),
         ("x.jsonl.gz", gzip.compress(LINES * 50, mtime=0)[:-9], "damaged gzip file after line 1"),

@@ -21,7 +21,7 @@ def test_each_file_of_a_source_keeps_its_rejects(tmp_path: Path) -> None:
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     [source] = parse([f"best-of-k={tmp_path / 'one.jsonl'},{tmp_path / 'two.jsonl'}"])
     found = load(source, on_error="skip", rejects=tmp_path / "best-of-k.rejects.jsonl")
-    assert (len(found.items), found.rejected) == (2, 2)
+    assert (len(found.items), found.counts["rejected"]) == (2, 2)
     for number, name in (("", "one"), (".2", "two")):
         [reject] = (tmp_path / f"best-of-k.rejects{number}.jsonl").read_text().splitlines()
         assert json.loads(reject)["row"]["prompt"] == name

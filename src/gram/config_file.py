@@ -13,6 +13,8 @@ from gram.errors import ConfigError
 from gram.paths import at_home
 
 Config = TypeVar("Config")
+READABLE_AS_MAPPING = {"mapping": True}
+"""Metadata of an option written as NAME=VALUE,...: a file may give it as a mapping."""
 
 
 def read_values(kind: type[Any], path: Path, renamed: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -37,6 +39,7 @@ def read_values(kind: type[Any], path: Path, renamed: Mapping[str, str] | None =
     assert is_dataclass(kind)
     hints = get_type_hints(kind)
     options = {item.name: hints[item.name] for item in fields(kind) if item.init}
+    mappings = {item.name for item in fields(kind) if item.metadata.get("mapping")}
     values = {}
     for raw_name, value in content.items():
         name = str(raw_name).replace("-", "_")
@@ -47,6 +50,8 @@ def read_values(kind: type[Any], path: Path, renamed: Mapping[str, str] | None =
             name = new
         if name not in options:
             raise ConfigError(f"{path}: unknown option '{raw_name}'; there are: {', '.join(options)}")
+        if name in mappings and isinstance(value, dict):
+            value = ",".join(f"{key}={part}" for key, part in value.items())
         values[name] = _converted(value, options[name], f"{path}: option '{raw_name}'")
     return values
 

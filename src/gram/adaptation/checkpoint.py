@@ -82,9 +82,9 @@ def adapt_checkpoint(config: AdaptConfig) -> dict[str, Any]:
     _write(config, kind, loaded, renderer, how, outcome, facts, reward_model.temperature)
     return {
         "output": str(config.output),
+        **rows.counts,
         **facts,
         "kind": kind if outcome.adopted or manifest is None else manifest.kind,
-        "rejected": rows.rejected,
         "collapsed": len(rows.examples) - len(usable),
         "seconds": round(time.monotonic() - began, 1),
     }
@@ -100,6 +100,7 @@ def _read(config: AdaptConfig) -> ExampleSet[Preference]:
     rows = read_preferences(
         config.data,
         split=config.split,
+        columns=config.columns,
         on_error=config.on_error,
         rejects=config.output.with_name(f"{config.output.name}.rejects.jsonl"),
         max_per_source=config.max_per_source,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from gram.config_file import READABLE_AS_MAPPING
 from gram.errors import ConfigError
 
 
@@ -20,13 +21,15 @@ class AdaptConfig:
     model: str
     """The model to adapt: a folder, gram-small (comes with the package), or a Hub name."""
     data: list[str]
-    """Labeled pairs of the new task: files (.jsonl, .jsonl.gz, .json, .parquet), folders or Hub names."""
+    """Labeled pairs of the new task: files (.jsonl, .json, .csv, .parquet, ...), folders or Hub names."""
     output: Path
     """Folder for the result: the adapted model, or the old one unchanged."""
     revision: str | None = None
     """Branch, tag or commit of a model on the Hub. Default: the newest."""
     split: str | None = None
     """Use only this split of the data."""
+    columns: str | None = field(default=None, metadata=READABLE_AS_MAPPING)
+    """Names of columns: prompt=question,chosen=good; ignore=COLUMN leaves one out."""
     max_per_source: int | None = None
     """Take at most this many rows from each source (a seeded sample)."""
     on_error: Literal["raise", "skip"] = "raise"

@@ -21,6 +21,7 @@ def run(config: Config) -> dict[str, Any]:
         (f"samples shortened, of {result['rows']}", result["truncated"]),
         ("pairs left out, equal when shortened", result["collapsed"]),
         (f"rows rejected, see {config.output}.rejects.jsonl", result["rejected"]),
+        ("judged answers without a partner, left out", result["unpaired"]),
     ):
         if count:
             print(f"gram adapt: {description}: {count}", file=sys.stderr)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gram.cli.options import ModelOptions
+from gram.config_file import READABLE_AS_MAPPING
 from gram.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class Config(ModelOptions):
     """Folder for the records and the report."""
     split: str | None = None
     """Use only this split of preference data."""
+    columns: str | None = field(default=None, metadata=READABLE_AS_MAPPING)
+    """Names of columns of preference data: prompt=question,chosen=good; ignore=COLUMN leaves one out."""
     max_per_source: int | None = None
     """Take at most this many items of each (a seeded sample; of RM-Bench and Ties whole units)."""
     seed: int = 0
@@ -70,6 +73,7 @@ def run(config: Config) -> dict[str, Any]:
         config.perturb,
         config.on_error,
         also_read=[config.centre_on],
+        columns=config.columns,
     )
     fingerprint = config.fingerprint() | {"calibrating": config.calibrate is not None}
     session = Session(selection, config.output, fingerprint, shard)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from gram.asking import LoadOptions
+from gram.config_file import READABLE_AS_MAPPING
 from gram.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -106,6 +107,8 @@ class InputOptions(ModelOptions):
     """Rows to ask about: a file, a dataset folder or a Hub name."""
     split: str | None = None
     """Use only this split."""
+    columns: str | None = field(default=None, metadata=READABLE_AS_MAPPING)
+    """Names of columns: prompt=question,chosen=good; ignore=COLUMN leaves one out."""
     on_error: Literal["raise", "skip"] = "raise"
     """A row that cannot be used: stop, or write it to OUTPUT.rejects.jsonl (else rejects.jsonl) and go on."""
 
@@ -119,7 +122,8 @@ class InputOptions(ModelOptions):
             rejects = output.with_name(output.name + ".rejects.jsonl")
         if self.on_error == "skip":
             check_rejects(rejects, [self.input, self.centre_on])
-        return reader(self.input, split=self.split, on_error=self.on_error, rejects=rejects)
+        how = {"split": self.split, "columns": self.columns, "on_error": self.on_error, "rejects": rejects}
+        return reader(self.input, **how)
 
 
 def truncated_prompts(model: RewardModel, resumed: int) -> int | None:

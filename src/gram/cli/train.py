@@ -25,6 +25,7 @@ def run(config: Config) -> dict[str, Any] | None:
         (f"samples shortened, of {result['samples']}", result["truncated"]),
         ("pairs left out, equal when shortened", result["collapsed"]),
         ("rows rejected, see rejects.jsonl", result["rejected"]),
+        ("judged answers without a partner, left out", result["unpaired"]),
         ("evaluation rows that are in the training data too", result["leaked"]),
     ):
         if count:

@@ -5,23 +5,24 @@ Knows nothing of tokens, templates or models. The forms of rows are listed in ``
 
 from __future__ import annotations
 
+from gram.data.columns import ColumnsLike
 from gram.data.folds import folds, questions
+from gram.data.forms import Example
 from gram.data.leakage import Leak, find_leaks, shared_prompts
 from gram.data.pairing import pairs_of
 from gram.data.reading import (
     ExampleSet,
     Options,
     SourceInfo,
-    check_output,
-    check_rejects,
     read_as,
     read_contests,
     read_language,
     read_preferences,
     read_scorables,
 )
+from gram.data.rejects import check_output, check_rejects
+from gram.data.row import Rejected, Row
 from gram.data.rows import (
-    Example,
     Language,
     Scorable,
     parse,
@@ -30,9 +31,10 @@ from gram.data.rows import (
     to_preference,
     to_scorable,
 )
-from gram.data.sources import Rejected, Row, read_rows
+from gram.data.sources import read_rows
 
 __all__ = [
+    "ColumnsLike",
     "Example",
     "ExampleSet",
     "Language",

@@ -8,25 +8,57 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from gram.data.row import Unreadable
 from gram.errors import DataError
 from gram.types import Chat, Message
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _HH_TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 _HH_ROLES = {"Human": "user", "Assistant": "assistant"}
+_STEERLM_TURN = re.compile(r"\n<extra_id_1>(User|Assistant)\n")  # how HelpSteer2 writes several turns
+_SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "observation": "tool"}
+_MARKUP = re.compile(
+    r"\s*(?:<s>|<bos>|<\|begin_of_text\|>|<｜begin▁of▁sentence｜>)?\s*"
+    r"(<\|im_start\|>|<start_of_turn>|<\|turn>|<\|start_header_id\|>|<\|header_start\|>|\[INST\]|<<SYS>>"
+    r"|<\|start\|>|<\|(?:system|user|assistant|prompter|human)\|>|<｜(?:User|Assistant)｜>|<extra_id_\d>"
+    r"|\[(?:SYSTEM_PROMPT|AVAILABLE_TOOLS)\])"
+)
+_MESSAGES_AS_TEXT = re.compile(r"""\s*\[\s*\{\s*['"](?:role|content|from|value)['"]\s*:""")
+_ENDS_OF_QUESTIONS = ("?", "？", "؟", ":", "：")
+_TEXT_PARTS = ("text", "input_text", "output_text")
 
 
 def text_of(value: object, field: str) -> str:
     """``value`` as a string that can be written as UTF-8."""
+    if isinstance(value, Unreadable):
+        raise DataError(f"cannot be read: {value.reason}", field=field)
     if not isinstance(value, str):
         raise DataError(f"expected a string, got {type(value).__name__}", field=field)
     try:
         value.encode()
     except UnicodeEncodeError:
         raise DataError("holds half of a surrogate pair, which is no character", field=field) from None
-    return value
+    return str(value)
+
+
+def plain_text_of(value: object, field: str) -> str:
+    """``value`` as the text of one turn: a string that is not a whole chat in the markup of some model."""
+    text = text_of(value, field)
+    way_out = (
+        f'if it is meant as it stands, write it as a message: [{{"role": ..., "content": ...}}] in {field}'
+    )
+    if markup := _MARKUP.match(text):
+        raise DataError(
+            f"begins with {markup[1]!r}, as a chat to which a template has already been applied: "
+            f"give its turns as messages with role and content; {way_out}",
+            field=field,
+        )
+    if _MESSAGES_AS_TEXT.match(text):
+        raise DataError(
+            f"is a list of messages written as text: give the list itself; {way_out}", field=field
+        )
+    return text
 
 
 def prompt_of(value: object, field: str = "prompt") -> Chat:
@@ -37,12 +69,12 @@ def prompt_of(value: object, field: str = "prompt") -> Chat:
         (Message(role='user', content='Why is the sky blue?'),)
     """
     if isinstance(value, str):
-        text = text_of(value, field)
-        turns = transcript_of(text) or (Message("user", text),)
-        if turns[-1] == Message("assistant", ""):  # a transcript up to and including "\n\nAssistant:"
+        text = plain_text_of(value, field)
+        turns = transcript_of(text) or _steerlm_turns(text) or (Message("user", text),)
+        if turns[-1] == Message("assistant", ""):  # a transcript up to where the answer begins
             turns = turns[:-1]
     else:
-        turns = _messages_of(value, field)
+        turns = messages_of(value, field)
     return check_prompt(turns, field)
 
 
@@ -63,12 +95,12 @@ def answer_of(value: object, field: str, prompt: Chat) -> str:
         '4'
     """
     if isinstance(value, str):
-        answer = text_of(value, field)
+        answer = plain_text_of(value, field)
         turns = transcript_of(answer)
         if turns is not None and turns[:-1] == prompt and turns[-1].role == "assistant":
             answer = turns[-1].content
     else:
-        turns = _messages_of(value, field)
+        turns = messages_of([value] if isinstance(value, Mapping) else value, field)
         if turns[: len(prompt)] == prompt:
             turns = turns[len(prompt) :]
         if len(turns) != 1 or turns[0].role != "assistant":
@@ -76,6 +108,39 @@ def answer_of(value: object, field: str, prompt: Chat) -> str:
             raise DataError(f"expected one assistant message after the prompt, got {roles}", field=field)
         answer = turns[0].content
     return check_answer(answer, field)
+
+
+def answers_of(values: Mapping[str, object], prompt: Chat) -> list[str]:
+    """The answers of one row, by field. Strings lose the prompt if all of them repeat it at their start.
+
+    A short prompt ("Hello") may begin an answer by chance: it is taken off only if it has three words, or
+    ends with a question mark or a colon; and never if nothing would be left of an answer.
+
+    Example:
+        >>> prompt = prompt_of("Is it 4?")
+        >>> answers_of({"chosen": "Is it 4? Yes.", "rejected": "Is it 4? No."}, prompt)
+        ['Yes.', 'No.']
+        >>> answers_of({"chosen": "Is it 4? Yes.", "rejected": "No."}, prompt)
+        ['Is it 4? Yes.', 'No.']
+    """
+    answers = [answer_of(value, field, prompt) for field, value in values.items()]
+    head = prompt[0].content.strip()
+    can_repeat = len(head.split()) >= 3 or head.endswith(_ENDS_OF_QUESTIONS)
+    if len(prompt) > 1 or not can_repeat or not all(isinstance(value, str) for value in values.values()):
+        return answers
+    if not all(answer.lstrip().startswith(head) for answer in answers):
+        return answers
+    rests = [answer.lstrip()[len(head) :] for answer in answers]
+    if not all(rest.strip() and not (head[-1].isalnum() and rest[0].isalnum()) for rest in rests):
+        return answers
+    return [_without_gap(rest) for rest in rests]
+
+
+def _without_gap(text: str) -> str:
+    """``text`` without the white space that set it off from the prompt; an indented line keeps its indent."""
+    rest = text.lstrip()
+    gap = text[: len(text) - len(rest)]
+    return gap.rpartition("\n")[2] + rest if "\n" in gap else rest
 
 
 def check_answer(answer: str, field: str) -> str:
@@ -87,61 +152,10 @@ def check_answer(answer: str, field: str) -> str:
 
 def conversation_of(value: object, field: str) -> tuple[Chat, str]:
     """A whole conversation as the prompt and the last turn, which must be the assistant's."""
-    turns = _messages_of(value, field)
+    turns = messages_of(value, field)
     if turns[-1].role != "assistant":
         raise DataError(f"expected an assistant message last, got {turns[-1].role}", field=field)
     return check_prompt(turns[:-1], field), check_answer(turns[-1].content, field)
-
-
-def implicit_prompt(chosen: Any, rejected: Any) -> tuple[Chat, str, str]:
-    """The prompt that two conversations share, and the two answers.
-
-    Messages and HH transcripts must agree in every turn but the last. Of two plain strings the prompt is
-    the longest common beginning that ends where a word ends; the white space after it stays with the
-    answers, so that prompt + answer is the string that was given. Where both answers begin with the same
-    words, these go to the prompt: no rule can tell them apart. A row with a ``prompt`` field avoids this.
-
-    Example:
-        >>> prompt, chosen, rejected = implicit_prompt("Is it 4? Yes.", "Is it 4? No.")
-        >>> prompt[0].content, chosen, rejected
-        ('Is it 4?', ' Yes.', ' No.')
-    """
-    if isinstance(chosen, str) and isinstance(rejected, str):
-        texts = text_of(chosen, "chosen"), text_of(rejected, "rejected")
-        transcripts = transcript_of(texts[0]), transcript_of(texts[1])
-        if transcripts[0] is None or transcripts[1] is None:
-            return _shared_words(*texts)
-        sides = transcripts[0], transcripts[1]
-    else:
-        sides = _messages_of(chosen, "chosen"), _messages_of(rejected, "rejected")
-    for turns, field in zip(sides, ("chosen", "rejected"), strict=True):
-        if turns[-1].role != "assistant":
-            raise DataError(f"expected an assistant turn last, got {turns[-1].role}", field=field)
-    if sides[0][:-1] != sides[1][:-1]:
-        raise DataError("differs from 'chosen' before the last answer: no common prompt", field="rejected")
-    if len(sides[0]) == 1:
-        raise DataError("neither in a field of its own nor at the start of the answers", field="prompt")
-    prompt = check_prompt(sides[0][:-1], "chosen")
-    return (
-        prompt,
-        check_answer(sides[0][-1].content, "chosen"),
-        check_answer(sides[1][-1].content, "rejected"),
-    )
-
-
-def _shared_words(chosen: str, rejected: str) -> tuple[Chat, str, str]:
-    differ = (k for k, (x, y) in enumerate(zip(chosen, rejected, strict=False)) if x != y)
-    shared = chosen[: next(differ, min(len(chosen), len(rejected)))]
-    if shared[-1:].isspace():
-        head = shared.rstrip()
-    else:  # the last word of what is shared may go on differently: leave it to the answers
-        *before, _ = shared.rsplit(None, 1) or [""]
-        head = before[0] if before else ""
-    if not head:
-        raise DataError("neither in a field of its own nor at the start of the answers", field="prompt")
-    prompt = check_prompt((Message("user", head),), "prompt")
-    rest = chosen[len(head) :], rejected[len(head) :]
-    return prompt, check_answer(rest[0], "chosen"), check_answer(rest[1], "rejected")
 
 
 def transcript_of(text: str) -> Chat | None:
@@ -166,8 +180,11 @@ def transcript_of(text: str) -> Chat | None:
     )
 
 
-def _messages_of(value: object, field: str) -> Chat:
-    if isinstance(value, str) or not isinstance(value, Sequence):
+def messages_of(value: object, field: str) -> Chat:
+    """A list of messages, each with ``role`` and ``content``, or with ``from`` and ``value`` (ShareGPT)."""
+    if isinstance(value, str | bytes | Unreadable) or not isinstance(value, Sequence):
+        if isinstance(value, Unreadable):
+            text_of(value, field)
         kind = type(value).__name__
         raise DataError(f"expected a string or a list of messages, got {kind}", field=field)
     if not value:
@@ -180,7 +197,37 @@ def _message_of(turn: object, field: str) -> Message:
         raise DataError(
             f"expected a message with 'role' and 'content', got {type(turn).__name__}", field=field
         )
-    role = turn.get("role")
+    names = ("from", "value") if "from" in turn and "role" not in turn else ("role", "content")
+    role = turn.get(names[0])
+    if names[0] == "from" and isinstance(role, str):
+        role = _SHAREGPT_ROLES.get(role, role)
     if role not in ROLES:
-        raise DataError(f"expected one of {', '.join(ROLES)}, got {role!r}", field=f"{field}.role")
-    return Message(role, text_of(turn.get("content"), f"{field}.content"))
+        raise DataError(f"expected one of {', '.join(ROLES)}, got {role!r}", field=f"{field}.{names[0]}")
+    return Message(role, _content_of(turn.get(names[1]), f"{field}.{names[1]}"))
+
+
+def _content_of(value: object, field: str) -> str:
+    """The text of a message, given as a string or as a list of text parts, which are put together."""
+    if not isinstance(value, list):
+        return text_of(value, field)
+    if not value:
+        raise DataError("the list of parts is empty", field=field)
+    return "".join(_part_of(part, f"{field}[{k}]") for k, part in enumerate(value))
+
+
+def _part_of(part: object, field: str) -> str:
+    if not isinstance(part, Mapping):
+        return text_of(part, field)
+    kind = part.get("type", "text")
+    if kind not in _TEXT_PARTS:
+        raise DataError(f"a part of type {kind!r}: only text can be judged", field=field)
+    return text_of(part.get("text"), f"{field}.text")
+
+
+def _steerlm_turns(text: str) -> Chat | None:
+    """The turns of a prompt of HelpSteer2, or None if it has only one."""
+    first, *rest = _STEERLM_TURN.split(text)
+    if rest[:1] != ["Assistant"]:  # the first turn is the user's
+        return None
+    turns = zip(rest[::2], rest[1::2], strict=True)
+    return (Message("user", first), *(Message(name.lower(), content) for name, content in turns))

@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
+from gram.data.row import Cell
 from gram.errors import DataError
 
 
@@ -20,6 +22,9 @@ def number(fields: Mapping[str, Any], field: str) -> float:
         DataError: naming ``field``; so do all functions here.
     """
     value = fields[field]
+    if isinstance(value, Cell):
+        with suppress(ValueError):  # the next line says that it is no number
+            value = float(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not is_finite(value):
         raise DataError(f"expected a finite number, got {value!r}", field=field)
     return float(value)

@@ -11,26 +11,26 @@ split, and a source all of whose rows are bad.
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Generic, Literal, TextIO, TypeAlias, TypedDict, TypeVar, Unpack
+from typing import Generic, TypeAlias, TypedDict, TypeVar, Unpack
 
+from gram.data.columns import Columns, ColumnsLike, parse_columns
 from gram.data.pairing import pairs_of
-from gram.data.rows import Language, Scorable, to_contest, to_language, to_preference, to_scorable
-from gram.data.sources import Rejected, Row, is_file_of, parse_source, read_rows
+from gram.data.partners import Joined
+from gram.data.rejects import OnError, check_rejects, rejecting
+from gram.data.row import Rejected, RejectSink, Row
+from gram.data.rows import COLUMNS, Language, Scorable, to_contest, to_language, to_preference, to_scorable
+from gram.data.sources import parse_source, read_rows
 from gram.errors import ConfigError, DataError, NoRowsError
-from gram.files import atomic_write, make_folder
 from gram.types import Contest, Preference
 
 T = TypeVar("T")
 Sources: TypeAlias = str | Path | Sequence[str | Path]
-OnError: TypeAlias = Literal["raise", "skip"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +52,30 @@ class SourceInfo:
 
 @dataclass(frozen=True, slots=True)
 class ExampleSet(Generic[T]):
-    """Examples in the order of their sources, how many rows were rejected, and where all came from."""
+    """Examples in the order of their sources, where all came from, and what is not among them.
+
+    Attributes:
+        rejected: rows that could not be used.
+        unpaired: judged answers without another one to the same prompt, where labeled pairs were wanted.
+        beyond_limit: records that ``max_per_source`` left out.
+    """
 
     examples: tuple[T, ...]
     rejected: int
     sources: tuple[SourceInfo, ...]
+    unpaired: int = 0
+    beyond_limit: int = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many rows and records are not among the examples, by reason; and how many of these are ties."""
+        ties = sum(isinstance(example, Preference) and example.p_a == 0.5 for example in self.examples)
+        return {
+            "rejected": self.rejected,
+            "unpaired": self.unpaired,
+            "beyond_limit": self.beyond_limit,
+            "ties": ties,
+        }
 
 
 class Options(TypedDict, total=False):
@@ -69,6 +88,8 @@ class Options(TypedDict, total=False):
             when reading is over, and only if a row was rejected. One call, one file, and none that is read.
         max_per_source: keep a uniform random sample of this many records of each source, in their order.
         seed: of that sample, and of pairing; default 0.
+        columns: which columns stand for which: ``{"prompt": "question"}``, or "prompt=question,chosen=good";
+            ``ignore`` leaves one out.
     """
 
     split: str | None
@@ -76,10 +97,13 @@ class Options(TypedDict, total=False):
     rejects: Path | None
     max_per_source: int | None
     seed: int
+    columns: ColumnsLike | None
 
 
 def read_preferences(sources: Sources, **options: Unpack[Options]) -> ExampleSet[Preference]:
     """Labeled pairs; of a chosen and a rejected answer, ``pair.a`` is the chosen one.
+
+    Rows that hold one judged answer each become pairs where their prompt has a better and a worse one.
 
     Example:
         >>> _ = Path("pairs.jsonl").write_text('{"prompt": "2 + 2?", "chosen": "4", "rejected": "5"}')
@@ -87,7 +111,7 @@ def read_preferences(sources: Sources, **options: Unpack[Options]) -> ExampleSet
         >>> preference.pair.a, preference.pair.b, preference.p_a
         ('4', '5', 1.0)
     """
-    return read_as(sources, lambda row: [to_preference(row)], **options)
+    return read_as(sources, lambda row: [to_preference(row)], join=True, **options)
 
 
 def read_language(
@@ -136,8 +160,18 @@ def read_as(
     rejects: Path | None = None,
     max_per_source: int | None = None,
     seed: int = 0,
+    columns: ColumnsLike | None = None,
+    join: bool = False,
 ) -> ExampleSet[T]:
-    """The examples that ``convert`` returns for every row; ``Options`` explains the options."""
+    """The examples that ``convert`` returns for every row; ``Options`` explains the options.
+
+    Args:
+        join: let ``convert`` see a pair where two rows hold one judged answer each (``partners``).
+
+    Raises:
+        ConfigError: an option that makes no sense.
+    """
+    renaming = parse_columns(columns, COLUMNS)
     if on_error not in ("raise", "skip"):
         raise ConfigError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
     if max_per_source is not None and max_per_source < 1:
@@ -145,57 +179,60 @@ def read_as(
     names = [str(sources)] if isinstance(sources, str | Path) else [str(source) for source in sources]
     records: list[T] = []
     infos: list[SourceInfo] = []
+    unpaired = beyond_limit = 0
     if on_error == "skip" and rejects is not None:
         check_rejects(rejects, names)
-    with _rejecting(on_error, rejects) as bad:
+    with rejecting(on_error, rejects) as bad:
         # All sources are opened first: a missing last one is noticed before an hour of reading the others.
-        streams = [read_rows(name, split, bad.reject) for name in names]
+        streams = [read_rows(name, split, bad.reject_unread) for name in names]
         for source, rows in zip(names, streams, strict=True):
             name, _, own_split = parse_source(source)
             sample: _Sample[T] = _Sample(max_per_source, seed)
-            good, bad_before = 0, bad.count
-            for row in _watched(rows, name):
+            counted = _Counted(_watched(rows, name))
+            unread_before = bad.unread
+            renamed = _renamed(counted, renaming, bad.reject) if renaming else counted
+            joined = Joined(renamed, bad.reject) if join else None
+            for row in joined or renamed:
                 try:
                     records_of_row = convert(row)
                 except DataError as error:
                     bad.reject(Rejected(error, row.values))
                     continue
-                good += 1
                 for record in records_of_row:
                     sample.add(record)
             sampled = sample.records()
-            total = good + bad.count - bad_before
+            total = counted.count + bad.unread - unread_before
             infos.append(SourceInfo(name, own_split or split, total, len(sampled), _fingerprint(sampled)))
             records += sampled
+            unpaired += joined.unpaired if joined else 0
+            beyond_limit += sample.left_out
     for info in infos:  # after the rejects file has been written, so that the user can look into it
         if not info.records:
             raise NoRowsError(f"no usable row: all {info.rows} were rejected, see {rejects}", file=info.name)
-    return ExampleSet(tuple(records), bad.count, tuple(infos))
+    return ExampleSet(tuple(records), bad.count, tuple(infos), unpaired, beyond_limit)
 
 
-def check_output(output: Path, source: str) -> None:
-    """Refuse an output that could not be written, or would replace the input, before any work is done.
+class _Counted:
+    """Rows, counted as they are read."""
 
-    Its folder is made.
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._rows = rows
+        self.count = 0
 
-    Raises:
-        ConfigError: ``output`` is a folder or can lie in none, or is the file that ``source`` names.
-    """
-    if output.is_dir():
-        raise ConfigError(f"output {output}: is a folder; name a file")
-    if is_file_of(source, output):
-        raise ConfigError(f"output {output}: is the input; name another file")
-    make_folder(output.parent)
+    def __iter__(self) -> Iterator[Row]:
+        for row in self._rows:
+            self.count += 1
+            yield row
 
 
-def check_rejects(rejects: Path, sources: Iterable[str | None]) -> None:
-    """Refuse a rejects file that would replace a file of ``sources``; for runs that read more than once.
-
-    Raises:
-        ConfigError: naming the file.
-    """
-    if any(source and is_file_of(source, rejects) for source in sources):
-        raise ConfigError(f"the rejects file {rejects}: is an input; rename that, or name another output")
+def _renamed(rows: Iterable[Row], columns: Columns, reject: RejectSink) -> Iterator[Row]:
+    for row in rows:
+        try:
+            renamed = columns.of(row)
+        except DataError as error:
+            reject(Rejected(error, row.values))
+            continue
+        yield renamed
 
 
 class _Sample(Generic[T]):
@@ -214,6 +251,11 @@ class _Sample(Generic[T]):
         elif (slot := self._rng.randrange(self._count)) < self._limit:
             self._sample[slot] = (self._count, record)
 
+    @property
+    def left_out(self) -> int:
+        """Records that are not in the sample."""
+        return self._count - len(self._sample)
+
     def records(self) -> list[T]:
         return [record for _, record in sorted(self._sample, key=lambda item: item[0])]
 
@@ -223,41 +265,6 @@ def _fingerprint(records: Iterable[object]) -> str:
     for record in records:
         digest.update(repr(record).encode() + b"\n")  # repr escapes line breaks inside of a record
     return digest.hexdigest()
-
-
-class _Rejects:
-    """Counts bad rows, and writes them down or raises the first."""
-
-    def __init__(self, stream: TextIO | None) -> None:
-        self._stream = stream
-        self.count = 0
-
-    def reject(self, rejected: Rejected) -> None:
-        error = rejected.error
-        if self._stream is None:
-            raise error
-        entry = {"file": error.file, "line": error.line, "field": error.field, "reason": error.reason}
-        print(json.dumps(entry | {"row": rejected.raw}, default=str), file=self._stream)
-        self.count += 1
-
-
-@contextmanager
-def _rejecting(on_error: OnError, path: Path | None) -> Iterator[_Rejects]:
-    if on_error == "raise":
-        yield _Rejects(None)
-        return
-    if path is None:
-        raise ConfigError("on_error='skip' needs a rejects file: rows are never dropped silently")
-    with ExitStack() as stack:
-        try:
-            stream = stack.enter_context(atomic_write(path, skip_empty=True))
-        except OSError as error:
-            raise ConfigError(f"the rejects file {path} cannot be written: {error}") from error
-        bad = _Rejects(stream)
-        yield bad
-    if bad.count:
-        rows = "row" if bad.count == 1 else "rows"
-        print(f"warning: {bad.count} bad {rows} rejected, see {path}", file=sys.stderr)
 
 
 def _watched(rows: Iterable[Row], name: str) -> Iterator[Row]:

@@ -1,8 +1,8 @@
 """Where rows come from: files, folders and Hub names, as a stream of ``Row``.
 
-Knows file formats and splits, and nothing of what a row means: that is ``rows``. A source is
+Knows splits, not file formats (``formats``) nor what a row means (``rows``). A source is
 
-- a ``.jsonl``, ``.jsonl.gz``, ``.json`` or ``.parquet`` file;
+- a file of JSON Lines, JSON, CSV, TSV or Parquet (``formats``);
 - a folder with such files, or one written by ``datasets``' ``save_to_disk``;
 - the name of a dataset on the Hugging Face Hub, if nothing local has that name;
 
@@ -12,44 +12,22 @@ may say its revision: ``owner/name@revision``.
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
-import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
+from gram.data.formats import COMPRESSED, Items, file_reader, is_file_name
+from gram.data.row import Rejected, RejectSink, Row, Unreadable
+from gram.data.tables import read_dataset
 from gram.errors import DataError, NoRowsError
 from gram.paths import at_home
 
-_KINDS = ".jsonl, .jsonl.gz, .json or .parquet"
 _HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?)(?:@([\w./-]+))?")
-_FILE_LIKE = (".jsonl", ".json", ".parquet", ".gz", ".csv", ".tsv", ".txt", ".zip", ".zst", ".arrow")
+_FILE_LIKE = (*COMPRESSED, ".txt", ".zip", ".arrow")
 
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row as it was written, and its place: ``line`` counts from 1 (rows, where there are no lines)."""
-
-    values: dict[str, Any]
-    file: str
-    line: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A row that cannot be used: why, and the row itself (the raw line if it is not even an object)."""
-
-    error: DataError
-    raw: dict[str, Any] | str
-
-
-RejectSink: TypeAlias = Callable[[Rejected], None]
-_Items: TypeAlias = Iterator[Row | Rejected]
-_Part: TypeAlias = tuple[str | None, Callable[[], _Items]]  # the split it lies in, how to read it
+_Part: TypeAlias = tuple[str | None, Callable[[], Items]]  # the split it lies in, how to read it
 
 
 def read_rows(source: str, split: str | None = None, reject: RejectSink | None = None) -> Iterator[Row]:
@@ -104,7 +82,7 @@ def _of_split(parts: Sequence[_Part], split: str | None, name: str, reject: Reje
     present: set[str] = set()
     is_empty, has_split = True, False
     for home, read in parts:
-        for item in read():
+        for item in map(_with_split, read()):
             is_empty = False
             if isinstance(item, Rejected):
                 has_split = True
@@ -124,107 +102,26 @@ def _of_split(parts: Sequence[_Part], split: str | None, name: str, reject: Reje
         raise NoRowsError(f"no row of the split {split!r}; there are: {there}", file=name)
 
 
+def _with_split(item: Row | Rejected) -> Row | Rejected:
+    """``item``, rejected if nobody can say which split it belongs to."""
+    if isinstance(item, Row) and isinstance(split := item.values.get("split"), Unreadable):
+        return Rejected(item.error(f"cannot be read: {split.reason}", "split"), item.values)
+    return item
+
+
 def _parts(name: str, config: str | None, split: str | None) -> list[_Part]:
     path = at_home(name)
     if path.is_file():
         if config:
             raise DataError(f"a file has no configuration {config!r}", file=name)
-        return [(None, _file_reader(path))]
+        return [(None, file_reader(path))]
     if path.is_dir():
         is_saved = any((path / mark).is_file() for mark in ("dataset_dict.json", "state.json"))
         return _saved_parts(path, split) if is_saved else _folder_parts(path, config, split)
     hub_name = _HUB_NAME.fullmatch(name)
-    if hub_name is None or name.lower().endswith(_FILE_LIKE):
+    if hub_name is None or is_file_name(name) or name.lower().endswith(_FILE_LIKE):
         raise DataError("no such file or folder", file=name)
     return _hub_parts(name, hub_name[1], hub_name[2], config, split)
-
-
-# Files
-
-
-def _file_reader(path: Path) -> Callable[[], _Items]:
-    name = path.name.lower()
-    if name.endswith((".jsonl", ".jsonl.gz")):
-        return partial(_read_lines, path)
-    if name.endswith(".json"):
-        return partial(_read_json, path)
-    if name.endswith(".parquet"):
-        return partial(_read_parquet, path)
-    raise DataError(f"unknown kind of file; expected {_KINDS}", file=str(path))
-
-
-def _read_lines(path: Path) -> _Items:
-    number = 0
-    try:
-        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield _parse_line(line, str(path), number)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"damaged gzip file after line {number}: {error}", file=str(path)) from error
-    except OSError as error:
-        raise DataError(f"cannot be read: {error}", file=str(path)) from error
-
-
-def _parse_line(line: bytes, file: str, number: int) -> Row | Rejected:
-    reason = "not a JSON object"
-    try:
-        values = json.loads(line.decode("utf-8-sig").rstrip("\r\n"), object_pairs_hook=_once)
-    except UnicodeDecodeError as error:
-        reason = f"not UTF-8: {error.reason} at byte {error.start}"
-    except json.JSONDecodeError as error:
-        reason = f"not valid JSON: {error.msg} at column {error.colno}"
-    except (ValueError, RecursionError) as error:  # a number, or a nesting, beyond all measure
-        reason = f"not readable as JSON: {error}"
-    else:
-        if isinstance(values, dict):
-            return Row(values, file, number)
-    raw = line.decode("utf-8", errors="replace").rstrip("\r\n")
-    return Rejected(DataError(reason, file=file, line=number), raw)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose keys stand there once: of two equal ones nobody knows which was meant."""
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} stands there twice")
-    return values
-
-
-def _read_json(path: Path) -> _Items:
-    """A list of objects; a ``.json`` file that does not begin with a bracket is read as JSON Lines."""
-    try:
-        with path.open("rb") as stream:
-            if stream.read(256).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] != b"[":
-                yield from _read_lines(path)
-                return
-        rows = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
-    except json.JSONDecodeError as error:
-        raise DataError(f"not valid JSON: {error.msg}", file=str(path), line=error.lineno) from error
-    except (ValueError, RecursionError, OSError) as error:
-        raise DataError(f"cannot be read: {error}", file=str(path)) from error
-    for number, values in enumerate(rows, 1):
-        if isinstance(values, dict):
-            yield Row(values, str(path), number)
-        else:
-            yield Rejected(DataError("not a JSON object", file=str(path), line=number), json.dumps(values))
-
-
-def _read_parquet(path: Path) -> _Items:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as table:
-            number = 0
-            for batch in table.iter_batches(batch_size=1024):
-                for values in batch.to_pylist():
-                    number += 1
-                    yield Row(values, str(path), number)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"cannot be read as Parquet: {error}", file=str(path)) from error
 
 
 # Datasets: folders, saved tables, the Hub
@@ -251,7 +148,7 @@ def _folder_parts(path: Path, config: str | None, split: str | None) -> list[_Pa
         raise DataError(f"not a dataset folder: {error}", file=str(path)) from error
     files = {str(name): list(paths) for name, paths in (builder.config.data_files or {}).items()}
     split = _choose(list(files), split, str(path))
-    return [(split, _file_reader(Path(file))) for file in files[split]]
+    return [(split, file_reader(Path(file))) for file in files[split]]
 
 
 def _saved_parts(path: Path, split: str | None) -> list[_Part]:
@@ -263,7 +160,7 @@ def _saved_parts(path: Path, split: str | None) -> list[_Part]:
         raise DataError(f"cannot be read as a saved dataset: {error}", file=str(path)) from error
     if isinstance(dataset, datasets.Dataset):
         home = None if dataset.split is None else str(dataset.split)
-        return [(home, partial(_read_table, dataset, str(path)))]
+        return [(home, partial(read_dataset, dataset, str(path)))]
     return _table_parts(dataset, str(path), split)
 
 
@@ -285,9 +182,4 @@ def _hub_parts(
 
 def _table_parts(tables: Any, name: str, split: str | None) -> list[_Part]:
     split = _choose([str(key) for key in tables], split, name)
-    return [(split, partial(_read_table, tables[split], f"{name}::{split}"))]
-
-
-def _read_table(table: Any, file: str) -> _Items:
-    for number, values in enumerate(table, 1):
-        yield Row(dict(values), file, number)
+    return [(split, partial(read_dataset, tables[split], f"{name}::{split}"))]

@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from gram.data import check_rejects
+from gram.data import ColumnsLike, check_rejects
 from gram.errors import DataError
 from gram.evaluation import runner, sources
 from gram.evaluation.items import Item, preferences_of
@@ -40,6 +40,7 @@ class Selection:
         perturb: changes of the worse answers to ask about as well.
         on_error: what to do with a row that cannot be used: stop, or skip it.
         also_read: other files that the run reads, which the files of rejected rows must not replace.
+        columns: which columns of preference data stand for which, as all readers take them.
     """
 
     specs: Sequence[str]
@@ -49,6 +50,7 @@ class Selection:
     perturb: Sequence[str] = ()
     on_error: Literal["raise", "skip"] = "raise"
     also_read: Sequence[str | None] = ()
+    columns: ColumnsLike | None = None
 
 
 class Session:
@@ -130,6 +132,7 @@ class Session:
                 on_error=self.selection.on_error,
                 rejects=self.output / f"{questions.source.name}.train.rejects.jsonl",
                 seed=self.selection.seed,
+                columns=self.selection.columns,
             )
             # A row without a split belongs to every split: to the training rows and to those that are judged.
             test_texts = {_texts(row) for row in preferences_of(questions.items)}
@@ -151,6 +154,7 @@ def _questions(selection: Selection, output: Path) -> list[Questions]:
             on_error=selection.on_error,
             rejects=path,
             seed=selection.seed,
+            columns=selection.columns,
         )
         for source, path in rejects.items()
     ]

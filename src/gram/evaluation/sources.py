@@ -5,19 +5,18 @@ Knows files and the list of benchmarks; knows no model and no records.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from gram.data import Options, Row, SourceInfo, read_as
+from gram.data import ColumnsLike, Options, Row, SourceInfo, read_as
+from gram.data.formats import is_file_name
 from gram.data.sources import parse_source
 from gram.errors import ConfigError, DataError, NoRowsError
 from gram.evaluation.benchmarks import BENCHMARKS, PREFERENCES, Benchmark
 from gram.evaluation.items import Item, named, sample
 from gram.types import Preference
-
-_FILE_LIKE = (".jsonl", ".jsonl.gz", ".json", ".parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +36,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """The items of one source, the number of rejected rows, and a ``SourceInfo`` per file."""
+    """The items of one source, a ``SourceInfo`` per file, and what was left out, by reason."""
 
     source: Source
     items: tuple[Item, ...]
-    rejected: int
     infos: tuple[SourceInfo, ...]
+    counts: Mapping[str, int]
 
 
 def parse(specs: Sequence[str]) -> list[Source]:
@@ -68,7 +67,7 @@ def parse(specs: Sequence[str]) -> list[Source]:
                 raise ConfigError(f"--bench {spec}: is on no hub that is known here; give {spec}=FILE")
         else:
             path = parse_source(spec)[0]
-            if "/" not in path and not path.lower().endswith(_FILE_LIKE) and not Path(path).exists():
+            if "/" not in path and not is_file_name(path) and not Path(path).exists():
                 _benchmark(spec)
             source = Source(Path(path).name.partition(".")[0] or path, PREFERENCES, ((spec, ""),))
         names = {other.name for other in sources}
@@ -82,6 +81,7 @@ def load(
     *,
     max_per_source: int | None = None,
     split: str | None = None,
+    columns: ColumnsLike | None = None,
     **options: object,
 ) -> Questions:
     """The items of a source.
@@ -89,6 +89,7 @@ def load(
     Args:
         max_per_source: at most this many of its units (a seeded sample).
         split: of files that are no benchmark; the split of a benchmark is fixed.
+        columns: of files that are no benchmark: which columns stand for which.
         options: ``on_error``, ``rejects`` and ``seed``, as everywhere; the rejects of a second file go to
             ``NAME.rejects.2.jsonl`` where those of the first go to ``NAME.rejects.jsonl``, and so on.
 
@@ -96,25 +97,29 @@ def load(
         DataError: a row that cannot be used, with file, line and field; an empty or missing file; no row in
             which one answer is better than another.
     """
-    own_split = split if source.benchmark is PREFERENCES else None
+    is_plain = source.benchmark is PREFERENCES
     items: list[Item] = []
     infos: list[SourceInfo] = []
-    rejected = 0
+    rejected = unpaired = 0
     for number, (file, subset) in enumerate(source.files, start=1):
-        reading: Options = {"split": own_split, **options}  # type: ignore[typeddict-item]
+        reading: Options = {**options}  # type: ignore[typeddict-item]
+        if is_plain:
+            reading |= {"split": split, "columns": columns}
         rejects = reading.get("rejects")
         if rejects is not None and number > 1:
             reading["rejects"] = rejects.with_stem(f"{rejects.stem}.{number}")
-        examples = read_as(file, partial(_items, source, subset), **reading)
+        examples = read_as(file, partial(_items, source, subset), join=is_plain, **reading)
         items += examples.examples
         infos += examples.sources
         rejected += examples.rejected
+        unpaired += examples.unpaired
     seed = options.get("seed", 0)
     selection = sample(named(items), max_per_source, seed if isinstance(seed, int) else 0)
     if not any(item.gold_of(i) != item.gold_of(j) for item in selection for i, j in item.comparisons):
         names = ", ".join(file for file, _ in source.files)
         raise DataError("nothing to measure: in every row taken all answers have equal scores", file=names)
-    return Questions(source, tuple(selection), rejected, tuple(infos))
+    counts = {"rejected": rejected, "unpaired": unpaired, "beyond_limit": len(items) - len(selection)}
+    return Questions(source, tuple(selection), tuple(infos), counts)
 
 
 def training_rows(source: Source, split: str | None, most: int, **options: object) -> Sequence[Preference]:

@@ -15,6 +15,9 @@ from gram.report.outputs import write_outputs
 from gram.report.page import write_page
 from gram.types import FloatArray, Preference
 
+LEFT_OUT = ("rejected", "unpaired", "beyond_limit")
+"""Why rows and items of the data are not judged, as the results count them."""
+
 
 def write_run(
     session: Session,
@@ -58,7 +61,8 @@ def write_run(
         "label_mass": summary["label_mass"],
         "floors": summary["overall"]["floors"],
         "truncated_prompts": facts["truncated_prompts"],
-        "rejected": facts["rejected"],
+        **{reason: facts[reason] for reason in LEFT_OUT},
+        "ties": summary["overall"]["ties"],
     }
 
 
@@ -85,5 +89,5 @@ def _facts(session: Session, records: Sequence[Record], about: Mapping[str, Any]
         "seed": session.selection.seed,
         "limit": session.selection.max_per_source,
         "truncated_prompts": sum(bool(record.truncated) for record in records) if has_counts else None,
-        "rejected": sum(part.rejected for part in session.questions),
+        **{reason: sum(part.counts[reason] for part in session.questions) for reason in LEFT_OUT},
     }

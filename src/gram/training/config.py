@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from gram.config_file import read_config
+from gram.config_file import READABLE_AS_MAPPING, read_config
 from gram.errors import ConfigError
 
 Stage = Literal["pretrain", "finetune"]
@@ -23,7 +23,7 @@ class TrainConfig:
     model: str
     """Where to start: a model folder, gram-small, a Hub name, or preset:tiny|mini|light|small|base."""
     data: list[str]
-    """Training data: files (.jsonl, .jsonl.gz, .json, .parquet), dataset folders or Hub names."""
+    """Training data: files (.jsonl, .json, .csv, .parquet, ...), dataset folders or Hub names."""
     output: Path
     """Folder for the finished model; checkpoints of an unfinished run live in it too."""
     revision: str | None = None
@@ -35,6 +35,8 @@ class TrainConfig:
 
     split: str | None = None
     """Use only this split of the training data."""
+    columns: str | None = field(default=None, metadata=READABLE_AS_MAPPING)
+    """Names of columns, of training and evaluation data: prompt=question,chosen=good; ignore=COLUMN."""
     eval_data: list[str] = field(default_factory=list)
     """Data to evaluate on while training; the checkpoint with the lowest loss on it is kept."""
     eval_split: str | None = None

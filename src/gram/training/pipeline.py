@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from accelerate import PartialState
 from transformers import PreTrainedModel
 
 from gram.asking import Context, Kind
-from gram.data import ExampleSet, SourceInfo, find_leaks, read_language, read_preferences
+from gram.data import ExampleSet, Options, SourceInfo, find_leaks, read_language, read_preferences
 from gram.errors import DataError
 from gram.modeling.language_head import drop_language_head
 from gram.modeling.loading import choose_device, model_source
@@ -33,7 +33,8 @@ from gram.training.config import TrainConfig
 from gram.training.fit import FitResult, FitSettings, fit
 from gram.training.folder import CHECKPOINTS, REJECTS, begin_output, claim_output
 from gram.training.stream import steps_for
-from gram.types import Answer, Preference, ResponsePair, Text
+from gram.training.texts import texts_of
+from gram.types import Preference
 
 _KINDS: dict[str, Kind] = {
     "language": "likelihood",
@@ -77,9 +78,10 @@ def train(config: TrainConfig) -> dict[str, Any]:
     processes.wait_for_everyone()  # the others write into the folder too, if they reject rows
     torch.manual_seed(config.seed)
     rows, held_out = _read_all(config)
+    beside: dict[str, int] = {}  # rows that nobody trains on, but that could not be used either
     loaded = model_source(
         config.model,
-        lambda: _tokenizer_texts(config, rows.examples),
+        lambda: _tokenizer_texts(config, rows.examples, beside),
         seed=config.seed,
         head="score" if config.objective_name == "scalar" else "lm",
         vocab_size=config.vocab_size,
@@ -112,7 +114,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
         save_checkpoint(config.output, model, loaded.tokenizer, manifest)
         shutil.rmtree(config.output / CHECKPOINTS, ignore_errors=True)
     PartialState().wait_for_everyone()
-    return _summary(config, rows, samples, objective.engine, result) | {
+    return _summary(config, rows, held_out, samples, objective.engine, result) | {
+        **beside,
         "leaked": len(leaks),
         "parameters": loaded.model.num_parameters(),
         "seconds": round(time.monotonic() - start_time, 1),
@@ -120,7 +123,12 @@ def train(config: TrainConfig) -> dict[str, Any]:
 
 
 def _summary(
-    config: TrainConfig, rows: ExampleSet[Any], samples: Samples, engine: str, result: FitResult
+    config: TrainConfig,
+    rows: ExampleSet[Any],
+    held_out: ExampleSet[Any] | None,
+    samples: Samples,
+    engine: str,
+    result: FitResult,
 ) -> dict[str, Any]:
     return {
         "output": str(config.output),
@@ -130,7 +138,8 @@ def _summary(
         "samples": len(samples.usable),
         "truncated": samples.truncated,
         "collapsed": samples.collapsed,
-        "rejected": rows.rejected,
+        **rows.counts,
+        **{f"eval_{reason}": count for reason, count in (held_out.counts if held_out else {}).items()},
         "steps": result.steps,
         "engine": engine,
         "train_loss": result.train_loss,
@@ -160,24 +169,17 @@ def _to_train(model: PreTrainedModel, config: TrainConfig, *, score_head: bool) 
 def _read(
     config: TrainConfig, sources: Sequence[str], split: str | None, limit: int | None, rejects: Path
 ) -> ExampleSet[Any]:
+    how: Options = {
+        "split": split,
+        "columns": config.columns,
+        "on_error": config.on_error,
+        "rejects": rejects,
+        "max_per_source": limit,
+        "seed": config.seed,
+    }
     if config.stage == "pretrain":
-        return read_language(
-            sources,
-            split=split,
-            on_error=config.on_error,
-            rejects=rejects,
-            max_per_source=limit,
-            seed=config.seed,
-            pairs_per_prompt=config.pairs_per_prompt,
-        )
-    return read_preferences(
-        sources,
-        split=split,
-        on_error=config.on_error,
-        rejects=rejects,
-        max_per_source=limit,
-        seed=config.seed,
-    )
+        return read_language(sources, pairs_per_prompt=config.pairs_per_prompt, **how)
+    return read_preferences(sources, **how)
 
 
 def _encode(objective: Objective[Any], examples: Sequence[Example], on_error: str) -> Samples:
@@ -199,7 +201,9 @@ def _settings(config: TrainConfig, samples: int, device: str) -> FitSettings:
     return FitSettings(steps=steps, device=device, report_to=tuple(config.report_to), **values)  # type: ignore[arg-type]
 
 
-def _tokenizer_texts(config: TrainConfig, records: Sequence[Example]) -> Iterator[str]:
+def _tokenizer_texts(
+    config: TrainConfig, records: Sequence[Example], counts: dict[str, int]
+) -> Iterator[str]:
     """The texts a from-scratch tokenizer learns from: template, training data, and ``tokenizer_data``."""
     yield load_template(config.template).text
     yield from texts_of(records)
@@ -211,29 +215,8 @@ def _tokenizer_texts(config: TrainConfig, records: Sequence[Example]) -> Iterato
             rejects=config.output / REJECTS["tokenizer_data"],
             seed=config.seed,
         )
+        counts["tokenizer_rejected"] = more.rejected
         yield from texts_of(more.examples)
-
-
-def texts_of(records: Iterable[Example]) -> Iterator[str]:
-    """The texts inside records, for a tokenizer to learn from.
-
-    Example:
-        >>> list(texts_of([Text("plain text"), Answer(prompt=(), response="an answer")]))
-        ['plain text', 'an answer']
-    """
-    for record in records:
-        match record:
-            case Text():
-                yield record.text
-            case Answer():
-                yield from (turn.content for turn in record.prompt)
-                yield record.response
-            case ResponsePair():
-                yield from (turn.content for turn in record.prompt)
-                yield from (record.first, record.second)
-            case Preference():
-                yield from (turn.content for turn in record.pair.prompt)
-                yield from (record.pair.a, record.pair.b)
 
 
 def _manifest(

@@ -1,0 +1,150 @@
+"""Files of every kind give the same rows, plain and compressed; what is damaged, or no row, says where."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from gram.data import Rejected, read_contests, read_preferences, read_rows
+from gram.errors import DataError
+from gram.evaluation.sources import parse
+from gram.types import Pair
+
+ROWS: list[dict[str, Any]] = [
+    {"prompt": 'Say "hi",\nthen stop.', "chosen": "hi", "rejected": "hi, hi; ho", "p_chosen": 0.75},
+    {"prompt": "Über?", "chosen": "ja\tdoch", "rejected": "nein", "p_chosen": 1},
+]
+
+
+def zstd(content: bytes) -> bytes:
+    return bytes(pa.Codec("zstd").compress(content, asbytes=True))
+
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": zstd,
+}
+
+
+def lines() -> bytes:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
+
+
+def table(delimiter: str) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(ROWS[0]), delimiter=delimiter)
+    writer.writeheader()
+    writer.writerows(ROWS)
+    return ("\ufeff" + text.getvalue()).encode()
+
+
+CONTENTS = {
+    ".jsonl": lines(),
+    ".ndjson": lines(),
+    ".json": json.dumps(ROWS).encode(),
+    ".csv": table(","),
+    ".tsv": table("\t"),
+}
+
+
+@pytest.mark.parametrize("packing", PACKERS)
+@pytest.mark.parametrize("kind", CONTENTS)
+def test_every_kind_plain_and_compressed_gives_the_same_pairs(
+    kind: str, packing: str, tmp_path: Path
+) -> None:
+    (path := tmp_path / f"rows{kind}{packing}").write_bytes(PACKERS[packing](CONTENTS[kind]))
+    read = read_preferences(path)
+    assert [(row.pair, row.p_a) for row in read.examples] == [
+        (Pair(row["prompt"], row["chosen"], row["rejected"]), row["p_chosen"]) for row in ROWS
+    ]
+    [source] = parse([str(path)])  # gram eval --data takes the same names for files
+    assert source.name == "rows"
+
+
+@pytest.mark.parametrize("packing", [name for name in PACKERS if name])
+def test_a_compressed_file_that_breaks_off_says_so(packing: str, tmp_path: Path) -> None:
+    packed = PACKERS[packing](b"".join(b'{"text": "%d"}\n' % number for number in range(999)))
+    (path := tmp_path / f"rows.jsonl{packing}").write_bytes(packed[:-9])
+    with pytest.raises(DataError, match=r"damaged \w+ file after line \d+"):
+        list(read_rows(str(path)))
+    path.write_bytes(b"nothing of the kind")
+    with pytest.raises(DataError, match=r"damaged \w+ file after line 0"):
+        list(read_rows(str(path)))
+
+
+def test_a_table_has_a_place_for_every_row(tmp_path: Path) -> None:
+    """The second row begins on line 2 and ends on line 3: the third begins on line 4."""
+    (path := tmp_path / "x.csv").write_text(
+        'prompt,response\n"one\ntwo",yes\nthree,no,never\nfour,\nfive,so\n'
+    )
+    rejected: list[Rejected] = []
+    rows = list(read_rows(str(path), reject=rejected.append))
+    assert [(row.line, row.values) for row in rows] == [
+        (2, {"prompt": "one\ntwo", "response": "yes"}),
+        (5, {"prompt": "four", "response": None}),
+        (6, {"prompt": "five", "response": "so"}),
+    ]
+    [bad] = rejected
+    assert str(bad.error) == f"{path}:4: expected 2 cells, as there are column names, got 3"
+
+
+def test_cells_stand_for_numbers_where_numbers_are_wanted_and_for_lists_as_json(tmp_path: Path) -> None:
+    """An id keeps its zeros; a text that only looks like JSON stays a text."""
+    text = (
+        'id,prompt,a,b,p_a\n007,{why?},3,4,0.25\n8,"[{""role"": ""user"", ""content"": ""hi""}]",x,y,half\n'
+    )
+    (path := tmp_path / "x.csv").write_text(text)
+    loaded = read_preferences(path, on_error="skip", rejects=tmp_path / "rejects.jsonl")
+    [first] = loaded.examples
+    assert (first.id, first.pair, first.p_a) == ("007", Pair("{why?}", "3", "4"), 0.25)
+    assert (
+        json.loads((tmp_path / "rejects.jsonl").read_text())["reason"]
+        == "expected a finite number, got 'half'"
+    )
+    (path := tmp_path / "y.tsv").write_text('prompt\tresponses\nq\t"[""x"", ""y""]"\n')
+    assert read_contests(path).examples[0].responses == ("x", "y")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"prompt,prompt\na,b\n", r"x\.csv:1: field 'prompt': there are two columns of this name"),
+        (b'prompt,text\n"a,b\n', r"x\.csv:2: not valid CSV: unexpected end of data"),
+        (b'text\n"a"b\n', r"x\.csv:2: not valid CSV"),
+        (b"text\n\xff\n", r"x\.csv:2: field 'text': holds half of a surrogate pair"),
+        (b"text\n", "holds no rows"),
+        (b"", "holds no rows"),
+    ],
+)
+def test_tables_that_are_none(content: bytes, reason: str, tmp_path: Path) -> None:
+    from gram.data import read_language
+
+    (path := tmp_path / "x.csv").write_bytes(content)
+    with pytest.raises(DataError, match=reason):
+        read_language(path)
+
+
+def test_a_long_cell_is_no_error(tmp_path: Path) -> None:
+    (path := tmp_path / "x.csv").write_text("text\n" + "a" * 300_000 + "\n")
+    [row] = read_rows(str(path))
+    assert len(row.values["text"]) == 300_000
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x.jsonl.zip", "x.parquet.gz", "x.xlsx", "x.arrow", "x"])
+def test_other_files_are_refused_by_name(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"a")
+    with pytest.raises(DataError, match=r"unknown kind of file; expected \.jsonl, \.ndjson, \.json, \.csv"):
+        list(read_rows(str(tmp_path / name)))
