@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gram.data import Row, parse
+from gram.data.rows import to_preference
 from gram.errors import DataError
 from gram.types import Answer, Chat, Contest, Message, Preference, ResponsePair
 
@@ -290,11 +291,11 @@ def test_text_parts_are_put_together() -> None:
 @pytest.mark.parametrize(
     ("part", "field", "reason"),
     [
-        ({"type": "image_url", "image_url": {"url": "x"}}, "", "a part of type 'image_url': only text"),
-        ({"type": "input_audio", "input_audio": {}}, "", "a part of type 'input_audio'"),
-        ({"type": "image"}, "", "a part of type 'image'"),
-        ({"type": ["text"]}, "", "a part of type"),
-        ({"type": "text"}, ".text", "got NoneType"),
+        ({"type": "image_url", "image_url": {"url": "x"}}, "", "a part of the type 'image_url': only text"),
+        ({"type": "input_audio", "input_audio": {}}, "", "a part of the type 'input_audio'"),
+        ({"type": "image"}, "", "a part of the type 'image'"),
+        ({"type": ["text"]}, "", "a part of the type"),
+        ({"type": "text"}, ".text", "got nothing"),
         (7, "", "got int"),
     ],
 )
@@ -316,3 +317,13 @@ def test_sharegpt_names_and_lone_messages() -> None:
     assert (example.pair.a, example.pair.b) == (GOOD, BAD)
     assert fault({"conversations": [{"from": "nobody", "value": Q}], **PAIR}).field == "conversations[0].from"
     assert fault({"conversations": [{"from": ["gpt"], "value": Q}], **PAIR}).field == "conversations[0].from"
+
+
+@pytest.mark.parametrize("tools", [[{"type": "function"}], '[{"type": "function"}]'])
+def test_descriptions_of_tools_are_not_dropped_in_silence(tools: Any) -> None:
+    """A chat template would show them to the model; a row says so, or they are left out on purpose."""
+    fields = {"prompt": "Is it warm?", "chosen": "Yes.", "rejected": "No.", "tools": tools}
+    with pytest.raises(DataError, match=r"field 'tools'.*--columns ignore=tools"):
+        to_preference(Row(fields, "rows.jsonl", 1))
+    for harmless in (None, [], "hammer", "[]"):
+        assert to_preference(Row(fields | {"tools": harmless}, "rows.jsonl", 1)).pair.a == "Yes."

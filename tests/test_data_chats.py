@@ -169,3 +169,26 @@ def test_a_story_told_as_a_transcript_stays_an_answer() -> None:
 def test_an_answer_is_one_assistant_message(value: object) -> None:
     with pytest.raises(DataError, match="expected one assistant message"):
         answer_of(value, "chosen", as_chat("hi"))
+
+
+CALL = {"type": "function", "function": {"name": "weather", "arguments": {"at": "Oslo"}}}
+CALLED = '<tool_call>\n{"name": "weather", "arguments": {"at": "Oslo"}}\n</tool_call>'
+
+
+def test_tool_calls_and_thoughts_are_read() -> None:
+    """In prompts and answers, with a content, an empty one or none; in prompts their results follow."""
+    turns = [
+        {"role": "user", "content": "Is it warm?"},
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "tool", "content": "4 degrees", "tool_call_id": "1"},
+    ]
+    prompt = prompt_of(turns)
+    assert [turn.content for turn in prompt] == ["Is it warm?", CALLED, "4 degrees"]
+    for content, text in [("", CALLED), (None, CALLED), ("Wait.", f"Wait.\n{CALLED}")]:
+        answer = [{"role": "assistant", "content": content, "tool_calls": [CALL]}]
+        assert answer_of(answer, "chosen", prompt) == text
+        assert answer_of([*turns, *answer], "chosen", prompt) == text
+    thought = [{"role": "assistant", "content": "No.", "reasoning_content": "4 is cold."}]
+    assert answer_of(thought, "chosen", prompt) == "<think>\n4 is cold.\n</think>\n\nNo."
+    with pytest.raises(DataError, match=r"field 'chosen\[0\].tool_calls'"):
+        answer_of([{"role": "assistant", "content": "", "tool_calls": [{}]}], "chosen", prompt)

@@ -83,6 +83,13 @@ def prompt_from(fields: Fields) -> Chat:
     return (*_earlier(fields), *prompt_of(value, name))
 
 
+def _has_tools(value: object) -> bool:
+    """Whether these are descriptions of tools, as lists or as the JSON of one."""
+    if isinstance(value, str):
+        return value.lstrip().startswith("[{")
+    return isinstance(value, list) and len(value) > 0
+
+
 def conversation_before(fields: Fields) -> Chat | None:
     """The turns in a list of messages beside the two answers, or None if there is no such list."""
     for name in CONVERSATIONS:
@@ -92,7 +99,14 @@ def conversation_before(fields: Fields) -> Chat | None:
 
 
 def with_system(fields: Fields, prompt: Chat) -> Chat:
-    """``prompt`` after the system prompt of the row, if it has one."""
+    """``prompt`` after the system prompt of the row, if it has one.
+
+    Raises:
+        DataError: the row describes tools, which its prompt does not show.
+    """
+    if _has_tools(fields.get("tools")):
+        reason = "describes tools, which are not shown to a model; leave them out with --columns ignore=tools"
+        raise DataError(reason, field="tools")
     texts = {name: text_of(fields[name], name) for name in SYSTEMS if name in fields}
     texts = {name: text for name, text in texts.items() if text.strip()}
     if not texts:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from gram.data.row import Unreadable
 from gram.errors import DataError
+from gram.messages import content_text, message_text
 from gram.types import Chat, Message
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -26,7 +27,6 @@ _MARKUP = re.compile(
 )
 _MESSAGES_AS_TEXT = re.compile(r"""\s*\[\s*\{\s*['"](?:role|content|from|value)['"]\s*:""")
 _ENDS_OF_QUESTIONS = ("?", "？", "؟", ":", "：")
-_TEXT_PARTS = ("text", "input_text", "output_text")
 
 
 def text_of(value: object, field: str) -> str:
@@ -203,25 +203,15 @@ def _message_of(turn: object, field: str) -> Message:
         role = _SHAREGPT_ROLES.get(role, role)
     if role not in ROLES:
         raise DataError(f"expected one of {', '.join(ROLES)}, got {role!r}", field=f"{field}.{names[0]}")
-    return Message(role, _content_of(turn.get(names[1]), f"{field}.{names[1]}"))
-
-
-def _content_of(value: object, field: str) -> str:
-    """The text of a message, given as a string or as a list of text parts, which are put together."""
-    if not isinstance(value, list):
-        return text_of(value, field)
-    if not value:
-        raise DataError("the list of parts is empty", field=field)
-    return "".join(_part_of(part, f"{field}[{k}]") for k, part in enumerate(value))
-
-
-def _part_of(part: object, field: str) -> str:
-    if not isinstance(part, Mapping):
-        return text_of(part, field)
-    kind = part.get("type", "text")
-    if kind not in _TEXT_PARTS:
-        raise DataError(f"a part of type {kind!r}: only text can be judged", field=field)
-    return text_of(part.get("text"), f"{field}.text")
+    for name, value in turn.items():
+        if isinstance(value, Unreadable):
+            text_of(value, f"{field}.{name}")
+    content = turn.get(names[1])
+    if isinstance(content, list) and not content:
+        raise DataError("the list of parts is empty", field=f"{field}.{names[1]}")
+    if names[0] == "from":
+        return Message(role, content_text(content, f"{field}.{names[1]}"))
+    return Message(role, message_text(turn, field))
 
 
 def _steerlm_turns(text: str) -> Chat | None:
