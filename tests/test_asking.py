@@ -38,6 +38,7 @@ VALUES: dict[str, Any] = {
     "engine": "plain",
     "token_budget": 40,
     "revision": "v1",
+    "base": "somewhere",
 }
 
 
@@ -53,7 +54,9 @@ def test_every_option_has_its_flag() -> None:
         assert options(f"--{name.replace('_', '-')}", str(value)) == replace(usual, **{name: value}), name
     assert options("--raw-control-tokens") == replace(usual, neutralise=False)
     assert options("--single-order") == replace(usual, both_orders=False)
-    assert {item.name for item in fields(LoadOptions)} == {*VALUES, "neutralise", "both_orders"}
+    assert options("--trust-remote-code") == replace(usual, trust_remote_code=True)
+    switches = {"neutralise", "both_orders", "trust_remote_code"}
+    assert {item.name for item in fields(LoadOptions)} == {*VALUES, *switches}
 
 
 def test_load_takes_what_the_list_says() -> None:

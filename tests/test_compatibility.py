@@ -20,24 +20,25 @@ ROOT = Path(__file__).parent.parent
 # Names of options, as in a YAML file; their flags have dashes. Add here, and say so in CHANGELOG.md. A name
 # that goes stands in cli.main.RENAMED for one release.
 ASK = """
-    baseline centre_on context device dtype engine ensemble ensemble_penalty ensemble_with kind
+    base baseline centre_on context device dtype engine ensemble ensemble_penalty ensemble_with kind
     length_power max_length model raw_control_tokens reference revision single_order template
-    token_budget
+    token_budget trust_remote_code
 """
 FLAGS = {
     "demo": "output quick seed",
     "train": """
-        adam_beta2 batch_size beta bf16 centring columns context data device engine epochs eval_data
-        eval_split eval_steps freeze gradient_checkpointing label_smoothing learning_rate length_power
-        likelihood_form log_steps lora lora_alpha lora_rank margin max_eval_per_source max_grad_norm
-        max_length max_per_source max_steps micro_batch_size model objective on_error output overwrite
-        pairs_per_prompt raw_control_tokens reference report_to revision save_steps schedule seed split
-        stage template text_form text_regulariser tokenizer_data unfreeze_layers vocab_size warmup
-        weight_decay
+        adam_beta2 adapter base batch_size beta bf16 centring columns context data device engine epochs
+        eval_data eval_split eval_steps freeze gradient_checkpointing label_smoothing learning_rate
+        length_power likelihood_form log_steps lora lora_alpha lora_rank margin max_eval_per_source
+        max_grad_norm max_length max_per_source max_steps micro_batch_size model objective on_error
+        output overwrite pairs_per_prompt raw_control_tokens reference report_to revision save_steps
+        schedule seed split stage template text_form text_regulariser tokenizer_data trust_remote_code
+        unfreeze_layers vocab_size warmup weight_decay
     """,
     "adapt": """
-        batch_size columns data device engine folds kind label_smoothing learning_rates lora_alpha lora_rank
-        max_per_source max_steps method model on_error output overwrite revision seed split template
+        adapter base batch_size columns data device engine folds kind label_smoothing learning_rates
+        lora_alpha lora_rank max_per_source max_steps method model on_error output overwrite revision seed
+        split template trust_remote_code
     """,
     "score": ASK + "columns input on_error output split",
     "eval": ASK + "bench calibrate columns data max_per_source on_error output perturb seed shard split",

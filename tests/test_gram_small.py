@@ -11,6 +11,7 @@ import pytest
 
 import gram
 from gram.cli.main import main
+from gram.modeling.digests import deciding_files
 from gram.modeling.shipped import model_folder, shipped_models
 from gram.scoring.scalar import LikelihoodModel
 from gram.training.config import load_config
@@ -60,6 +61,14 @@ def test_it_is_small_whole_and_reads_what_it_was_trained_on(model: LikelihoodMod
     assert json.loads((folder() / "tokenizer_config.json").read_text())["model_max_length"] == 512
     assert model.temperature == manifest["calibration"]["temperature"]
     assert abs(manifest["evaluation"]["bfloat16_accuracy_change"]) <= 0.01
+
+
+def test_its_files_are_those_that_its_manifest_names() -> None:
+    """A changed file of the package is a new model: its digests are written with
+    ``json`` from ``gram.modeling.digests.deciding_files``, as ``save_checkpoint`` does."""
+    recorded = json.loads((folder() / "gram.json").read_text())["files"]
+    assert recorded == deciding_files(folder())
+    assert {"model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"} <= set(recorded)
 
 
 def test_a_long_prompt_is_cut_to_what_it_reads(model: LikelihoodModel) -> None:

@@ -30,7 +30,7 @@ from gram.modeling.loading import (
     model_source,
 )
 from gram.modeling.manifest import FILE, Manifest, read_manifest
-from gram.modeling.pooling import set_pooling_pad
+from gram.modeling.pooling import save_whole, set_pooling_pad
 from gram.modeling.presets import PRESETS
 from gram.modeling.saving import copy_checkpoint, library_versions, save_checkpoint
 from gram.modeling.trainable import LoraSettings, add_lora, freeze, merged
@@ -565,14 +565,19 @@ def test_pad_that_is_also_the_end_token(
     same(theirs.score(prompts, responses), early)
 
 
-def test_no_token_to_pad_with(preset: LoadedModel) -> None:
+def test_no_token_to_pad_with(tmp_path: Path) -> None:
+    """As with GPT-2: no token is the padding, in memory; on disk none is named."""
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 
     core = Tokenizer(models.WordLevel({"<|end|>": 0, "a": 1}, unk_token="a"))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|end|>", pad_token="<|end|>")
-    with pytest.raises(ConfigError, match="no special token besides its end token"):
-        set_pooling_pad(copy.deepcopy(classifier("llama", 60)), tokenizer)
+    model = copy.deepcopy(classifier("llama", 60))
+    set_pooling_pad(model, tokenizer)
+    assert model.config.pad_token_id == -1
+    save_whole(model, tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["pad_token_id"] is None
+    assert model.config.pad_token_id == -1
 
 
 # What may train

@@ -81,7 +81,7 @@ class Asking:
 
 @dataclass(frozen=True)
 class Running:
-    """Where a model runs, how fast and in which precision.
+    """Where a model runs, how fast, in which precision, and whether with code of its own.
 
     Raises:
         ConfigError: a value that is none of those named.
@@ -96,6 +96,8 @@ class Running:
     """tree: prefixes that prompts share are read once; plain: each prompt by itself. Scores are the same."""
     token_budget: int | None = None
     """Most tokens read in one forward pass: memory against speed. Default: by the free memory."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model. Default: such a model is refused."""
 
     def __post_init__(self) -> None:
         name = str(self.dtype).removeprefix("torch.")  # torch's own names, and its objects, will do
@@ -111,10 +113,14 @@ class LoadOptions(Running, Asking):
     _: KW_ONLY
     revision: str | None = None
     """Branch, tag or commit of a model on the Hub. Default: the newest."""
+    base: str | Path | None = None
+    """Of an adapter (a PEFT folder): its base model, in place of the one that it names."""
 
     def __post_init__(self) -> None:
         Asking.__post_init__(self)
         Running.__post_init__(self)
+        if self.base == "":
+            raise ConfigError("base is empty: leave it out, or name one")
 
 
 def _check(name: str, value: object, known: tuple[str, ...], *, optional: bool = False) -> None:

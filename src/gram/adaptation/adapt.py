@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from torch import nn
 from transformers import PreTrainedModel
 
 from gram.adaptation.decision import Decision, HeldOutVerdicts, IntArray, decide
@@ -43,6 +44,7 @@ class Adaptation:
         candidates: all of them, the old model first; ``decision.choice.candidate`` is a place in this list.
         rows, ties, truncated, questions, folds: how many of each there were in the data.
         train_loss: mean loss of the training on all rows; None if the old model was kept.
+        model: that was adapted, with its adapters apart if the settings keep them.
     """
 
     decision: Decision
@@ -53,6 +55,7 @@ class Adaptation:
     questions: int
     folds: int
     train_loss: float | None
+    model: nn.Module
 
     @property
     def adopted(self) -> bool:
@@ -102,8 +105,7 @@ def adapt(
     fold, question = folds(rows, settings.folds), questions(rows)
     old = (before or reward_model).compare([row.pair for row in rows]).log_odds
     temperature, reward_model.temperature = reward_model.temperature, 1.0
-    learner = Learner(model, objective, samples, settings)
-    adopted, train_loss = False, None
+    learner, adopted, train_loss = Learner(model, objective, samples, settings), False, None
     try:
         log_odds = np.stack([old, *_held_back(learner, reward_model, rows, fold, candidates[1:], progress)])
         decision = decide(HeldOutVerdicts(np.clip(log_odds, -_CERTAIN, _CERTAIN), labels, fold, question))
@@ -112,7 +114,7 @@ def adapt(
             train_loss = learner.learn(np.arange(len(rows)), best.learning_rate, best.steps)
             adopted, temperature = True, decision.choice.temperature
     finally:
-        learner.settle(adopted)
+        result = learner.settle(adopted)
         reward_model.temperature = temperature
     return Adaptation(
         decision,
@@ -123,6 +125,7 @@ def adapt(
         len(np.unique(question)),
         len(np.unique(fold)),
         train_loss,
+        result,
     )
 
 

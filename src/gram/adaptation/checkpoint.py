@@ -20,6 +20,8 @@ from gram.asking import Asking, Kind, Running
 from gram.data import ExampleSet, read_preferences
 from gram.errors import ConfigError, DataError
 from gram.files import finite, make_folder
+from gram.modeling.adapter_folder import base_of
+from gram.modeling.adapters import adapter_base
 from gram.modeling.loading import Head, LoadedModel, choose_device, load_model
 from gram.modeling.manifest import Manifest, read_manifest
 from gram.modeling.saving import copy_checkpoint, library_versions, save_checkpoint
@@ -30,7 +32,7 @@ from gram.scoring.loading import wrap
 from gram.training.assemble import make_objective
 from gram.training.config import ObjectiveName, TrainConfig
 from gram.training.folder import check_output
-from gram.training.pipeline import described
+from gram.training.record import described
 from gram.types import Preference
 
 REPORT = "adapt.json"
@@ -55,7 +57,7 @@ def adapt_checkpoint(config: AdaptConfig) -> dict[str, Any]:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("gram adapt runs in one process; start it without torchrun")
     settings = _settings(config)
-    reads = [config.model, config.template, *config.data]
+    reads = [config.model, base_of(config.model, config.base), config.template, *config.data]
     check_output(config.output, reads, overwrite=config.overwrite)
     make_folder(config.output.parent)
     rows = _read(config)
@@ -64,13 +66,13 @@ def adapt_checkpoint(config: AdaptConfig) -> dict[str, Any]:
     kind = _kind(config, manifest)
     device = choose_device(config.device)
     head: Head = "score" if kind == "scalar" else "lm"
-    loaded = load_model(config.model, head, revision=config.revision, device=device)
+    loaded = load_model(config.model, head, device=device, **_of_model(config))
     how = _training(config, kind, manifest)
     objective, renderer = make_objective(
         how, loaded, loaded.manifest.context if loaded.manifest else "chat", device
     )
     usable = _usable(objective, rows.examples, config.on_error)
-    running = Running(engine=config.engine)
+    running = Running(engine=config.engine, trust_remote_code=config.trust_remote_code)
     reward_model = wrap(loaded, Asking(kind, config.template), running, source=config.model)
     is_asked_otherwise = manifest is not None and (
         manifest.kind != kind
@@ -91,9 +93,15 @@ def adapt_checkpoint(config: AdaptConfig) -> dict[str, Any]:
 
 
 def _settings(config: AdaptConfig) -> AdaptSettings:
-    shared = {item.name for item in fields(AdaptSettings)} - {"learning_rates"}
+    shared = {item.name for item in fields(AdaptSettings)} - {"learning_rates", "keep_adapters"}
     values = {name: getattr(config, name) for name in shared}
-    return AdaptSettings(learning_rates=tuple(config.learning_rates), **values)
+    keep_adapters = config.adapter == "kept"
+    return AdaptSettings(learning_rates=tuple(config.learning_rates), keep_adapters=keep_adapters, **values)
+
+
+def _of_model(config: AdaptConfig) -> dict[str, Any]:
+    """The options that say which model is meant, as ``load_model`` takes them."""
+    return {name: getattr(config, name) for name in ("revision", "base", "trust_remote_code")}
 
 
 def _read(config: AdaptConfig) -> ExampleSet[Preference]:
@@ -155,6 +163,7 @@ def _training(config: AdaptConfig, kind: Kind, manifest: Manifest | None) -> Tra
         objective=_OBJECTIVES[kind],
         template=config.template,
         engine=config.engine,
+        trust_remote_code=config.trust_remote_code,
         **stored,
     )
 
@@ -235,7 +244,11 @@ def _write(
         calibration={"temperature": temperature, "n": outcome.rows, "on": "held-back rows of gram adapt"},
         adaptation=facts,
     )
-    save_checkpoint(config.output, loaded.model, loaded.tokenizer, adapted, beside)
+    kept = config.adapter == "kept"
+    if kept:
+        adapted = replace(adapted, base=adapter_base(config.model, config.revision))
+    model = outcome.model if kept else loaded.model
+    save_checkpoint(config.output, model, loaded.tokenizer, adapted, beside, merge=not kept)
 
 
 def _write_unchanged(config: AdaptConfig, manifest: Manifest, beside: dict[str, str]) -> None:
@@ -244,7 +257,7 @@ def _write_unchanged(config: AdaptConfig, manifest: Manifest, beside: dict[str, 
         copy_checkpoint(folder, config.output, manifest, beside)
         return
     head: Head = "score" if manifest.kind == "scalar" else "lm"
-    again = load_model(config.model, head, revision=config.revision, dtype="auto")
+    again = load_model(config.model, head, dtype="auto", **_of_model(config))
     save_checkpoint(config.output, again.model, again.tokenizer, manifest, beside)
 
 

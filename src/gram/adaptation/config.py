@@ -26,6 +26,10 @@ class AdaptConfig:
     """Folder for the result: the adapted model, or the old one unchanged."""
     revision: str | None = None
     """Branch, tag or commit of a model on the Hub. Default: the newest."""
+    base: str | None = None
+    """Of a model that is an adapter (a PEFT folder): its base, in place of the one that it names."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model. Default: such a model is refused."""
     split: str | None = None
     """Use only this split of the data."""
     columns: str | None = field(default=None, metadata=READABLE_AS_MAPPING)
@@ -40,7 +44,9 @@ class AdaptConfig:
     template: str | None = None
     """Judge template: a built-in name or a JSON file. Default: that of the model, else the built-in one."""
     method: Literal["lora", "all", "frozen"] = "lora"
-    """What trains: low-rank adapters (merged on saving), all weights, or the output head alone."""
+    """What trains: low-rank adapters, all weights, or the output head alone."""
+    adapter: Literal["merged", "kept"] = "merged"
+    """lora: save a whole model, or the adapter alone: a PEFT folder of a few MB that names its base."""
     learning_rates: list[float] = field(default_factory=list)
     """Rates to choose from. Default: two that suit the method."""
     max_steps: int | None = None
@@ -74,6 +80,8 @@ class AdaptConfig:
             raise ConfigError("data: give at least one source")
         if self.max_per_source is not None and self.max_per_source < 1:
             raise ConfigError(f"max_per_source must be at least 1, got {self.max_per_source}")
+        if self.adapter == "kept" and self.method != "lora":
+            raise ConfigError(f"adapter kept goes with method lora: {self.method} leaves no adapter to keep")
         if self.template == "":
             raise ConfigError("template is empty: leave it out, or name one")
         if any(rate > 1 for rate in self.learning_rates):

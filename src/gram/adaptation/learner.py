@@ -44,6 +44,7 @@ class AdaptSettings:
         batch_size: rows per step.
         folds: of the cross-validation.
         lora_rank, lora_alpha: of the adapters.
+        keep_adapters: leave them apart from the weights they were trained on.
         seed: of adapters and of the order of training.
 
     Example:
@@ -58,6 +59,7 @@ class AdaptSettings:
     folds: int = 5
     lora_rank: int = 16
     lora_alpha: int = 32
+    keep_adapters: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -129,12 +131,18 @@ class Learner:
         model = cast(PreTrainedModel, self._model)
         return fit(model, self._objective, samples, how, title=None, observe=observe).train_loss
 
-    def settle(self, adopted: bool) -> None:
-        """Merge the adapters into the model if ``adopted``, else remove them and restore the old weights."""
+    def settle(self, adopted: bool) -> nn.Module:
+        """Merge the adapters into the model if ``adopted``, else remove them and restore the old weights.
+
+        Returns:
+            The model; with its adapters apart where they are to be kept.
+        """
         if not adopted:
             self._restart()
+        elif self._settings.keep_adapters:
+            return self._model
         plain = merged(self._model) if adopted else without_adapters(self._model)
-        plain.requires_grad_(True)
+        return plain.requires_grad_(True)
 
     def _restart(self) -> None:
         with torch.no_grad():

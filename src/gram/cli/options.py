@@ -85,14 +85,14 @@ class ModelOptions(LoadOptions):
         from gram.modeling.digests import content_of
 
         settings = asdict(self.options)
-        for name in ("device", "engine", "token_budget"):
+        for name in ("device", "engine", "token_budget", "base"):
             del settings[name]
         for name in ("reference", "template"):
             settings[name] = settings[name] and content_of(str(settings[name]))
         centres = read_scorables(self.centre_on).sources if self.centre_on else ()
         return settings | {
-            "model": content_of(self.model),
-            "ensemble_with": [content_of(name) for name in self.ensemble_with],
+            "model": content_of(self.model, self.base),
+            "ensemble_with": [content_of(name, self.base) for name in self.ensemble_with],
             "ensemble": self.ensemble,
             "ensemble_penalty": self.ensemble_penalty,
             "centre_on": [source.sha256 for source in centres],

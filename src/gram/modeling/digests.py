@@ -1,20 +1,54 @@
-"""Digests of a model's files, so that a copy of a model in another folder counts as the same model."""
+"""Digests of a model's files, so that a copy of a model in another folder counts as the same model.
+
+Knows which files decide what a model says; ``gram.json`` keeps their digests, and loading compares.
+"""
 
 from __future__ import annotations
 
+import json
+import warnings
+from collections.abc import Mapping
+from fnmatch import fnmatch
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from gram.errors import CheckpointError
-from gram.modeling.shipped import model_folder
+from gram.modeling.adapter_folder import base_of
+from gram.modeling.manifest import FILE
+from gram.modeling.shipped import ADAPTER_CONFIG, model_folder
+from gram.modeling.strict_json import read_object
 
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin*", "adapter_model.bin")
+_DECIDING = (
+    *_WEIGHTS,
+    "config.json",
+    ADAPTER_CONFIG,
+    "tokenizer*.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.*",
+    "vocab.*",
+    "merges.txt",
+    "*.model",  # of sentencepiece
+    "*.tiktoken",
+    "tekken.json",
+    "*.py",  # code of the model's own
+)
+_VOLATILE = {"transformers_version", "_name_or_path", "dtype", "torch_dtype", "peft_version", "use_cache"}
+"""Keys of a configuration that its library writes anew, and that change no score."""
 _MIB = 2**20
 _WHOLE = 64 * _MIB  # files up to this size are read whole: a tenth of a second
 _STEP, _SAMPLE = 16 * _MIB, _MIB // 16  # of larger ones 64 KiB in every 16 MiB
 
 
-def content_of(name: str) -> str | dict[str, str]:
+def content_of(name: str, base: str | Path | None = None) -> Any:
     """A digest of each file of a local file or folder; any other name (Hub, built-in template) as it is.
+
+    Of an adapter, the content of its base too.
+
+    Args:
+        base: the base of an adapter, in place of the one that it names.
 
     Raises:
         CheckpointError: a file cannot be read.
@@ -28,7 +62,82 @@ def content_of(name: str) -> str | dict[str, str]:
     """
     place = model_folder(name) or Path(name)
     files = sorted(place.iterdir()) if place.is_dir() else [place]
-    return {path.name: _digest(path) for path in files if path.is_file()} or name
+    content: dict[str, Any] = {path.name: _digest(path) for path in files if path.is_file()}
+    if below := base_of(name, base):
+        content["base of the adapter"] = content_of(below)
+    return content or name
+
+
+def deciding_files(folder: Path, *, weights_only: bool = False) -> dict[str, str]:
+    """The digests of the files in a model's folder that decide what it says, by name.
+
+    Configurations count by their content, without what a library writes anew whenever it saves.
+
+    Args:
+        weights_only: only the files that hold weights, as of an adapter's base.
+
+    Raises:
+        CheckpointError: a file cannot be read.
+    """
+    kinds = _WEIGHTS if weights_only else _DECIDING
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    return {
+        name: _digest_of_settings(folder / name)
+        if name in ("config.json", ADAPTER_CONFIG)
+        else _digest(folder / name)
+        for name in names
+        if any(fnmatch(name, kind) for kind in kinds)
+    }
+
+
+def check_files(folder: Path, recorded: Mapping[str, str]) -> None:
+    """Compare a model's folder with what ``gram.json`` says that it was saved with.
+
+    A file that is gone is an error: nobody takes away a chat template on purpose and means to keep the
+    scores. What has changed, or came to it, is told in one warning, as people do edit their models. Weights
+    that were saved again under other names count as changed.
+
+    Args:
+        recorded: ``Manifest.files``; empty for folders of earlier versions, which are not compared.
+
+    Raises:
+        CheckpointError: naming the files that are gone.
+    """
+    if not recorded:
+        return
+    found = deciding_files(folder)
+    gone, new = sorted(set(recorded) - set(found)), sorted(set(found) - set(recorded))
+    changed = sorted(name for name in set(recorded) & set(found) if recorded[name] != found[name])
+    if any(_holds_weights(name) for name in new):
+        changed, gone = (
+            sorted([*changed, *(name for name in gone if _holds_weights(name))]),
+            [name for name in gone if not _holds_weights(name)],
+        )
+    how = f"where that is meant, take its entry out of 'files' in {FILE}"
+    if gone:
+        raise CheckpointError(
+            f"{folder}: cannot be loaded as a model: it was saved with {', '.join(gone)}, and without it "
+            f"would give other scores; put it back, or {how}"
+        )
+    if changed or new:
+        parts = [
+            f"{', '.join(names)} {what}" for names, what in ((changed, "changed"), (new, "came new")) if names
+        ]
+        warnings.warn(
+            f"{folder}: not as it was saved, so that its scores may be others: {'; '.join(parts)}; {how}",
+            stacklevel=2,
+        )
+
+
+def _holds_weights(name: str) -> bool:
+    return any(fnmatch(name, kind) for kind in _WEIGHTS)
+
+
+def _digest_of_settings(path: Path) -> str:
+    content = {key: value for key, value in read_object(path, constants=True).items() if key not in _VOLATILE}
+    if path.name == ADAPTER_CONFIG:  # where the base stands may change; its content is compared by itself
+        content = {k: v for k, v in content.items() if k not in ("base_model_name_or_path", "inference_mode")}
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(path: Path) -> str:

@@ -1,39 +1,33 @@
-"""Loading models and tokenizers from folders, Hub names or presets, with errors a person can act on."""
+"""Loading models and tokenizers from folders, Hub names or presets, with errors a person can act on.
+
+A folder is a whole model, or an adapter whose base stands elsewhere; both become an ordinary model in memory.
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from gram.asking import Dtype
 from gram.errors import CheckpointError, ConfigError
+from gram.modeling.adapter_folder import Adapter, read_adapter
+from gram.modeling.adapters import brings_score_head, check_base, merge_adapter, on_disk
+from gram.modeling.checks import check_finite, unembedded_words
+from gram.modeling.digests import check_files
 from gram.modeling.language_head import keep_language_head
-from gram.modeling.manifest import FILE, Manifest, read_manifest
+from gram.modeling.manifest import Manifest, read_manifest
+from gram.modeling.opening import Head, has_tokenizer, open_tokenizer, open_weights
 from gram.modeling.pooling import check_score_head, pool_at_the_end, set_pooling_pad
 from gram.modeling.presets import build_model, find_preset, is_preset, train_tokenizer
-from gram.modeling.shipped import model_folder, named_revision, shipped_models
+from gram.modeling.shipped import Place, find_place
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-Head: TypeAlias = Literal["lm", "score"]
-
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "vocab.json",
-    "vocab.txt",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "tekken.json",
-)
-_SCORE = "score.weight"  # the head of Hugging Face's decoder-only sequence classifiers
 _UNLIMITED = 10**9  # tokenizers without a limit claim one of about 1e30
 
 
@@ -96,57 +90,85 @@ def load_model(
     head: Head,
     *,
     revision: str | None = None,
+    base: str | Path | None = None,
+    trust_remote_code: bool = False,
     new_head: bool = False,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | str = torch.float32,
 ) -> LoadedModel:
-    """Load a folder, a model that comes with the package, or a Hub name.
+    """Load a folder, a model that comes with the package, or a Hub name: a whole model, or an adapter.
 
     Args:
         head: ``lm`` for a causal language model, ``score`` for a sequence classifier with one output.
         revision: branch, tag or commit of a Hub name, which may bring its own (``owner/name@revision``).
-        new_head: with ``score``, give a language model a new head, drawn from torch's generator.
+        base: of an adapter (a PEFT folder), the base in place of the one that the adapter names.
+        trust_remote_code: run code that comes with the model.
+        new_head: the model is going to be trained; with ``score``, give a language model a new head, drawn
+            from torch's generator.
 
     Raises:
         CheckpointError: nothing there, broken files, or a model of another kind.
-        ConfigError: a revision of something that is not on the Hub.
+        ConfigError: a revision of something that is not on the Hub, or a base of a whole model.
     """
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
-
-    folder = model_folder(reference)
-    name, revision = (str(folder), revision) if folder else named_revision(str(reference), revision)
-    if folder and revision is not None:
-        raise ConfigError(f"revision {revision}: {name} is a folder; only models on the Hub have revisions")
-    manifest = read_manifest(folder) if folder else None
-    _check_exists(name)
-    if folder:
-        _check_tokenizer(folder)
-    auto: Any = AutoModelForCausalLM if head == "lm" else AutoModelForSequenceClassification
-    options = {} if head == "lm" else {"num_labels": 1}
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(name, revision=revision)
-        with _quiet_about_weights():
-            model, info = auto.from_pretrained(
-                name, revision=revision, dtype=dtype, output_loading_info=True, **options
-            )
-    except Exception as error:  # the loaders raise OSError, ValueError, SafetensorError, RuntimeError, ...
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        problem = "cannot be loaded as a model" if folder else "no such folder, nor a model on the Hub"
-        raise CheckpointError(f"{name}: {problem}: {reason}") from error
-    _check_weights(name, info, head, new_head)
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        raise CheckpointError(
-            f"{name}: the tokenizer has {len(tokenizer)} tokens, "
-            f"the model embeds {model.get_input_embeddings().num_embeddings}"
-        )
+    place = on_disk(find_place(reference, revision))
+    manifest = read_manifest(place.folder) if place.folder else None
+    adapter = read_adapter(place, base)
+    tokenizer = _tokenizer(place, adapter, trust_remote_code)
+    if manifest and place.folder:
+        check_files(place.folder, manifest.files)
+    if manifest and adapter:
+        check_base(adapter, manifest.base)
+    model = _weights(place, adapter, head, new_head, dtype, trust_remote_code)
+    model = model.to(device).eval()  # type: ignore[arg-type]
+    if not new_head:  # a model to train is found out by its first loss
+        check_finite(place.name, model)
+    unembedded_words(place.name, model, tokenizer)
     unread = None
     if head == "score":
-        check_score_head(name, model)
+        check_score_head(place.name, model)
     if head == "score" and (manifest or new_head):
         set_pooling_pad(model, tokenizer)
     elif head == "score":
         unread = pool_at_the_end(model)
-    return LoadedModel(model.to(device).eval(), tokenizer, manifest, unread)
+    return LoadedModel(model, tokenizer, manifest, unread)
+
+
+def _tokenizer(place: Place, adapter: Adapter | None, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model; an adapter without one has that of its base."""
+    if adapter is None or has_tokenizer(place):
+        return open_tokenizer(place, trust_remote_code=trust_remote_code)
+    below = on_disk(adapter.base)
+    return _tokenizer(below, read_adapter(below), trust_remote_code)
+
+
+def _weights(
+    place: Place,
+    adapter: Adapter | None,
+    head: Head,
+    new_head: bool,
+    dtype: torch.dtype | str,
+    trust_remote_code: bool,
+) -> PreTrainedModel:
+    """The weights of a whole model, or of an adapter on its base, which may be an adapter again."""
+    if adapter is None:
+        return open_weights(place, head, new_head=new_head, dtype=dtype, trust_remote_code=trust_remote_code)
+    below, scores = on_disk(adapter.base), brings_score_head(adapter)
+    if head == "lm" and scores:
+        raise CheckpointError(
+            f"{place.name}: the adapter of a scalar model has no language-model head; load it as kind "
+            "'scalar'"
+        )
+    of_language = head == "score" and new_head and not scores
+    model = _weights(
+        below,
+        read_adapter(below),
+        "lm" if of_language else head,
+        head == "score" and scores,
+        dtype,
+        trust_remote_code,
+    )
+    model = merge_adapter(model, adapter)
+    return _with_score_head(model, trust_remote_code) if of_language else model
 
 
 def load_reference(
@@ -155,6 +177,7 @@ def load_reference(
     *,
     device: str,
     dtype: torch.dtype | str = torch.float32,
+    trust_remote_code: bool = False,
 ) -> LoadedModel:
     """A second language model, whose scores are subtracted from those of ``loaded``.
 
@@ -162,7 +185,7 @@ def load_reference(
         CheckpointError: as ``load_model``.
         ConfigError: it has another vocabulary.
     """
-    other = load_model(reference, "lm", device=device, dtype=dtype)
+    other = load_model(reference, "lm", device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     if other.tokenizer.get_vocab() != loaded.tokenizer.get_vocab():
         raise ConfigError(f"reference {reference}: its vocabulary differs from that of the model")
     return other
@@ -192,16 +215,23 @@ def build_preset(
 
 def add_score_head(loaded: LoadedModel, seed: int) -> LoadedModel:
     """The same body as a sequence classifier with one output; the head is drawn from ``seed``."""
-    from transformers import AutoModelForSequenceClassification
-
-    config = loaded.model.config
-    config.num_labels = 1
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        scorer: Any = AutoModelForSequenceClassification.from_config(config)
-    scorer.base_model.load_state_dict(loaded.model.base_model.state_dict())
+        scorer = _with_score_head(loaded.model, trust_remote_code=False)
     set_pooling_pad(scorer, loaded.tokenizer)
     return LoadedModel(scorer.eval(), loaded.tokenizer, loaded.manifest)
+
+
+def _with_score_head(model: PreTrainedModel, trust_remote_code: bool) -> PreTrainedModel:
+    """The body of a language model as a classifier with one output, drawn from torch's generator."""
+    from transformers import AutoModelForSequenceClassification
+
+    model.config.num_labels = 1
+    scorer: Any = AutoModelForSequenceClassification.from_config(
+        model.config, trust_remote_code=trust_remote_code
+    )
+    scorer.base_model.load_state_dict(model.base_model.state_dict())
+    return scorer
 
 
 def model_source(
@@ -213,6 +243,8 @@ def model_source(
     vocab_size: int | None,
     device: torch.device | str,
     revision: str | None = None,
+    base: str | None = None,
+    trust_remote_code: bool = False,
     language_head: bool = False,
 ) -> LoadedModel:
     """A model to train: a preset built on ``texts``, or a folder or Hub name in fp32.
@@ -232,61 +264,10 @@ def model_source(
             keep_language_head(loaded.model, preset.model)
         loaded.model.to(torch.device(device))  # type: ignore[arg-type]
         return loaded
+    of_model: dict[str, Any] = {"revision": revision, "base": base, "trust_remote_code": trust_remote_code}
     torch.manual_seed(seed)  # a new score head must be the same on every process
-    loaded = load_model(reference, head, revision=revision, new_head=True)
+    loaded = load_model(reference, head, new_head=True, **of_model)
     if language_head:  # read a second time, after the new score head has been drawn as it would be without
-        keep_language_head(loaded.model, load_model(reference, "lm", revision=revision).model)
+        keep_language_head(loaded.model, load_model(reference, "lm", **of_model).model)
     loaded.model.to(torch.device(device))  # type: ignore[arg-type]
     return loaded
-
-
-def _check_exists(name: str) -> None:
-    folder = Path(name)
-    looks_like_path = folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            other = f" ({FILE} alone is not a model)" if (folder / FILE).is_file() else ""
-            raise CheckpointError(f"{name}: no config.json in this folder{other}")
-    elif folder.exists():
-        raise CheckpointError(f"{name}: a model is a folder, this is a file")
-    elif looks_like_path:
-        raise CheckpointError(f"{name}: no such folder; with gram come: {', '.join(shipped_models())}")
-
-
-def _check_tokenizer(folder: Path) -> None:
-    """Without its files transformers makes an empty tokenizer for some models, and all answers look alike."""
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        raise CheckpointError(
-            f"{folder}: no tokenizer in this folder (none of {', '.join(_TOKENIZER_FILES)}); "
-            "save the tokenizer beside the model"
-        )
-
-
-def _check_weights(name: str, info: Mapping[str, Any], head: Head, new_head: bool) -> None:
-    """Refuse files that lack weights: transformers would draw these at random, and scores would be random."""
-    missing_weights = set(info["missing_keys"])
-    if head == "score" and missing_weights == {_SCORE}:
-        if new_head:
-            return
-        raise CheckpointError(f"{name}: is a language model and has no trained scalar head")
-    if head == "lm" and _SCORE in info["unexpected_keys"]:
-        raise CheckpointError(f"{name}: a scalar model has no language-model head; load it as kind 'scalar'")
-    if missing_weights:
-        raise CheckpointError(
-            f"{name}: the files lack {len(missing_weights)} weights, such as {min(missing_weights)}"
-        )
-
-
-@contextmanager
-def _quiet_about_weights() -> Iterator[None]:
-    """Silence the loader's table of missing and unexpected weights, which ``_check_weights`` checks."""
-    logger = logging.getLogger("transformers.modeling_utils")
-
-    def errors_only(record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.ERROR
-
-    logger.addFilter(errors_only)  # a filter, as a raised level makes transformers log other warnings
-    try:
-        yield
-    finally:
-        logger.removeFilter(errors_only)

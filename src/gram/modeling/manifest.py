@@ -15,22 +15,45 @@ from typing import Any, get_args
 from gram.asking import KINDS, Asking, Context, Kind
 from gram.errors import CheckpointError
 from gram.files import atomic_write
+from gram.modeling.strict_json import SWITCH, TEXT, check, each, number, or_null, read_object, record, whole
 
 FILE = "gram.json"
 FORMAT = 1
 
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    "template": dict,
-    "template_hash": str,
-    "max_length": int,
-    "label_ids": list,
-    "neutralise": bool,
-    "chat": dict,
-    "beta": (int, float),
-    "length_power": (int, float),
-    "calibration": dict,
-    "adaptation": dict,
-}
+_OBJECTIVE = record(
+    {
+        "name": TEXT,
+        "label_smoothing": number("a number in [0, 0.5)", lambda value: 0 <= value < 0.5),
+        "form": TEXT,
+        "reference": or_null(TEXT),
+        "margin": SWITCH,
+        "centring": number("a number that is not negative", lambda value: value >= 0),
+        "text_regulariser": number(),
+        "text_form": TEXT,
+    }
+)
+_TEMPERATURE = number("a positive number", lambda value: 0 < value < 1e300)
+_RULE = record(
+    {
+        "template": record(),
+        "template_hash": TEXT,
+        "max_length": whole(1),
+        "label_ids": each(whole(0), "a list"),
+        "neutralise": SWITCH,
+        "chat": record(),
+        "beta": number(),
+        "length_power": number(),
+        "objective": _OBJECTIVE,
+        "training": record(),
+        "data": each(record(), "a list"),
+        "versions": each(TEXT, "an object", of=dict),
+        "evaluation": record(),
+        "calibration": record({"temperature": _TEMPERATURE}),
+        "adaptation": record(),
+        "files": each(TEXT, "an object", of=dict),
+        "base": record({"name": TEXT, "revision": or_null(TEXT), "files": each(TEXT, "an object", of=dict)}),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +78,9 @@ class Manifest:
         evaluation: results stored with the weights.
         calibration: the fitted temperature, and how it was fitted.
         adaptation: what ``gram adapt`` decided last, and the numbers before and after.
+        files: digests of the files that decide the scores, by name, as they were saved; empty before 0.2.
+        base: of an adapter, what it was trained on: ``{"name", "revision", "files"}``, with digests of its
+            weights where it is a folder.
         format: version of the file's format; a reader refuses another one.
         unknown: fields that this version does not know, such as those of a later one; they are written again.
 
@@ -82,6 +108,8 @@ class Manifest:
     evaluation: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
     adaptation: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    base: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
     unknown: dict[str, Any] = field(default_factory=dict)
 
@@ -102,13 +130,8 @@ def read_manifest(folder: Path) -> Manifest | None:
     path = folder / FILE
     if not path.is_file():
         return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: not a JSON object")
-    if content.get("format") != FORMAT:
+    content = read_object(path, constants=True)  # which no rule lets through
+    if type(content.get("format")) is not int or content["format"] != FORMAT:
         raise CheckpointError(
             f"{path}: format {content.get('format')!r}; this version of gram reads {FORMAT}"
         )
@@ -124,18 +147,11 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise CheckpointError(f"{path}: field 'kind' is {content['kind']!r}, must be one of {KINDS}")
     if content.get("context", "chat") not in get_args(Context):
         raise CheckpointError(f"{path}: field 'context' is {content['context']!r}, must be chat or judge")
-    for name, kind in _TYPES.items():
-        if name in content and not isinstance(content[name], kind):
-            raise CheckpointError(f"{path}: field '{name}' has the wrong type: {content[name]!r}")
-    temperature = content.get("calibration", {}).get("temperature", 1.0)
-    if (
-        isinstance(temperature, bool)
-        or not isinstance(temperature, int | float)
-        or not 0 < temperature < 1e300
-    ):
-        raise CheckpointError(
-            f"{path}: field 'calibration.temperature' must be a positive number, got {temperature!r}"
-        )
+    check(content, _RULE, "", path)
+    if content.get("calibration") and "temperature" not in content["calibration"]:
+        raise CheckpointError(f"{path}: field 'calibration.temperature' is missing")
+    if len(content.get("label_ids", [])) not in (0, 2):
+        raise CheckpointError(f"{path}: field 'label_ids' must hold two ids, or none")
     unknown = {name: content.pop(name) for name in extra_names}
     return Manifest(**content, unknown=unknown)
 

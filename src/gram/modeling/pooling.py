@@ -6,15 +6,17 @@ configurations; knows no prompt.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import nn
 
-from gram.errors import CheckpointError, ConfigError
+from gram.errors import CheckpointError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+_NO_TOKEN = -1
 _END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>")
 
 
@@ -37,10 +39,8 @@ def set_pooling_pad(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
     Hugging Face sequence classifiers read the score at the last id that is not the pad id. Where the pad
     token also ends an answer, they would read one token too early, and at another place than servers, which
     read the last token. Another special token then becomes the pad token, in the model and in the tokenizer,
-    so that a batch padded by plain Hugging Face code is read at the same place too.
-
-    Raises:
-        ConfigError: the tokenizer has no other special token to name.
+    so that a batch padded by plain Hugging Face code is read at the same place too. Where there is no other
+    one (GPT-2), no token is the padding: we pad on the left, and plain Hugging Face code refuses batches.
     """
     vocabulary = tokenizer.get_vocab()
     end_ids = {vocabulary.get(word) for word in (str(tokenizer.eos_token), *_END_OF_TURN)}
@@ -53,7 +53,7 @@ def set_pooling_pad(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
             model.config.pad_token_id = token
             tokenizer.pad_token = tokenizer.convert_ids_to_tokens(token)
             return
-    raise ConfigError("the tokenizer has no special token besides its end token to use as padding; add one")
+    pool_at_the_end(model)
 
 
 def pool_at_the_end(model: PreTrainedModel) -> int | None:
@@ -65,5 +65,19 @@ def pool_at_the_end(model: PreTrainedModel) -> int | None:
     """
     text_config = model.config.get_text_config()
     padding = text_config.pad_token_id
-    text_config.pad_token_id = model.config.pad_token_id = -1  # the id of no token
+    text_config.pad_token_id = model.config.pad_token_id = _NO_TOKEN
     return padding
+
+
+def save_whole(model: PreTrainedModel, folder: Path) -> None:
+    """Save a model as Hugging Face does; a padding that is no token is written as none."""
+    configs = [
+        config
+        for config in (model.config, model.config.get_text_config())
+        if config.pad_token_id == _NO_TOKEN
+    ]
+    for config in configs:
+        config.pad_token_id = None
+    model.save_pretrained(folder)
+    for config in configs:
+        config.pad_token_id = _NO_TOKEN

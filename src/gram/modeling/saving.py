@@ -6,12 +6,16 @@ import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gram.files import atomic_folder
+from gram.modeling.adapters import save_adapter
+from gram.modeling.digests import deciding_files
 from gram.modeling.manifest import FILE, Manifest
+from gram.modeling.pooling import save_whole
 from gram.modeling.trainable import merged
 
 if TYPE_CHECKING:
@@ -25,6 +29,8 @@ def save_checkpoint(
     tokenizer: PreTrainedTokenizerBase,
     manifest: Manifest,
     beside: Mapping[str, str] | None = None,
+    *,
+    merge: bool = True,
 ) -> None:
     """Write the model, tokenizer and manifest into ``folder``; adapters are merged into ``model`` itself.
 
@@ -33,9 +39,14 @@ def save_checkpoint(
 
     Args:
         beside: text of further files to write into the folder, by file name.
+        merge: False writes the adapters alone, a PEFT folder on the base that ``manifest.base`` names.
     """
+    manifest = replace(manifest, files={}, base={} if merge else manifest.base)
     with _draft(folder, manifest, beside or {}) as draft:
-        merged(model).save_pretrained(draft)
+        if merge:
+            save_whole(merged(model), draft)
+        else:
+            save_adapter(model, draft, manifest.base)
         tokenizer.save_pretrained(draft)
 
 
@@ -49,12 +60,15 @@ def copy_checkpoint(source: Path, folder: Path, manifest: Manifest, beside: Mapp
 
 @contextmanager
 def _draft(folder: Path, manifest: Manifest, beside: Mapping[str, str]) -> Iterator[Path]:
-    """A folder to write into; its files are moved into ``folder`` when the block ends."""
+    """A folder to write into; its files are moved into ``folder`` when the block ends.
+
+    The manifest gets digests of them, unless it has those of the folder that they were copied from.
+    """
     with atomic_folder(folder, last=FILE) as draft:
         yield draft
         for name, text in beside.items():
             (draft / name).write_text(text, encoding="utf-8")
-        manifest.write(draft)
+        replace(manifest, files=manifest.files or deciding_files(draft)).write(draft)
 
 
 def library_versions() -> dict[str, str]:

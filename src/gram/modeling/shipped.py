@@ -5,11 +5,14 @@ Knows names and folders only.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
+from gram.errors import CheckpointError, ConfigError
 from gram.modeling.manifest import FILE
 from gram.paths import at_home
 
+ADAPTER_CONFIG = "adapter_config.json"
 _FOLDER = Path(__file__).parents[1] / "shipped"
 
 
@@ -43,3 +46,44 @@ def named_revision(name: str, revision: str | None = None) -> tuple[str, str | N
     """
     bare, _, suffix = name.partition("@")
     return bare, revision or suffix or None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a model is.
+
+    Attributes:
+        name: the folder's path, or the name on the Hub.
+        folder: None for a model on the Hub.
+        revision: on the Hub; None: the newest.
+    """
+
+    name: str
+    folder: Path | None
+    revision: str | None = None
+
+
+def find_place(reference: str | Path, revision: str | None = None) -> Place:
+    """The folder of a model (one that comes with the package too), or its name on the Hub.
+
+    Args:
+        revision: branch, tag or commit of a Hub name, which may bring its own (``owner/name@revision``).
+
+    Raises:
+        CheckpointError: no such folder, or one without a model.
+        ConfigError: a revision of something that is not on the Hub.
+    """
+    folder = model_folder(reference)
+    name, revision = (str(folder), revision) if folder else named_revision(str(reference), revision)
+    if folder and revision is not None:
+        raise ConfigError(f"revision {revision}: {name} is a folder; only models on the Hub have revisions")
+    path = Path(name)
+    looks_like_path = path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1
+    if folder and not ((folder / "config.json").is_file() or (folder / ADAPTER_CONFIG).is_file()):
+        other = f" ({FILE} alone is not a model)" if (folder / FILE).is_file() else ""
+        raise CheckpointError(f"{name}: no config.json in this folder{other}")
+    if not folder and path.exists():
+        raise CheckpointError(f"{name}: a model is a folder, this is a file")
+    if not folder and looks_like_path:
+        raise CheckpointError(f"{name}: no such folder; with gram come: {', '.join(shipped_models())}")
+    return Place(name, folder, revision)

@@ -53,11 +53,19 @@ class Writer:
         self._batch_size = batch_size
 
     @classmethod
-    def from_pretrained(cls, path: str, *, revision: str | None = None, **options: Any) -> Writer:
-        """A model folder or Hub name (``owner/name@revision`` too)."""
+    def from_pretrained(
+        cls,
+        path: str,
+        *,
+        revision: str | None = None,
+        base: str | None = None,
+        trust_remote_code: bool = False,
+        **options: Any,
+    ) -> Writer:
+        """A model folder, an adapter (on ``base``) or a Hub name (``owner/name@revision`` too)."""
         from gram.modeling.loading import load_model
 
-        loaded = load_model(path, "lm", revision=revision)
+        loaded = load_model(path, "lm", revision=revision, base=base, trust_remote_code=trust_remote_code)
         return cls(loaded.model, loaded.tokenizer, **options)
 
     def __call__(self, prompts: Iterable[PromptLike]) -> list[str]:

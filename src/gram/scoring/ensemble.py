@@ -18,6 +18,7 @@ import numpy as np
 from gram.asking import LoadOptions
 from gram.errors import ConfigError
 from gram.messages import as_answers, as_list
+from gram.modeling.adapter_folder import is_adapter
 from gram.scoring.judge import JudgeModel
 from gram.scoring.loading import load_with
 from gram.scoring.scalar import ScalarHeadModel, Scorer, both_answers, verdicts_of
@@ -250,10 +251,22 @@ def ensemble(
 def ensemble_with(
     paths: Sequence[str | Path], rule: Rule, penalty: float, options: LoadOptions
 ) -> JudgeEnsemble | ScorerEnsemble:
-    """``ensemble`` with the options of ``load`` in one object; a revision applies to the first model only."""
+    """``ensemble`` with the options of ``load`` in one object.
+
+    A revision applies to the first model only, and a base to every member that is an adapter.
+    """
     paths = as_list(paths, "paths", "a list of folders or names")
+    adapters = [is_adapter(path) for path in paths]
     members = [
-        load_with(path, replace(options, revision=None) if k else options) for k, path in enumerate(paths)
+        load_with(
+            path,
+            replace(
+                options,
+                revision=None if k else options.revision,
+                base=options.base if adapters[k] or not any(adapters) else None,
+            ),
+        )
+        for k, path in enumerate(paths)
     ]
     judges = [member for member in members if isinstance(member, JudgeModel)]
     scorers = [member for member in members if isinstance(member, Scorer)]

@@ -38,6 +38,8 @@ def load_with(path: str | Path, options: LoadOptions) -> LocalModel:
         path,
         "score" if kind == "scalar" else "lm",
         revision=options.revision,
+        base=options.base,
+        trust_remote_code=options.trust_remote_code,
         device=device,
         dtype=choose_dtype(options.dtype, device),
     )
@@ -118,8 +120,8 @@ A folder with ``gram.json`` is loaded as that file says. A raw causal language m
 a likelihood scorer with ``kind="likelihood"``.
 
 Args:
-    path: model folder, ``gram-small`` (comes with the package), or Hub name (``owner/name``, and
-        ``owner/name@revision``).
+    path: model folder, adapter (a PEFT folder; its base is loaded with it), ``gram-small`` (comes with the
+        package), or Hub name (``owner/name``, and ``owner/name@revision``).
     kind, template, ...: the fields of ``gram.asking.LoadOptions``, which says what each means.
 
 Returns:
@@ -156,7 +158,11 @@ def _reference(
     device = loaded.model.device.type
     try:
         return load_reference(
-            full_asking.reference, loaded, device=device, dtype=choose_dtype(running.dtype, device)
+            full_asking.reference,
+            loaded,
+            device=device,
+            dtype=choose_dtype(running.dtype, device),
+            trust_remote_code=running.trust_remote_code,
         )
     except CheckpointError as error:
         if asking.reference is not None:

@@ -27,7 +27,10 @@ def make_objective(
     if config.max_length and config.max_length > loaded.context:
         raise ConfigError(f"max_length {config.max_length}: the model reads at most {loaded.context} tokens")
     renderer = renderer_for(loaded, asking_of(config, loaded), source=config.model)
-    reference = load_reference(config.reference, loaded, device=device).model if config.reference else None
+    reference = None
+    if config.reference:
+        trust = config.trust_remote_code
+        reference = load_reference(config.reference, loaded, device=device, trust_remote_code=trust).model
     engine = choose_engine(loaded.model, config.engine, training=True)
     if reference is not None and choose_engine(reference, config.engine).name != engine.name:
         engine = choose_engine(loaded.model, "plain")

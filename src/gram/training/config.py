@@ -28,6 +28,10 @@ class TrainConfig:
     """Folder for the finished model; checkpoints of an unfinished run live in it too."""
     revision: str | None = None
     """Branch, tag or commit of a model on the Hub. Default: the newest."""
+    base: str | None = None
+    """Of a model that is an adapter (a PEFT folder): its base, in place of the one that it names."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model. Default: such a model is refused."""
     stage: Stage = "finetune"
     """pretrain: learn what answers look like, without labels. finetune: learn from preferences."""
     objective: ObjectiveName | None = None
@@ -83,7 +87,9 @@ class TrainConfig:
     unfreeze_layers: int = 0
     """With --freeze: also train this many last layers."""
     lora: bool = False
-    """Train low-rank adapters on a frozen model; they are merged when the model is saved."""
+    """Train low-rank adapters on a frozen model."""
+    adapter: Literal["merged", "kept"] = "merged"
+    """lora: save a whole model, or the adapter alone: a PEFT folder of a few MB that names its base."""
     lora_rank: int = 16
     """Rank of the adapters."""
     lora_alpha: int = 32
@@ -147,6 +153,7 @@ class TrainConfig:
             raise ConfigError(f"objective '{self.objective_name}' does not belong to stage '{self.stage}'")
         if self.freeze and self.lora:
             raise ConfigError("freeze and lora: choose one")
+        self._check_adapter()
         if self.unfreeze_layers and not self.freeze:
             raise ConfigError("unfreeze_layers goes with freeze")
         for name in (
@@ -193,6 +200,12 @@ class TrainConfig:
             raise ConfigError("text_regulariser changes nothing under a frozen model: add unfreeze_layers")
         if self.reference is not None and self.objective_name != "likelihood":
             raise ConfigError("reference goes with objective likelihood")
+
+    def _check_adapter(self) -> None:
+        if self.adapter == "kept" and not self.lora:
+            raise ConfigError("adapter kept goes with lora: without it there is no adapter to keep")
+        if self.adapter == "kept" and self.model.startswith("preset:"):
+            raise ConfigError(f"adapter kept: {self.model} is made anew, and an adapter has to name its base")
 
     @property
     def objective_name(self) -> ObjectiveName:

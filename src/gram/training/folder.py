@@ -18,6 +18,7 @@ from gram.data import check_rejects
 from gram.data.sources import parse_source
 from gram.errors import ConfigError
 from gram.files import atomic_write, make_folder
+from gram.modeling.adapter_folder import base_of
 from gram.modeling.manifest import FILE
 from gram.paths import at_home
 from gram.training.config import TrainConfig
@@ -45,7 +46,7 @@ def claim_output(config: TrainConfig) -> None:
             that this run reads.
     """
     output, settings = config.output, config.output / SETTINGS
-    reads = [config.model, config.reference, config.template]
+    reads = [config.model, base_of(config.model, config.base), config.reference, config.template]
     reads += [*config.data, *config.eval_data, *config.tokenizer_data]
     check_output(output, reads, overwrite=config.overwrite)
     if config.on_error == "skip":
@@ -72,10 +73,10 @@ def begin_output(config: TrainConfig, data: Sequence[Mapping[str, Any]]) -> None
     """Call when training begins: records its data; ``overwrite`` empties the folder, except for the rejects.
 
     Args:
-        data: the sources that were read, with their fingerprints.
+        data: the sources that were read, and the model that training starts from, with their fingerprints.
 
     Raises:
-        ConfigError: the run that would be continued had read other data.
+        ConfigError: the run that would be continued had read others.
     """
     output, text = config.output, json.dumps(data)
     if config.overwrite:
@@ -89,8 +90,8 @@ def begin_output(config: TrainConfig, data: Sequence[Mapping[str, Any]]) -> None
     record = output / CHECKPOINTS / _SOURCES
     if last_checkpoint(record.parent) and record.is_file() and record.read_text(encoding="utf-8") != text:
         raise ConfigError(
-            f"output {output}: holds an unfinished run over other data of the same name; "
-            "give it those data again, or use --overwrite"
+            f"output {output}: holds an unfinished run over other data of the same name, or from another "
+            "model; give it those again, or use --overwrite"
         )
     with atomic_write(record) as file:
         file.write(text)

@@ -17,31 +17,25 @@ import torch
 from accelerate import PartialState
 from transformers import PreTrainedModel
 
-from gram.asking import Context, Kind
-from gram.data import ExampleSet, Options, SourceInfo, find_leaks, read_language, read_preferences
+from gram.data import ExampleSet, Options, find_leaks, read_language, read_preferences
 from gram.errors import DataError
+from gram.modeling.digests import content_of
 from gram.modeling.language_head import drop_language_head
-from gram.modeling.loading import choose_device, model_source
-from gram.modeling.manifest import Manifest
-from gram.modeling.saving import library_versions, save_checkpoint
+from gram.modeling.loading import LoadedModel, choose_device, model_source
+from gram.modeling.saving import save_checkpoint
 from gram.modeling.trainable import LoraSettings, add_lora, freeze
 from gram.objectives.language import Unlabeled
 from gram.objectives.objective import Objective, Sample
-from gram.rendering import Renderer, load_template
+from gram.rendering import load_template
 from gram.training.assemble import answer_context, make_objective
 from gram.training.config import TrainConfig
 from gram.training.fit import FitResult, FitSettings, fit
 from gram.training.folder import CHECKPOINTS, REJECTS, begin_output, claim_output
+from gram.training.record import sources_of, training_manifest
 from gram.training.stream import steps_for
 from gram.training.texts import texts_of
 from gram.types import Preference
 
-_KINDS: dict[str, Kind] = {
-    "language": "likelihood",
-    "preference": "judge",
-    "scalar": "scalar",
-    "likelihood": "likelihood",
-}
 Example = Preference | Unlabeled
 
 
@@ -58,6 +52,11 @@ class Samples:
     usable: list[Sample]
     truncated: int
     collapsed: int
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """How many are usable, how many of these were shortened, and how many were left out."""
+        return len(self.usable), self.truncated, self.collapsed
 
 
 def train(config: TrainConfig) -> dict[str, Any]:
@@ -79,25 +78,16 @@ def train(config: TrainConfig) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     rows, held_out = _read_all(config)
     beside: dict[str, int] = {}  # rows that nobody trains on, but that could not be used either
-    loaded = model_source(
-        config.model,
-        lambda: _tokenizer_texts(config, rows.examples, beside),
-        seed=config.seed,
-        head="score" if config.objective_name == "scalar" else "lm",
-        vocab_size=config.vocab_size,
-        device=device,
-        revision=config.revision,
-        language_head=config.text_regulariser > 0,
-    )
+    loaded = _load(config, rows.examples, beside, device)
     context = answer_context(config, loaded, rows.examples)
     objective, renderer = make_objective(config, loaded, context, device)
     samples = _encode(objective, rows.examples, config.on_error)
     eval_samples = _encode(objective, held_out.examples, config.on_error).usable if held_out else []
     model = _to_train(loaded.model, config, score_head=objective.head == "score")
     leaks = find_leaks(rows.examples, held_out.examples) if held_out and config.stage == "finetune" else []
-    sources = _sources(rows, held_out)
+    sources = sources_of(rows, held_out)
     if chief:
-        begin_output(config, sources)
+        begin_output(config, [*sources, {"model": content_of(config.model, config.base)}])
     processes.wait_for_everyone()
     result = fit(
         model,
@@ -110,8 +100,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
     )
     drop_language_head(model)
     if chief:
-        manifest = _manifest(config, renderer, context, result, samples, sources)
-        save_checkpoint(config.output, model, loaded.tokenizer, manifest)
+        manifest = training_manifest(config, renderer, context, result, samples.counts, sources)
+        save_checkpoint(config.output, model, loaded.tokenizer, manifest, merge=config.adapter == "merged")
         shutil.rmtree(config.output / CHECKPOINTS, ignore_errors=True)
     PartialState().wait_for_everyone()
     return _summary(config, rows, held_out, samples, objective.engine, result) | {
@@ -201,6 +191,24 @@ def _settings(config: TrainConfig, samples: int, device: str) -> FitSettings:
     return FitSettings(steps=steps, device=device, report_to=tuple(config.report_to), **values)  # type: ignore[arg-type]
 
 
+def _load(
+    config: TrainConfig, examples: Sequence[Example], counts: dict[str, int], device: str
+) -> LoadedModel:
+    """The model that training starts from."""
+    return model_source(
+        config.model,
+        lambda: _tokenizer_texts(config, examples, counts),
+        seed=config.seed,
+        head="score" if config.objective_name == "scalar" else "lm",
+        vocab_size=config.vocab_size,
+        device=device,
+        revision=config.revision,
+        base=config.base,
+        trust_remote_code=config.trust_remote_code,
+        language_head=config.text_regulariser > 0,
+    )
+
+
 def _tokenizer_texts(
     config: TrainConfig, records: Sequence[Example], counts: dict[str, int]
 ) -> Iterator[str]:
@@ -217,66 +225,3 @@ def _tokenizer_texts(
         )
         counts["tokenizer_rejected"] = more.rejected
         yield from texts_of(more.examples)
-
-
-def _manifest(
-    config: TrainConfig,
-    renderer: Renderer,
-    context: Context,
-    result: FitResult,
-    samples: Samples,
-    sources: list[dict[str, Any]],
-) -> Manifest:
-    name = config.objective_name
-    settings: dict[str, Any] = {"name": name}
-    if name in ("preference", "likelihood"):
-        settings["label_smoothing"] = config.label_smoothing
-    if name == "likelihood":
-        settings |= {"form": config.likelihood_form, "reference": config.reference}
-    if name == "scalar":
-        settings |= {"margin": config.margin, "centring": config.centring}
-        if config.text_regulariser:
-            settings |= {"text_regulariser": config.text_regulariser, "text_form": config.text_form}
-    return Manifest(
-        kind=_KINDS[name],
-        **renderer.settings,
-        label_ids=list(renderer.label_ids) if name == "preference" else [],
-        context=context,
-        beta=config.beta if name == "likelihood" else 1.0,
-        length_power=config.length_power if name == "likelihood" else 0.0,
-        objective=settings,
-        training={
-            "stage": config.stage,
-            "from": config.model,
-            **({"revision": config.revision} if config.revision else {}),
-            "trained": "lora" if config.lora else "head" if config.freeze else "all",
-            "samples": len(samples.usable),
-            "truncated": samples.truncated,
-            "collapsed": samples.collapsed,
-            "steps": result.steps,
-            "seed": config.seed,
-            "train_loss": result.train_loss,
-        },
-        data=sources,
-        versions=library_versions(),
-        evaluation=result.evaluation,
-    )
-
-
-def _sources(rows: ExampleSet[Any], held_out: ExampleSet[Any] | None) -> list[dict[str, Any]]:
-    evaluation = held_out.sources if held_out else ()
-    return [described(source, "train") for source in rows.sources] + [
-        described(source, "evaluation") for source in evaluation
-    ]
-
-
-def described(source: SourceInfo, use: str) -> dict[str, Any]:
-    """A source as an entry of ``Manifest.data``."""
-    return {
-        "use": use,
-        "name": source.name,
-        "split": source.split,
-        "rows": source.rows,
-        "records": source.records,
-        "sha256": source.sha256,
-    }

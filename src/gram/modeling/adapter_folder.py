@@ -1,0 +1,114 @@
+"""A PEFT folder without its weights: which base it names, what kind it is, what tensors it holds.
+
+Knows ``adapter_config.json`` as peft writes it; loads no model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gram.errors import CheckpointError, ConfigError
+from gram.modeling.shipped import ADAPTER_CONFIG, Place, find_place, model_folder
+from gram.modeling.strict_json import TEXT, check, or_null, read_object, record
+from gram.paths import at_home
+
+WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+_MODEL_WEIGHTS = ("model*.safetensors", "model*.safetensors.index.json", "pytorch_model*.bin")
+_RULE = record(
+    {
+        "base_model_name_or_path": or_null(TEXT),
+        "revision": or_null(TEXT),
+        "peft_type": TEXT,
+        "task_type": or_null(TEXT),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Small weights that go onto a base model.
+
+    Attributes:
+        folder: the PEFT folder.
+        base: what it was trained on, or what ``--base`` names in its place.
+        chosen: whether ``--base`` named the base.
+        config: the content of ``adapter_config.json``.
+    """
+
+    folder: Path
+    base: Place
+    chosen: bool
+    config: dict[str, Any]
+
+
+def is_adapter(reference: str | Path) -> bool:
+    """Whether a model's name stands for a PEFT folder on this machine."""
+    folder = model_folder(reference)
+    return folder is not None and (folder / ADAPTER_CONFIG).is_file()
+
+
+def read_adapter(place: Place, base: str | Path | None = None) -> Adapter | None:
+    """The adapter at ``place``; None for a whole model.
+
+    Args:
+        base: a folder or Hub name to use in place of the base that the adapter names.
+
+    Raises:
+        CheckpointError: a broken ``adapter_config.json``, or a base that is nowhere.
+        ConfigError: ``base`` for a whole model.
+    """
+    folder = place.folder
+    if folder is None or not (folder / ADAPTER_CONFIG).is_file():
+        if base is not None:
+            raise ConfigError(f"base {base}: {place.name} is a whole model; only adapters have a base")
+        return None
+    path = folder / ADAPTER_CONFIG
+    config = read_object(path, constants=True)
+    check(config, _RULE, "", path)
+    if base is not None:
+        return Adapter(folder, find_place(base), True, config)
+    return Adapter(folder, _named_base(folder, config), False, config)
+
+
+def base_of(name: str, base: str | Path | None = None) -> str | None:
+    """The base of the adapter called ``name``, as a name that can be loaded; None for a whole model.
+
+    Never fails: what is wrong with an adapter is said when it is loaded.
+    """
+    folder = model_folder(name)
+    if folder is None or not is_adapter(folder):
+        return None
+    try:
+        found = read_adapter(Place(str(folder), folder), base)
+    except (CheckpointError, ConfigError):
+        return str(base) if base else None
+    assert found is not None
+    where = found.base
+    return f"{where.name}@{where.revision}" if where.revision else where.name
+
+
+def _named_base(folder: Path, config: dict[str, Any]) -> Place:
+    """The base that the adapter names: a path from here, a path from its folder, or a name on the Hub."""
+    if (folder / "config.json").is_file() and any(any(folder.glob(name)) for name in _MODEL_WEIGHTS):
+        raise CheckpointError(
+            f"{folder}: holds the weights of a whole model and an adapter ({ADAPTER_CONFIG}): one of the two "
+            "has to go into a folder of its own"
+        )
+    name = config.get("base_model_name_or_path")
+    if not name:
+        raise CheckpointError(
+            f"{folder}/{ADAPTER_CONFIG}: names no base model; say which with --base (base=)"
+        )
+    beside = folder / at_home(name)
+    if model_folder(name) is None and beside.is_dir():
+        return find_place(beside)
+    try:
+        found = find_place(name)
+    except (CheckpointError, ConfigError) as error:
+        raise CheckpointError(
+            f"{folder}: an adapter, and its base model is not there: {error}; "
+            "say with --base (base=) where it is now"
+        ) from error
+    return found if found.folder else replace(found, revision=config.get("revision") or found.revision)

@@ -1,0 +1,96 @@
+"""What ``gram.json`` tells of a training: the kind of model, its loss, its data and how it went.
+
+Knows the configuration of a run and its result; trains nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gram.asking import Context, Kind
+from gram.data import ExampleSet, SourceInfo
+from gram.modeling.adapters import adapter_base
+from gram.modeling.manifest import Manifest
+from gram.modeling.saving import library_versions
+from gram.rendering import Renderer
+from gram.training.config import TrainConfig
+from gram.training.fit import FitResult
+
+_KINDS: dict[str, Kind] = {
+    "language": "likelihood",
+    "preference": "judge",
+    "scalar": "scalar",
+    "likelihood": "likelihood",
+}
+
+
+def training_manifest(
+    config: TrainConfig,
+    renderer: Renderer,
+    context: Context,
+    result: FitResult,
+    counts: tuple[int, int, int],
+    sources: list[dict[str, Any]],
+) -> Manifest:
+    """``gram.json`` of the model that a run made.
+
+    Args:
+        counts: samples trained on, those of them that were shortened, and those left out.
+    """
+    samples, truncated, collapsed = counts
+    kept = config.adapter == "kept"
+    name = config.objective_name
+    settings: dict[str, Any] = {"name": name}
+    if name in ("preference", "likelihood"):
+        settings["label_smoothing"] = config.label_smoothing
+    if name == "likelihood":
+        settings |= {"form": config.likelihood_form, "reference": config.reference}
+    if name == "scalar":
+        settings |= {"margin": config.margin, "centring": config.centring}
+        if config.text_regulariser:
+            settings |= {"text_regulariser": config.text_regulariser, "text_form": config.text_form}
+    return Manifest(
+        kind=_KINDS[name],
+        **renderer.settings,
+        label_ids=list(renderer.label_ids) if name == "preference" else [],
+        context=context,
+        beta=config.beta if name == "likelihood" else 1.0,
+        length_power=config.length_power if name == "likelihood" else 0.0,
+        objective=settings,
+        training={
+            "stage": config.stage,
+            "from": config.model,
+            **({"revision": config.revision} if config.revision else {}),
+            "trained": "lora" if config.lora else "head" if config.freeze else "all",
+            "samples": samples,
+            "truncated": truncated,
+            "collapsed": collapsed,
+            "steps": result.steps,
+            "seed": config.seed,
+            "train_loss": result.train_loss,
+        },
+        data=sources,
+        versions=library_versions(),
+        evaluation=result.evaluation,
+        base=adapter_base(config.model, config.revision) if kept else {},
+    )
+
+
+def sources_of(rows: ExampleSet[Any], held_out: ExampleSet[Any] | None) -> list[dict[str, Any]]:
+    """The sources that a run trains on, and those it is evaluated on."""
+    evaluation = held_out.sources if held_out else ()
+    return [described(source, "train") for source in rows.sources] + [
+        described(source, "evaluation") for source in evaluation
+    ]
+
+
+def described(source: SourceInfo, use: str) -> dict[str, Any]:
+    """A source as an entry of ``Manifest.data``."""
+    return {
+        "use": use,
+        "name": source.name,
+        "split": source.split,
+        "rows": source.rows,
+        "records": source.records,
+        "sha256": source.sha256,
+    }
