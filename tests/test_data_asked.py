@@ -291,7 +291,7 @@ def test_text_parts_are_put_together() -> None:
 @pytest.mark.parametrize(
     ("part", "field", "reason"),
     [
-        ({"type": "image_url", "image_url": {"url": "x"}}, "", "a part of the type 'image_url': only text"),
+        ({"type": "image_url", "image_url": {"url": "x"}}, "", "a part of the type 'image_url'; only text"),
         ({"type": "input_audio", "input_audio": {}}, "", "a part of the type 'input_audio'"),
         ({"type": "image"}, "", "a part of the type 'image'"),
         ({"type": ["text"]}, "", "a part of the type"),
