@@ -16,7 +16,7 @@ from typing import Any
 from gram.adaptation.adapt import Adaptation, adapt, check_rows
 from gram.adaptation.config import AdaptConfig
 from gram.adaptation.learner import AdaptSettings
-from gram.asking import Asking, Kind, Running
+from gram.asking import Asking, Kind, LoadOptions, Running
 from gram.data import ExampleSet, read_preferences
 from gram.errors import ConfigError, DataError
 from gram.files import finite, make_folder
@@ -26,6 +26,7 @@ from gram.modeling.loading import Head, LoadedModel, choose_device, load_model
 from gram.modeling.manifest import Manifest, read_manifest
 from gram.modeling.saving import copy_checkpoint, library_versions, save_checkpoint
 from gram.modeling.shipped import model_folder
+from gram.modeling.showing import showing
 from gram.objectives.objective import Objective
 from gram.rendering import Renderer
 from gram.scoring.loading import wrap
@@ -113,6 +114,7 @@ def _read(config: AdaptConfig) -> ExampleSet[Preference]:
         rejects=config.output.with_name(f"{config.output.name}.rejects.jsonl"),
         max_per_source=config.max_per_source,
         seed=config.seed,
+        check=showing([config.model], LoadOptions(config.kind, **_of_model(config))),
     )
     try:
         check_rows(rows.examples)

@@ -73,6 +73,7 @@ def run(config: Config) -> dict[str, Any]:
         config.perturb,
         config.on_error,
         also_read=[config.centre_on],
+        check=config.check_prompts(),
         columns=config.columns,
     )
     fingerprint = config.fingerprint() | {"calibrating": config.calibrate is not None}

@@ -71,6 +71,12 @@ class ModelOptions(LoadOptions):
             centre(model, read_scorables(self.centre_on).examples)
         return model
 
+    def check_prompts(self) -> Callable[[object], None] | None:
+        """Refuses rows with prompts that a model cannot be shown; None where there is nothing to refuse."""
+        from gram.modeling.showing import showing
+
+        return showing([self.model, *self.ensemble_with], self.options)
+
     def fingerprint(self) -> dict[str, Any]:
         """All that the scores depend on: a run can be continued only if none of it has changed.
 
@@ -123,7 +129,7 @@ class InputOptions(ModelOptions):
         if self.on_error == "skip":
             check_rejects(rejects, [self.input, self.centre_on])
         how = {"split": self.split, "columns": self.columns, "on_error": self.on_error, "rejects": rejects}
-        return reader(self.input, **how)
+        return reader(self.input, **how, check=self.check_prompts())
 
 
 def truncated_prompts(model: RewardModel, resumed: int) -> int | None:

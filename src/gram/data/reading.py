@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from random import Random
 from typing import Generic, TypeAlias, TypedDict, TypeVar, Unpack
 
 from gram.data.columns import Columns, ColumnsLike, parse_columns
@@ -25,6 +24,7 @@ from gram.data.partners import Joined
 from gram.data.rejects import OnError, check_rejects, rejecting
 from gram.data.row import Rejected, RejectSink, Row
 from gram.data.rows import COLUMNS, Language, Scorable, to_contest, to_language, to_preference, to_scorable
+from gram.data.sampling import Sample
 from gram.data.sources import parse_source, read_rows
 from gram.errors import ConfigError, DataError, NoRowsError
 from gram.types import Contest, Preference
@@ -90,6 +90,7 @@ class Options(TypedDict, total=False):
         seed: of that sample, and of pairing; default 0.
         columns: which columns stand for which: ``{"prompt": "question"}``, or "prompt=question,chosen=good";
             ``ignore`` leaves one out.
+        check: called with every record; its ``DataError`` makes the row a bad one.
     """
 
     split: str | None
@@ -98,6 +99,7 @@ class Options(TypedDict, total=False):
     max_per_source: int | None
     seed: int
     columns: ColumnsLike | None
+    check: Callable[[object], None] | None
 
 
 def read_preferences(sources: Sources, **options: Unpack[Options]) -> ExampleSet[Preference]:
@@ -161,6 +163,7 @@ def read_as(
     max_per_source: int | None = None,
     seed: int = 0,
     columns: ColumnsLike | None = None,
+    check: Callable[[object], None] | None = None,
     join: bool = False,
 ) -> ExampleSet[T]:
     """The examples that ``convert`` returns for every row; ``Options`` explains the options.
@@ -187,14 +190,14 @@ def read_as(
         streams = [read_rows(name, split, bad.reject_unread) for name in names]
         for source, rows in zip(names, streams, strict=True):
             name, _, own_split = parse_source(source)
-            sample: _Sample[T] = _Sample(max_per_source, seed)
+            sample: Sample[T] = Sample(max_per_source, seed)
             counted = _Counted(_watched(rows, name))
             unread_before = bad.unread
             renamed = _renamed(counted, renaming, bad.reject) if renaming else counted
             joined = Joined(renamed, bad.reject) if join else None
             for row in joined or renamed:
                 try:
-                    records_of_row = convert(row)
+                    records_of_row = _checked(convert, check, row)
                 except DataError as error:
                     bad.reject(Rejected(error, row.values))
                     continue
@@ -210,6 +213,20 @@ def read_as(
         if not info.records:
             raise NoRowsError(f"no usable row: all {info.rows} were rejected, see {rejects}", file=info.name)
     return ExampleSet(tuple(records), bad.count, tuple(infos), unpaired, beyond_limit)
+
+
+def _checked(
+    convert: Callable[[Row], Sequence[T]], check: Callable[[object], None] | None, row: Row
+) -> Sequence[T]:
+    """What ``convert`` makes of a row, if ``check`` has nothing against it; errors name the row's place."""
+    try:
+        records = convert(row)
+        if check is not None:
+            for record in records:
+                check(record)
+    except DataError as error:
+        raise error if error.file else row.error(error.reason, error.field) from error
+    return records
 
 
 class _Counted:
@@ -233,31 +250,6 @@ def _renamed(rows: Iterable[Row], columns: Columns, reject: RejectSink) -> Itera
             reject(Rejected(error, row.values))
             continue
         yield renamed
-
-
-class _Sample(Generic[T]):
-    """A uniform sample without replacement of a stream, in its order (reservoir sampling, Vitter 1985)."""
-
-    def __init__(self, limit: int | None, seed: int) -> None:
-        self._limit = limit
-        self._rng = Random(seed)
-        self._sample: list[tuple[int, T]] = []
-        self._count = 0
-
-    def add(self, record: T) -> None:
-        self._count += 1
-        if self._limit is None or len(self._sample) < self._limit:
-            self._sample.append((self._count, record))
-        elif (slot := self._rng.randrange(self._count)) < self._limit:
-            self._sample[slot] = (self._count, record)
-
-    @property
-    def left_out(self) -> int:
-        """Records that are not in the sample."""
-        return self._count - len(self._sample)
-
-    def records(self) -> list[T]:
-        return [record for _, record in sorted(self._sample, key=lambda item: item[0])]
 
 
 def _fingerprint(records: Iterable[object]) -> str:

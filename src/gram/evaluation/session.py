@@ -7,7 +7,7 @@ models as ``PreferenceModel`` or ``ScalarModel``; knows no command line and no r
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -39,6 +39,7 @@ class Selection:
         seed: of that sample.
         perturb: changes of the worse answers to ask about as well.
         on_error: what to do with a row that cannot be used: stop, or skip it.
+        check: refuses items that the model cannot be shown, see ``gram.data.Options``.
         also_read: other files that the run reads, which the files of rejected rows must not replace.
         columns: which columns of preference data stand for which, as all readers take them.
     """
@@ -50,6 +51,7 @@ class Selection:
     perturb: Sequence[str] = ()
     on_error: Literal["raise", "skip"] = "raise"
     also_read: Sequence[str | None] = ()
+    check: Callable[[object], None] | None = None
     columns: ColumnsLike | None = None
 
 
@@ -155,6 +157,7 @@ def _questions(selection: Selection, output: Path) -> list[Questions]:
             rejects=path,
             seed=selection.seed,
             columns=selection.columns,
+            check=selection.check,
         )
         for source, path in rejects.items()
     ]

@@ -133,6 +133,22 @@ def load_model(
     return LoadedModel(model, tokenizer, manifest, unread)
 
 
+def load_tokenizer(
+    reference: str | Path,
+    *,
+    revision: str | None = None,
+    base: str | Path | None = None,
+    trust_remote_code: bool = False,
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model, as ``load_model`` finds it, without the weights.
+
+    Raises:
+        CheckpointError, ConfigError: as ``load_model``.
+    """
+    place = on_disk(find_place(reference, revision))
+    return _tokenizer(place, read_adapter(place, base), trust_remote_code)
+
+
 def _tokenizer(place: Place, adapter: Adapter | None, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     """The tokenizer of a model; an adapter without one has that of its base."""
     if adapter is None or has_tokenizer(place):

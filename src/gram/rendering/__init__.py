@@ -6,7 +6,7 @@ formats and tokenizers; knows no model, no loss and no file format of data rows.
 
 from __future__ import annotations
 
-from gram.rendering.chat import ChatSettings
+from gram.rendering.chat import ChatFormat, ChatSettings
 from gram.rendering.chat_template import DATE, dated
 from gram.rendering.pieces import Encoded, Piece, usage_of
 from gram.rendering.renderer import Renderer
@@ -15,6 +15,7 @@ from gram.rendering.template import DEFAULT_TEMPLATE, JudgeTemplate, load_templa
 __all__ = [
     "DATE",
     "DEFAULT_TEMPLATE",
+    "ChatFormat",
     "ChatSettings",
     "Encoded",
     "JudgeTemplate",

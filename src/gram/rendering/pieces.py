@@ -72,8 +72,9 @@ def usage_of(prompts: Iterable[Encoded]) -> Usage:
     """How many tokens these prompts have together, and how many of the prompts were cut.
 
     Example:
-        >>> usage_of([Encoded([5, 8], spans={}), Encoded([9], spans={}, cut={"a": 7})])
-        Usage(tokens=3, truncated=1)
+        >>> usage = usage_of([Encoded([5, 8], spans={}), Encoded([9], spans={}, cut={"a": 7})])
+        >>> usage.tokens, usage.truncated
+        (3, 1)
     """
     total = Usage()
     for prompt in prompts:

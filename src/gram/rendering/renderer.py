@@ -102,7 +102,7 @@ class Renderer:
         """
         rows = list(zip(*as_answers(prompts, responses), strict=True))
         if context == "chat":
-            return self._encode([self._answer_pieces(x, y) for x, y in rows])
+            return self._encode([self._answer_pieces(k, x, y) for k, (x, y) in enumerate(rows)])
         pairs = [Pair(x, a=y, b="") for x, y in rows]
         return [
             Encoded(item.ids[: item.scored("a")[1]], {"a": item.spans["a"]}, item.cut)
@@ -155,11 +155,14 @@ class Renderer:
     def _judge_pieces(self, pair: Pair) -> list[Piece]:
         return self.chat.wrap([("user", self.template.pieces(pair))], open_answer=True)
 
-    def _answer_pieces(self, prompt: Chat, response: str) -> list[Piece]:
+    def _answer_pieces(self, number: int, prompt: Chat, response: str) -> list[Piece]:
         turns = [
             (turn.role, [Piece(turn.content, slot=f"{_TURN}{place}")]) for place, turn in enumerate(prompt)
         ]
-        return self.chat.wrap([*turns, ("assistant", [Piece(response, slot="a")])], open_answer=False)
+        try:
+            return self.chat.wrap([*turns, ("assistant", [Piece(response, slot="a")])], open_answer=False)
+        except TemplateError as error:
+            raise TemplateError(f"prompts[{number}]: {error}") from error
 
     def _encode(self, prompts: Sequence[Sequence[Piece]]) -> list[Encoded]:
         encodings = []

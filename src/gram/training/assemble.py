@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from gram.asking import Asking, Context
+from gram.asking import Asking, Context, LoadOptions
 from gram.engine.choose import choose_engine
 from gram.errors import ConfigError
 from gram.modeling.loading import LoadedModel, load_reference
+from gram.modeling.presets import is_preset
 from gram.modeling.renderers import renderer_for
+from gram.modeling.showing import showing
 from gram.objectives.language import Language
 from gram.objectives.likelihood import Likelihood
 from gram.objectives.objective import Objective
@@ -17,6 +19,7 @@ from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
 from gram.rendering import Renderer
 from gram.training.config import TrainConfig
+from gram.training.record import KINDS
 from gram.types import ResponsePair
 
 
@@ -80,3 +83,20 @@ def answer_context(config: TrainConfig, loaded: LoadedModel, records: Sequence[o
     if config.stage == "pretrain" and any(isinstance(record, ResponsePair) for record in records):
         return "judge"
     return loaded.manifest.context if loaded.manifest else "chat"
+
+
+def check_of(config: TrainConfig) -> Callable[[object], None] | None:
+    """The check of rows for the model to train; pairs that stage 1 may show to the judge are left to it."""
+    if is_preset(config.model):
+        return None
+    asking = LoadOptions(
+        KINDS[config.objective_name],
+        context=config.context,
+        revision=config.revision,
+        base=config.base,
+        trust_remote_code=config.trust_remote_code,
+    )
+    check = showing([config.model], asking)
+    if check is None or config.context or config.stage != "pretrain":
+        return check
+    return lambda row: None if isinstance(row, ResponsePair) else check(row)

@@ -27,7 +27,7 @@ from gram.modeling.trainable import LoraSettings, add_lora, freeze
 from gram.objectives.language import Unlabeled
 from gram.objectives.objective import Objective, Sample
 from gram.rendering import load_template
-from gram.training.assemble import answer_context, make_objective
+from gram.training.assemble import answer_context, check_of, make_objective
 from gram.training.config import TrainConfig
 from gram.training.fit import FitResult, FitSettings, fit
 from gram.training.folder import CHECKPOINTS, REJECTS, begin_output, claim_output
@@ -166,6 +166,7 @@ def _read(
         "rejects": rejects,
         "max_per_source": limit,
         "seed": config.seed,
+        "check": check_of(config),
     }
     if config.stage == "pretrain":
         return read_language(sources, pairs_per_prompt=config.pairs_per_prompt, **how)

@@ -16,7 +16,7 @@ from gram.rendering import Renderer
 from gram.training.config import TrainConfig
 from gram.training.fit import FitResult
 
-_KINDS: dict[str, Kind] = {
+KINDS: dict[str, Kind] = {
     "language": "likelihood",
     "preference": "judge",
     "scalar": "scalar",
@@ -50,7 +50,7 @@ def training_manifest(
         if config.text_regulariser:
             settings |= {"text_regulariser": config.text_regulariser, "text_form": config.text_form}
     return Manifest(
-        kind=_KINDS[name],
+        kind=KINDS[name],
         **renderer.settings,
         label_ids=list(renderer.label_ids) if name == "preference" else [],
         context=context,
