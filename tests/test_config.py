@@ -137,7 +137,14 @@ def test_dashes_and_underscores_are_the_same(make_file: MakeFile) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"), [("a: [", "not YAML"), ("- a\n- b", "must map option names"), ("a", "must map")]
+    ("text", "reason"),
+    [
+        ("a: [", "not YAML"),
+        ("- a\n- b", "must map option names"),
+        ("a", "must map"),
+        ("a: " + "[" * 5_000 + "]" * 5_000, "not YAML"),
+        ("a: " + "9" * 5_000, "not YAML"),
+    ],
 )
 def test_a_file_that_is_no_mapping(text: str, reason: str, make_file: MakeFile) -> None:
     path = make_file(text)

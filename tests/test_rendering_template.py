@@ -95,6 +95,7 @@ WRONG: dict[str, tuple[object, str]] = {
     "no object": ([1], "JSON object"),
     "not json": ("{'name': 1}", "not JSON"),
     "empty": ("", "not JSON"),
+    "deep": ("[" * 100_000, "not JSON"),
     "no name": ({k: v for k, v in GOOD.items() if k != "name"}, "'name'"),
     "no text": ({k: v for k, v in GOOD.items() if k != "text"}, "'text'"),
     "no labels": ({k: v for k, v in GOOD.items() if k != "labels"}, "'labels'"),

@@ -32,7 +32,7 @@ def read_values(kind: type[Any], path: Path, renamed: Mapping[str, str] | None =
         raise ConfigError(f"{path}: no such configuration file")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # or no UTF-8, or beyond all measure
         raise ConfigError(f"{path}: not YAML: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: must map option names to values")

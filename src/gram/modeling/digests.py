@@ -35,6 +35,7 @@ _DECIDING = (
     "tekken.json",
     "*.py",  # code of the model's own
 )
+_TRACES = ("gram-train.json", "adapt.json")
 _VOLATILE = {"transformers_version", "_name_or_path", "dtype", "torch_dtype", "peft_version", "use_cache"}
 """Keys of a configuration that its library writes anew, and that change no score."""
 _MIB = 2**20
@@ -88,6 +89,16 @@ def deciding_files(folder: Path, *, weights_only: bool = False) -> dict[str, str
         for name in names
         if any(fnmatch(name, kind) for kind in kinds)
     }
+
+
+def tell_lost_manifest(folder: Path) -> None:
+    """Warn where a folder without ``gram.json`` has another file that only we write."""
+    if traces := [name for name in _TRACES if (folder / name).is_file()]:
+        warnings.warn(
+            f"{folder}: has {traces[0]} of gram and no {FILE}: that was lost, or never written, and the folder is "
+            "read as a raw model, not as it was trained",
+            stacklevel=2,
+        )
 
 
 def check_files(folder: Path, recorded: Mapping[str, str]) -> None:

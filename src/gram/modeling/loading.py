@@ -17,7 +17,7 @@ from gram.errors import CheckpointError, ConfigError
 from gram.modeling.adapter_folder import Adapter, read_adapter
 from gram.modeling.adapters import brings_score_head, check_base, merge_adapter, on_disk
 from gram.modeling.checks import check_finite, unembedded_words
-from gram.modeling.digests import check_files
+from gram.modeling.digests import check_files, tell_lost_manifest
 from gram.modeling.language_head import keep_language_head
 from gram.modeling.manifest import Manifest, read_manifest
 from gram.modeling.opening import Head, has_tokenizer, open_tokenizer, open_weights
@@ -114,8 +114,8 @@ def load_model(
     manifest = read_manifest(place.folder) if place.folder else None
     adapter = read_adapter(place, base)
     tokenizer = _tokenizer(place, adapter, trust_remote_code)
-    if manifest and place.folder:
-        check_files(place.folder, manifest.files)
+    if place.folder:
+        check_files(place.folder, manifest.files) if manifest else tell_lost_manifest(place.folder)
     if manifest and adapter:
         check_base(adapter, manifest.base)
     model = _weights(place, adapter, head, new_head, dtype, trust_remote_code)

@@ -32,6 +32,7 @@ def renderer_for(
     whole = loaded.manifest is None and completed(asking, None).kind == "scalar"  # another's model
     max_length = LONGEST_PROMPT if asking.max_length is None else asking.max_length
     limit = loaded.context if readable is None else min(readable, loaded.context)
+    rows: int = loaded.model.get_input_embeddings().num_embeddings  # type: ignore[assignment]
     return Renderer(
         loaded.tokenizer,
         template_for(asking, loaded.manifest, source=source),
@@ -39,6 +40,7 @@ def renderer_for(
         neutralise=completed(asking, loaded.manifest).neutralise is not False,
         whole=whole,
         chat=None if loaded.manifest is None else chat_settings(loaded.manifest, source=source),
+        embedded=rows if len(loaded.tokenizer) > rows else None,
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 
 from gram.asking import Context
-from gram.errors import ConfigError, TemplateError
+from gram.errors import ConfigError, DataError, TemplateError
 from gram.messages import as_answers, as_texts
 from gram.rendering.chat import ChatFormat, ChatSettings
 from gram.rendering.pieces import Encoded, Piece, char_spans
@@ -48,6 +48,7 @@ class Renderer:
         neutralise: make control tokens inside prompts and answers harmless; False: paper-exact.
         whole: answers keep what the chat template writes behind their end, see ``ChatFormat``.
         chat: settings of the chat format; by default those of new models.
+        embedded: how many tokens the model embeds, where the tokenizer has more.
 
     Raises:
         ConfigError: the tokenizer is not a fast one, or ``max_length`` is not positive.
@@ -64,6 +65,7 @@ class Renderer:
         neutralise: bool = True,
         whole: bool = False,
         chat: ChatSettings | None = None,
+        embedded: int | None = None,
     ) -> None:
         if not tokenizer.is_fast:
             raise ConfigError("a fast tokenizer (tokenizer.json) is needed: answers are found by offsets")
@@ -73,6 +75,7 @@ class Renderer:
         self.template = template
         self.max_length = max_length
         self.chat = ChatFormat(tokenizer, neutralise=neutralise, whole=whole, settings=chat)
+        self._embedded = embedded
         self._label_ids: tuple[int, int] | None = None
 
     @property
@@ -186,6 +189,9 @@ class Renderer:
         """Ids and character offsets per text; in chunks, since a batch is encoded in parallel.
 
         The offsets take three times the memory of the ids; nobody needs those of more than one chunk.
+
+        Raises:
+            DataError: a token that the model does not embed.
         """
         for start in range(0, len(texts), _CHUNK):
             batch = self.tokenizer(
@@ -195,7 +201,15 @@ class Renderer:
                 return_attention_mask=False,
                 verbose=False,
             )
+            if self._embedded is not None:
+                self._refuse_unembedded(batch["input_ids"], self._embedded)  # type: ignore[arg-type]
             yield from zip(batch["input_ids"], batch["offset_mapping"], strict=True)  # type: ignore[misc]
+
+    def _refuse_unembedded(self, rows: Sequence[Sequence[int]], embedded: int) -> None:
+        largest = max((token for ids in rows for token in ids), default=0)
+        if largest >= embedded:
+            word = self.tokenizer.convert_ids_to_tokens(largest)
+            raise DataError(f"a text holds the token '{word}', which the model does not embed")
 
 
 def _earlier_turns(pieces: Sequence[Piece]) -> list[str]:

@@ -157,6 +157,6 @@ def load_template(name_or_path: str | Path | None) -> JudgeTemplate:
         raise TemplateError(f"no template '{name}': neither a file nor one of the built-in ones ({names})")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a nesting or a number beyond measure
         raise TemplateError(f"{path}: not JSON: {error}") from None
     return JudgeTemplate.from_json(content, source=str(path))
