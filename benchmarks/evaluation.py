@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from gram.evaluation import evaluate, item_of
-from gram.files import Journal
+from gram.journal import Journal
 from gram.types import Pair, Preference, PreferenceModel, Verdicts
 
 WORDS = ("time", "people", "year", "way", "day", "thing", "man", "world", "life", "hand", "part", "child")

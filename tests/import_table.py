@@ -8,7 +8,7 @@ from __future__ import annotations
 
 # The ground floor: nouns and tools that know nothing of what the rooms above do with them.
 GROUND = {"types", "messages", "turns", "errors", "paths", "files", "statistics", "asking", "progress"}
-GROUND |= {"config_file"}
+GROUND |= {"config_file", "journal", "locks", "claims"}
 PARTS = {"data", "rendering", "engine", "objectives", "modeling", "training", "scoring", "ranking"}
 PARTS |= {"evaluation", "adaptation", "report", "serving", "bulk", "rl", "plots", "bench"}
 
@@ -21,6 +21,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "paths": set(),
     "files": {"errors"},
+    "journal": {"errors", "files"},
+    "locks": {"errors"},
+    "claims": {"errors", "files", "locks", "paths"},
     "statistics": {"types"},
     "asking": {"errors"},
     "progress": set(),

@@ -1,157 +1,193 @@
-"""The experiments on the paper's claims: every script runs, goes on where it stopped, and says what it found.
-
-The smoke settings have a few steps of everything: they show that the scripts run, not that the claims hold.
-"""
+"""No path that is read is ever written, for every command and by whatever way the names lead there."""
 
 from __future__ import annotations
 
-import importlib
-import math
+import json
+import os
+import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
-from experiments.claims import order_bias, scale, study, summary, workshop
-from experiments.claims.study import Study
 
-from gram.demo.world import World
-from gram.statistics import over_seeds
-
-
-@pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bodies that all smoke runs share."""
-    return tmp_path_factory.mktemp("claims")
+from conftest import make_preferences, run
+from gram.claims import Reads, claimed_files, claimed_folder, reading, refuse_overlap
+from gram.errors import ConfigError, OutputError
 
 
-@pytest.mark.experiments
-@pytest.mark.parametrize("name", summary.CLAIMS)
-def test_smoke(name: str, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One result a cell, each accuracy a share; asked again, nothing is run; the table has every number."""
-    chosen_study, output = summary.study(name), tmp_path / "results.jsonl"
-    arguments = ["--smoke", "--output", str(output), "--models", str(models)]
-    results = study.main(chosen_study, None, arguments)
-    cells = chosen_study.cells(True)
-    assert len(results) == len(cells)
-    for cell, result in zip(cells, results, strict=True):
-        assert cell.items() <= result.items() and result["seed"] == chosen_study.seeds[0]
-        accuracies = [result[key] for key in ("seen", "unseen", "new") if key in result]
-        assert accuracies and all(0 <= value <= 1 for value in accuracies)
-    before = output.read_bytes()
-    capsys.readouterr()
-    assert study.main(chosen_study, None, arguments) == results
-    assert output.read_bytes() == before
-    table = capsys.readouterr().out
-    assert all(
-        f"{result[key]:.3f}" in table for result in results for key in ("unseen", "new") if key in result
-    )
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
-@pytest.mark.parametrize("name", summary.CLAIMS)
-def test_a_full_setting_has_enough_seeds(name: str) -> None:
-    assert len(summary.study(name).seeds) >= (5 if name == "generative_or_discriminative" else 3)
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_stopped_study_goes_on(tmp_path: Path) -> None:
-    """Killed in its second cell, it has kept the first; restarted, it runs the second and third only."""
-    ran: list[int] = []
-
-    def run(cell: dict[str, Any], models: Path, smoke: bool) -> dict[str, Any]:
-        if len(ran) == 1 and not (tmp_path / "again").exists():
-            (tmp_path / "again").touch()
-            raise KeyboardInterrupt
-        ran.append(cell["x"])
-        return {"value": float(cell["x"])}
-
-    cells = [{"x": x} for x in range(3)]
-    toy = Study("toy", (1,), lambda _: cells, run, lambda r: str(len(r)), lambda r: {}, lambda r, p: None)
-    arguments = ["--output", str(tmp_path / "toy.jsonl")]
-    with pytest.raises(KeyboardInterrupt):
-        study.main(toy, None, arguments)
-    results = study.main(toy, None, arguments)
-    assert ran == [0, 1, 2] and [result["x"] for result in results] == [0, 1, 2]
+def test_every_way_to_a_file_is_seen(here: Path) -> None:
+    file = here / "rows.jsonl"
+    file.write_text("rows")
+    (here / "sub").mkdir()
+    (here / "soft").symlink_to("rows.jsonl")
+    os.link(file, here / "hard")
+    (here / "folder").symlink_to(here)
+    for way in ("rows.jsonl", "./sub/../rows.jsonl", "soft", "hard", "folder/rows.jsonl", str(file)):
+        for reads in (Reads(data=[way]), Reads(data=[f"{way}::train"]), Reads([way])):
+            with pytest.raises(ConfigError, match=r"output .*rows\.jsonl: is an input"):
+                refuse_overlap([file], reads)
+            with pytest.raises(ConfigError, match="is an input"):
+                refuse_overlap([Path(way)], Reads(data=["rows.jsonl"]))
+    refuse_overlap([Path("other")], Reads(["rows.jsonl", "owner/on-the-hub", None], [None]))
 
 
-def test_intervals_over_seeds_by_hand() -> None:
-    """1, 2, 3: mean 2, standard deviation 1, half width 4.30 / sqrt(3)."""
-    estimate = over_seeds([1.0, 2.0, 3.0])
-    assert estimate.value == 2.0
-    assert estimate.high - 2.0 == pytest.approx(4.30 / math.sqrt(3))
-    assert math.isnan(over_seeds([1.0]).low)
+def test_a_folder_of_rows_counts_with_all_that_it_may_hold(here: Path) -> None:
+    """A new file in it would be a row of the next run; a new file beside a model's is none of the model."""
+    (here / "in").mkdir()
+    (here / "in" / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match="lies in an input"):
+        refuse_overlap([Path("in/deep/new.jsonl")], Reads(data=["in"]))
+    refuse_overlap([Path("in/new.jsonl")], Reads(["in"]))
+    with pytest.raises(ConfigError, match="is an input"):
+        refuse_overlap([Path("in/config.json")], Reads(["in"]))
 
 
-def test_differences_are_paired_by_seed() -> None:
-    results = [
-        {"seed": 2, "m": "a", "x": 0.9},
-        {"seed": 1, "m": "a", "x": 0.5},
-        {"seed": 1, "m": "b", "x": 0.4},
-        {"seed": 2, "m": "b", "x": 0.6},
-        {"seed": 3, "m": "b", "x": 0.0},
-    ]
-    assert study.paired(results, "x", {"m": "a"}, {"m": "b"}) == pytest.approx([0.1, 0.3])
+def test_a_folder_that_is_written_as_a_whole_holds_nothing_that_is_read(here: Path) -> None:
+    (here / "out").mkdir()
+    (here / "out" / "x").write_text("")
+    for reads in (Reads(["out/x"]), Reads(["out"]), Reads(data=["out"]), Reads(data=["out/x::train"])):
+        with pytest.raises(ConfigError, match=r"holds|lies in"):
+            refuse_overlap([], reads, whole=Path("out"))
 
 
-@pytest.mark.parametrize(
-    ("differences", "wanted"),
-    [
-        ({"one": [0.1, 0.1, 0.11], "two": [0.2, 0.2, 0.21]}, "held"),
-        ({"one": [0.1, 0.1, 0.11], "two": [-0.2, 0.2, 0.0]}, "partly"),
-        ({"one": [-0.1, -0.1, -0.1]}, "did not hold"),
-        ({"one": [0.1, 0.1, 0.1], "two": [0.1]}, "not run yet"),
-    ],
-)
-def test_verdicts(differences: dict[str, list[float]], wanted: str) -> None:
-    assert summary.verdict(differences) == wanted
+def test_two_outputs_of_one_name_are_refused(here: Path) -> None:
+    with pytest.raises(ConfigError, match="would be written twice"):
+        refuse_overlap([Path("a"), Path("./a")], Reads())
 
 
-def test_flipped_labels() -> None:
-    """Of 2,000 labels a fifth, give or take 4 standard deviations of 18; the same ones every time."""
-    labels = World(3).preferences(2000, split="train")
-    noisy = workshop.flipped(labels, 0.2, seed=1)
-    turned = sum(one.p_a != other.p_a for one, other in zip(labels, noisy, strict=True))
-    assert 328 <= turned <= 472
-    assert noisy == workshop.flipped(labels, 0.2, seed=1)
-    assert workshop.flipped(labels, 0.0, seed=1) == labels
+def test_what_is_no_place_for_a_file_is_refused(here: Path) -> None:
+    os.mkfifo(here / "fifo")
+    (here / "folder").mkdir()
+    for place, reason in (
+        ("/dev/null", "is a device or a stream"),
+        ("/dev/stdout", "is a device or a stream"),
+        ("/dev/fd/1", "is a device or a stream"),
+        ("fifo", "is a device or a stream"),
+        ("folder", "is a folder"),
+        ("x" * 250, "the name is too long"),
+    ):
+        with pytest.raises(ConfigError, match=reason), claimed_files([Path(place)]):
+            pass
+    assert names(here) == ["fifo", "folder"]
 
 
-def test_better_first() -> None:
-    """The same comparisons, the better answer first in eight of ten (2,000: within 4 deviations of 18)."""
-    labels = World(3).preferences(2000, split="train")
-    shown = order_bias.better_first(labels, 0.8, seed=1)
-    assert 1528 <= sum(label.p_a > 0.5 for label in shown) <= 1672
-    assert all(new in (old, old.swapped()) for new, old in zip(shown, labels, strict=True))
+def test_a_link_stays_a_link(here: Path) -> None:
+    """The file behind it is written; two names of it are one output."""
+    from gram.files import atomic_write
+
+    (here / "disk").mkdir()
+    (here / "out").symlink_to("disk/real")
+    with claimed_files([Path("out")]), atomic_write(Path("out")) as file:
+        file.write("new")
+        with pytest.raises(OutputError, match="is writing it"), claimed_files([Path("disk/real")]):
+            pass
+    assert (here / "out").is_symlink() and (here / "disk" / "real").read_text() == "new"
+    assert names(here / "disk") == ["real"]
 
 
-def test_the_fitted_curve_finds_a_power_law() -> None:
-    """2 + 50 x^-0.5, seen at four places, without noise."""
-    x = [100.0, 400.0, 1600.0, 6400.0]
-    floor, factor, power = scale.fitted(x, [2 + 50 * value**-0.5 for value in x])
-    assert (floor, factor, power) == pytest.approx((2.0, 50.0, 0.5), rel=0.02)
+def test_a_claim_leaves_nothing_and_clears_what_kills_left(here: Path) -> None:
+    """Only ours: a file of another output, or of the user, stays."""
+    stale = [".out.jsonl.123.gram.tmp", ".out.jsonl.rejects.jsonl.77.gram.tmp"]
+    others = [".out.jsonl.tmp", ".out.jsonl.backup.5.gram.tmp", "out.jsonl.123.gram.tmp", "out.draft"]
+    for name in stale + others:
+        (here / name).write_text("")
+    with claimed_files([Path("out.jsonl")], [Path("out.jsonl.rejects.jsonl")]):
+        assert names(here) == sorted([*others, ".out.jsonl.gram.lock"])
+    assert names(here) == sorted(others)
+    with claimed_folder(Path("new")):
+        assert names(Path("new")) == [".gram.lock"]
+    assert not Path("new").exists()
 
 
-def test_pages_are_what_the_results_say() -> None:
-    """README and docs/claims.md hold the tables that the results on file give."""
-    for path, text in summary.pages().items():
-        assert path.read_text(encoding="utf-8") == text, f"run python -m experiments.claims.summary ({path})"
+def test_the_configuration_file_is_read_too(here: Path) -> None:
+    Path("options.yaml").write_text("")
+    with reading(Path("options.yaml"), None), pytest.raises(ConfigError, match="is an input"):
+        refuse_overlap([here / "options.yaml"], Reads())
+    refuse_overlap([here / "options.yaml"], Reads())
 
 
-@pytest.mark.parametrize("name", summary.CLAIMS)
-def test_a_script_says_what_was_measured(name: str) -> None:
-    """Its docstring has the verdict, the first statement with its interval, and the cost, as the page has."""
-    module = importlib.import_module(f"experiments.claims.{name}")
-    docstring = " ".join((module.__doc__ or "").split())
-    results = study.read(study.RESULTS / f"{name}.jsonl")
-    statements = module.STUDY.statements(results)
-    first = next(iter(statements))
-    minutes = math.ceil(sum(result["cpu_seconds"] for result in results) / 60)
-    assert (
-        f"Measured: {summary.verdict(statements)}; {first}: {summary.difference(statements[first])}."
-        in docstring
-    )
-    assert f"Cost: {minutes} minutes of one core." in docstring
+def row(k: int, **more: object) -> dict[str, object]:
+    return {"id": str(k), "prompt": "q", "chosen": f"good {k}", "rejected": f"bad {k}", **more}
 
 
-def test_results_come_with_their_cost() -> None:
-    for name in summary.CLAIMS:
-        results = study.read(study.RESULTS / f"{name}.jsonl")
-        assert all(result["cpu_seconds"] > 0 for result in results)
+CASES = {
+    "score: the input": "score --input a.jsonl --output a.jsonl",
+    "score: its journal": "score --input o.partial --output o",
+    "score: its rejects": "score --on-error skip --input o.rejects.jsonl --output o",
+    "score: centre": "score --input a.jsonl --centre-on b.jsonl --output b.jsonl",
+    "score: the template": "score --input a.jsonl --template t.json --output t.json",
+    "score: the configuration": "score --input a.jsonl --config c.yaml --output c.yaml",
+    "score: a file of the model": "score --input a.jsonl --output model/config.json",
+    "score: a member": "score --input a.jsonl --ensemble-with other --output other/gram.json",
+    "score: the reference": "score --input a.jsonl --reference other --output other/gram.json",
+    "score: into the data": "score --input data --output data/new.jsonl",
+    "rank: the input": "rank --input a.jsonl --output link.jsonl",
+    "rank: the rejects": "rank --on-error skip --input rejects.jsonl",
+    "mine: its rankings": "mine --input o.rankings.jsonl --output o",
+    "mine: its journal": "mine --input o.rankings.jsonl.partial --output o",
+    "eval: its records": "eval --data out/records.jsonl --output out",
+    "eval: its results": "eval --data a.jsonl --config out/results.json --output out",
+    "eval: the outputs of an earlier run": "eval --data out/a_outputs.jsonl a.jsonl --output out",
+    "eval: a benchmark": "eval --bench llmbar=out/llmbar_outputs.jsonl --output out",
+    "eval: what is calibrated on": "eval --calibrate out/records.jsonl --output out",
+    "eval: a shard": "eval --data out/records-1-of-2.jsonl --shard 1/2 --output out",
+    "train: the data": "train --data ours/x.jsonl --output ours --overwrite",
+    "train: the data, goes on": "train --data ours/x.jsonl --output ours",
+    "train: the model": "train --data a.jsonl --output model --overwrite",
+    "train: the evaluation data": "train --data a.jsonl --eval-data ours/x.jsonl --output ours --overwrite",
+    "train: into the data": "train --data data --output data/out",
+    "train: the configuration": "train --data a.jsonl --config ours/c.yaml --output ours --overwrite",
+    "adapt: the model": "adapt --data a.jsonl --output model --overwrite",
+    "adapt: the data": "adapt --data ours/x.jsonl --output ours --overwrite",
+    "adapt: its rejects": "adapt --on-error skip --data o.rejects.jsonl --output o",
+    "adapt: the template": "adapt --data a.jsonl --template ours/t.json --output ours --overwrite",
+    "report: a run": "report one two --output one",
+    "report: a run by a link": "report one two --output alias",
+    "bench: the data": "bench score --data a.jsonl --output a.jsonl",
+    "bench: the picture": "bench score --data a.jsonl --plot a.jsonl",
+    "bench: one name for both": "bench score --output o --plot o",
+    "demo: the configuration": "demo --config out/report.html --output out",
+}
+
+
+@pytest.mark.parametrize("line", CASES.values(), ids=CASES.keys())
+def test_no_command_writes_what_it_reads(
+    line: str, judge_folder: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Refused before any work; every byte is as before."""
+    rows = "".join(json.dumps(row(k)) + "\n" for k in range(len(make_preferences(4))))
+    for folder in ("model", "other", "ours"):
+        shutil.copytree(judge_folder, here / folder)
+    for folder in ("data", "out", "one", "two"):
+        (here / folder).mkdir()
+        (here / folder / "results.json").write_text("{}")
+    (here / "alias").symlink_to("one")
+    (here / "t.json").write_text("{}")
+    (here / "ours" / "t.json").write_text("{}")
+    files = {"a.jsonl", "b.jsonl", "data/x.jsonl", "ours/x.jsonl", "rejects.jsonl"}
+    files |= {
+        word.rpartition("=")[2] for word in line.split() if ".jsonl" in word or word.endswith(".partial")
+    }
+    for name in files - {"link.jsonl", "data/new.jsonl"}:
+        (here / name).write_text(rows)
+    (here / "link.jsonl").symlink_to("a.jsonl")
+    for name in ("c.yaml", "ours/c.yaml", "out/results.json", "out/report.html"):
+        (here / name).write_text("{seed: 1}" if "results" in name or "report" in name else "{}")
+    before = {str(path): path.read_bytes() for path in here.rglob("*") if path.is_file()}
+    words = line.split()
+    if words[0] in ("score", "rank", "mine", "eval", "train", "adapt"):
+        words += ["--model", "model"]
+    code, _, said = run(capsys, *words)
+    assert code == 1 and len(said.splitlines()) == 1, said
+    reasons = ("an input (", "which this run reads", "written twice")
+    assert any(reason in said for reason in reasons), said
+    assert {str(path): path.read_bytes() for path in here.rglob("*") if path.is_file()} == before

@@ -154,8 +154,8 @@ def test_an_unknown_option_beside_right_ones_is_named(quick: list[str], command:
 def test_a_file_that_fails_is_named(
     quick: list[str], command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full disk is no bug of ours; an error of the system without a file may be."""
-    raised = OSError(28, "No space left on device", "s.jsonl.partial")
+    """A full disk and a closed pipe are no bugs of ours; an error without a number may be."""
+    raised: OSError = OSError(28, "No space left on device", "s.jsonl.partial")
 
     def broken(config: object) -> None:
         raise raised
@@ -164,9 +164,11 @@ def test_a_file_that_fails_is_named(
     outcome = command("train", *quick, "--output", "never")
     assert (outcome.code, outcome.out) == (1, "")
     assert outcome.err == "gram train: s.jsonl.partial: No space left on device\n"
-    for raised in (OSError("no file"), BrokenPipeError(32, "Broken pipe", "stdout")):
-        with pytest.raises(OSError, match=re.escape(str(raised))):
-            command("train", *quick, "--output", "never")
+    raised = BrokenPipeError(32, "Broken pipe")
+    assert command("train", *quick, "--output", "never").err == "gram train: stdout: Broken pipe\n"
+    raised = OSError("no file")
+    with pytest.raises(OSError, match="no file"):
+        command("train", *quick, "--output", "never")
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
@@ -621,7 +623,7 @@ def test_an_output_that_would_do_harm_is_refused(
     shutil.copy(training_file, source)
     for output, reason in (
         (tmp_path, "is a folder; name a file"),
-        (source, "is the input; name another file"),
+        (source, "is an input"),
     ):
         refused(command("score", "--model", judge_folder, "--input", source, "--output", output), reason)
     assert source.read_bytes() == training_file.read_bytes()

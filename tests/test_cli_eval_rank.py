@@ -13,7 +13,7 @@ from conftest import make_preferences, run
 from gram.cli import eval as eval_command
 from gram.cli.main import main
 from gram.evaluation import runner
-from gram.files import Journal
+from gram.journal import Journal
 from gram.types import Preference
 
 
@@ -225,6 +225,7 @@ def test_a_run_that_went_on_does_not_know_what_was_cut_before(
     rows = [{"prompt": prompt, "responses": ["the bread .", "the music ."]} for prompt in prompts]
     source = write_rows(tmp_path / "candidates.jsonl", rows)
     monkeypatch.setattr("gram.cli.score._CHUNK", 1)
+    monkeypatch.setattr("gram.ranking.rows.CHUNK", 1)
     options = [command, "--model", judge_folder, "--max-length", "96", "--input", source, "--output"]
     _, whole, _ = run(capsys, *options, tmp_path / "whole.jsonl")
     assert (whole["resumed"], whole["truncated_prompts"]) == (0, 2)

@@ -11,12 +11,13 @@ from typing import Any, Literal, get_origin, get_type_hints
 
 import pytest
 
+from gram.claims import refuse_overlap
 from gram.cli.main import COMMANDS, parse
 from gram.config_file import read_config, read_values
 from gram.errors import ConfigError
 from gram.modeling.shipped import model_folder
 from gram.training.config import TrainConfig, load_config
-from gram.training.folder import claim_output
+from gram.training.folder import reads_of
 
 MakeFile = Callable[[str], Path]
 
@@ -267,7 +268,7 @@ def test_what_is_read_at_home_is_seen_there(
         make_file("model: preset:tiny\ndata: [~/out/rows.jsonl]\noutput: ~/out\noverwrite: true\n")
     )
     with pytest.raises(ConfigError, match=r"holds ~/out/rows\.jsonl, which this run reads"):
-        claim_output(config)
+        refuse_overlap([], reads_of(config), whole=config.output)
     assert rows.exists()
 
 

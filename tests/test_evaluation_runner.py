@@ -14,7 +14,7 @@ from gram.errors import DataError, ScoringError
 from gram.evaluation import Record, evaluate
 from gram.evaluation.items import Item, item_of
 from gram.evaluation.shards import merge
-from gram.files import Journal
+from gram.journal import Journal
 from gram.types import Chat, Pair, Preference, Usage, Verdicts, as_chat
 
 NAN = math.nan

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gram.files import Journal, atomic_write
+from gram.files import atomic_write
+from gram.journal import Journal
 
 HEADER = {"model": "m", "input": "abc", "options": {"eps": 0.1, "orders": [0, 1]}}
 

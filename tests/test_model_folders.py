@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 import gram
 from conftest import make_manifest, make_preferences, run
-from gram.adaptation.checkpoint import REPORT
+from gram.adaptation.record import REPORT
 from gram.errors import CheckpointError
 from gram.modeling.digests import deciding_files
 from gram.modeling.loading import LoadedModel, load_model

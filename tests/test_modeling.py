@@ -485,13 +485,14 @@ def test_saving_over_a_checkpoint_and_over_a_broken_draft(
 ) -> None:
     """The folder is then the new checkpoint; what an earlier kill left behind is gone."""
     folder = tmp_path / "model"
-    (tmp_path / "model.draft").mkdir()
-    (tmp_path / "model.draft" / "left-over").write_text("x", encoding="utf-8")
+    for name in ("model.draft", ".model.gram.draft"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "left-over").write_text("x", encoding="utf-8")
     save(folder, "judge", copied(preset), preset, renderer)
     first = log_odds(gram.load(folder), pairs)
     save(folder, "judge", sharpened(copied(preset)), preset, renderer)
     differ(log_odds(gram.load(folder), pairs), first)
-    assert not (tmp_path / "model.draft").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.draft"], "one is not ours"
     assert not (folder / "left-over").exists()
 
 
@@ -725,7 +726,7 @@ def test_a_new_checkpoint_appears_in_one_step(
     moved = Path.replace
 
     def killed(self: Path, target: Path) -> Path:
-        if self.name == "copy.draft":
+        if self.name == ".copy.gram.draft":
             raise KeyboardInterrupt
         return moved(self, target)
 

@@ -1,6 +1,6 @@
 """GRAM: generative foundation reward models (arXiv 2506.14175).
 
-The public surface. Importing it loads no torch: the names that need it arrive on first use.
+The public surface. Importing it loads nothing else, not even numpy: every name arrives on first use.
 """
 
 from __future__ import annotations
@@ -8,34 +8,26 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from gram.errors import GramError
-from gram.types import (
-    Answer,
-    Chat,
-    Contest,
-    Message,
-    Pair,
-    Preference,
-    PreferenceModel,
-    ResponsePair,
-    ScalarModel,
-    Text,
-    Verdicts,
-)
-
 if TYPE_CHECKING:
+    from gram.errors import GramError
     from gram.ranking import best_of_n, rank
     from gram.scoring import load
     from gram.scoring.ensemble import ensemble
+    from gram.types import (
+        Answer,
+        Chat,
+        Contest,
+        Message,
+        Pair,
+        Preference,
+        PreferenceModel,
+        ResponsePair,
+        ScalarModel,
+        Text,
+        Verdicts,
+    )
 
 __version__ = "0.1.0"
-
-_LATE = {
-    "ensemble": "gram.scoring.ensemble",
-    "load": "gram.scoring",
-    "rank": "gram.ranking",
-    "best_of_n": "gram.ranking",
-}
 
 __all__ = [
     "Answer",
@@ -57,9 +49,13 @@ __all__ = [
 ]
 
 
+_PLACES = {"GramError": "gram.errors", "ensemble": "gram.scoring.ensemble", "load": "gram.scoring"}
+_PLACES |= dict.fromkeys(("best_of_n", "rank"), "gram.ranking")
+
+
 def __getattr__(name: str) -> Any:
-    if name in _LATE:
-        return getattr(import_module(_LATE[name]), name)
+    if name in __all__:
+        return getattr(import_module(_PLACES.get(name, "gram.types")), name)
     raise AttributeError(f"module 'gram' has no attribute {name!r}")
 
 

@@ -47,6 +47,10 @@ class ConfigError(GramError):
     """An option, or a combination of options, that makes no sense."""
 
 
+class OutputError(GramError):
+    """An output that cannot be written: another process writes it, or the disk is full, or read-only."""
+
+
 class TemplateError(GramError):
     """A judge template, or its label words, that the tokenizer cannot serve."""
 

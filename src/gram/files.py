@@ -1,107 +1,32 @@
-"""Files that are whole or not there at all, and the journal that a killed run continues.
+"""Files and folders that are whole or not there at all.
 
 Everything the package writes goes through here: text, bytes and folders appear under their names in one step,
-so a name never stands for half a file. Knows bytes, lines and headers; does not know what a record means.
+so a name never stands for half a file. What is not finished has a hidden name of ours. Knows bytes and
+folders; does not know what stands in them.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
+import ctypes
 import math
 import os
+import re
 import shutil
-import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from gram.errors import ConfigError
+from gram.errors import ConfigError, GramError, OutputError
 
-
-class Journal:
-    """An append-only JSON Lines file: the records of one run, on disk.
-
-    While the run is under way its records stand in ``<path>.partial``, below one header line that tells which
-    run they belong to. ``finish`` writes ``<path>`` in one step.
-
-    Args:
-        path: the finished file. Its folder is made if it is missing.
-        header: what identifies the run (model, input, options). With an equal header the records on file are
-            kept and the run goes on; with another one the journal starts anew, with a message on stderr,
-            because going on would mix two runs.
-
-    If the run was killed while it wrote a line, that incomplete last line is dropped. One process writes one
-    journal.
-
-    Example:
-        >>> Journal(Path("scores.jsonl"), {"seed": 0}).append([{"score": 1.5}])  # then the run is killed
-        >>> journal = Journal(Path("scores.jsonl"), {"seed": 0})
-        >>> journal.done, list(journal.records())
-        (1, [{'score': 1.5}])
-    """
-
-    def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
-        self.path = Path(path)
-        self.partial = self.path.with_name(self.path.name + ".partial")
-        self._count = 0
-        self._finished = False
-        line = _line({"journal": 1, "header": dict(header)})
-        self._header_size = len(line)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if not self._resume(line):
-            self.partial.write_bytes(line)
-
-    @property
-    def done(self) -> int:
-        """Number of complete records on file."""
-        return self._count
-
-    def append(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Adds records; on return they are on the disk. Floats that are not finite are written as null."""
-        lines = [_line(record) for record in records]
-        with self.partial.open("ab") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        self._count += len(lines)
-
-    def records(self) -> Iterator[dict[str, Any]]:
-        """The records on file, in the order they were added."""
-        with (self.path if self._finished else self.partial).open("rb") as file:
-            file.seek(0 if self._finished else self._header_size)
-            for line in file:
-                yield json.loads(line)
-
-    def finish(self) -> None:
-        """Writes the finished file, without the header, and removes the partial one."""
-        with atomic_write(self.path) as file:
-            for record in self.records():
-                file.write(_line(record).decode())
-        self.partial.unlink()
-        self._finished = True
-
-    def _resume(self, header: bytes) -> bool:
-        """Keeps the complete records of an earlier run with this header; False if there is no such run."""
-        if not self.partial.exists():
-            return False
-        with self.partial.open("r+b") as file:
-            line = file.readline()
-            if line != header:
-                if line.endswith(b"\n") and file.readline():
-                    print(
-                        f"{self.partial}: was begun with another model, input or options; starting anew",
-                        file=sys.stderr,
-                    )
-                return False
-            end = file.tell()
-            for line in file:
-                if not _complete(line):
-                    break
-                end += len(line)
-                self._count += 1
-            file.truncate(end)
-        return True
+LOCK = ".gram.lock"
+"""The lock of a folder; in it."""
+DRAFT = ".gram.draft"
+"""What a folder is going to hold; in it or, with the folder's name before, beside it."""
+_OURS = re.compile(r"(\..+)?\.gram\.(lock|draft|old|tmp|result\.json)")
+_TEMPORARY = r"\.%s\.\d+\.gram\.tmp"
+_FULL = ("os error", "PytorchStreamWriter", "inline_container")  # how libraries put errors of the system
 
 
 def make_folder(folder: Path) -> None:
@@ -120,6 +45,24 @@ def make_folder(folder: Path) -> None:
     except OSError as error:
         reason = "is a file" if folder.is_file() else error.strerror
         raise ConfigError(f"output {folder}: cannot be a folder: {reason}") from error
+
+
+def is_ours(name: str) -> bool:
+    """Whether a file or folder of this name is a passing one of ours: a lock, a draft, a temporary file.
+
+    Example:
+        >>> is_ours(".gram.lock"), is_ours(".scores.jsonl.gram.lock"), is_ours("scores.jsonl.lock")
+        (True, True, False)
+    """
+    return _OURS.fullmatch(name) is not None
+
+
+def remove_temporaries(path: Path) -> None:
+    """Remove what killed runs left of their writing of ``path``; call it with the lock of ``path``."""
+    pattern = re.compile(_TEMPORARY % re.escape(path.name))
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for found in [entry for entry in path.parent.iterdir() if pattern.fullmatch(entry.name)]:
+            found.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -173,8 +116,9 @@ def atomic_folder(folder: Path, *, last: str) -> Iterator[Path]:
         >>> [path.name for path in Path("model").iterdir()]
         ['done.json']
     """
-    draft = folder.with_name(folder.name + ".draft")
-    shutil.rmtree(draft, ignore_errors=True)
+    folder = Path(os.path.realpath(folder))
+    remove_drafts(folder)
+    draft = folder / DRAFT if folder.exists() else _beside(folder, "draft")
     draft.mkdir(parents=True)
     try:
         yield draft
@@ -185,16 +129,119 @@ def atomic_folder(folder: Path, *, last: str) -> Iterator[Path]:
         for path in sorted(draft.iterdir(), key=lambda path: path.name == last):
             path.replace(folder / path.name)
     finally:
+        remove_drafts(folder)
+
+
+@contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """A draft folder that takes the place of ``folder`` as a whole, when the block ends well.
+
+    Until then ``folder`` stays as it is, and then the two change places in one step: whenever the process is
+    killed, one of them is there, and whole. Where the system has no such step there are two, and
+    ``remove_drafts`` undoes the first.
+
+    Raises:
+        OutputError: the draft cannot lie beside ``folder``; before the block.
+
+    Example:
+        >>> Path("old").mkdir()
+        >>> with replaced_folder(Path("old")) as draft:
+        ...     _ = (draft / "new").write_text("")
+        >>> [path.name for path in Path("old").iterdir()]
+        ['new']
+    """
+    folder = Path(os.path.realpath(folder))
+    remove_drafts(folder)
+    draft, old = _beside(folder, "draft"), _beside(folder, "old")
+    try:
+        draft.mkdir()
+        if folder.exists() and folder.stat().st_dev != draft.stat().st_dev:
+            raise OutputError(f"output {folder}: is a file system of its own; name a folder in it")
+    except OSError as error:
+        raise OutputError(f"output {folder}: nothing can be put beside it: {error.strerror}") from error
+    try:
+        yield draft
+        _share_lock(folder, draft)
+        if not folder.exists():
+            draft.replace(folder)
+        elif not _exchange(draft, folder):
+            folder.replace(old)
+            draft.replace(folder)
+    finally:
+        remove_drafts(folder)
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove what is left of drafts of ``folder``; where it was just being replaced, undo that first."""
+    folder = Path(os.path.realpath(folder))
+    old = _beside(folder, "old")
+    if old.exists() and not (folder.exists() and any(not is_ours(path.name) for path in folder.iterdir())):
+        _share_lock(folder, old)
+        shutil.rmtree(folder, ignore_errors=True)
+        old.replace(folder)
+    for draft in (folder / DRAFT, _beside(folder, "draft"), old):
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _share_lock(folder: Path, other: Path) -> None:
+    """The lock is that of the place, whichever folder is there: one file in both."""
+    (other / LOCK).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # there is none, or the file system has no hard links
+        os.link(folder / LOCK, other / LOCK)
+
+
+def _beside(folder: Path, kind: str) -> Path:
+    return folder.with_name(f".{folder.name}.gram.{kind}")
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Let two folders change places in one step; False where the system cannot."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2  # Linux
+    except (AttributeError, OSError, TypeError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return rename(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Around the writing of ``path``: whatever goes wrong on the disk is said with its name.
+
+    Raises:
+        OSError: the same, with a file name.
+        OutputError: what a library that writes in its own way says of the system.
+
+    Example:
+        >>> with naming(Path("scores.jsonl")):
+        ...     raise OSError(28, "No space left on device")
+        Traceback (most recent call last):
+        OSError: [Errno 28] No space left on device: 'scores.jsonl'
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None and not isinstance(error, BrokenPipeError):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+    except GramError:
+        raise
+    except Exception as error:
+        if any(mark in str(error) for mark in _FULL):
+            reason = str(error).strip().splitlines()[0]
+            raise OutputError(f"{path}: cannot be written: {reason}") from error
+        raise
 
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """A temporary name in the folder of ``path``; a file of that name is renamed to ``path`` at the end."""
+    path = Path(os.path.realpath(path))  # a link stays a link
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.gram.tmp")
     try:
-        yield temporary
+        with naming(path):
+            yield temporary
         if temporary.exists():
             temporary.replace(path)
     finally:
@@ -215,16 +262,3 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     return value
-
-
-def _line(record: Mapping[str, Any]) -> bytes:
-    return (json.dumps(finite(record), ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def _complete(line: bytes) -> bool:
-    if not line.endswith(b"\n"):
-        return False
-    try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False

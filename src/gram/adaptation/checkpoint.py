@@ -5,21 +5,22 @@ Chooses the parts of an adaptation from its configuration. Knows no command line
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from gram.adaptation.adapt import Adaptation, adapt, check_rows
 from gram.adaptation.config import AdaptConfig
 from gram.adaptation.learner import AdaptSettings
+from gram.adaptation.record import facts_of, files_beside, finished_before
 from gram.asking import Asking, Kind, LoadOptions, Running
+from gram.claims import Reads, claimed_folder, refuse_overlap
 from gram.data import ExampleSet, read_preferences
 from gram.errors import ConfigError, DataError
-from gram.files import finite, make_folder
+from gram.files import finite, replaced_folder
 from gram.modeling.adapter_folder import base_of
 from gram.modeling.adapters import adapter_base
 from gram.modeling.loading import Head, LoadedModel, choose_device, load_model
@@ -32,11 +33,9 @@ from gram.rendering import Renderer
 from gram.scoring.loading import wrap
 from gram.training.assemble import make_objective
 from gram.training.config import ObjectiveName, TrainConfig
-from gram.training.folder import check_output
-from gram.training.record import described
+from gram.training.folder import RESULT, check_output
 from gram.types import Preference
 
-REPORT = "adapt.json"
 _STORED = {"label_smoothing", "reference", "margin", "centring"}  # options taken over from the old model
 _OBJECTIVES: dict[Kind, ObjectiveName] = {
     "judge": "preference",
@@ -58,9 +57,20 @@ def adapt_checkpoint(config: AdaptConfig) -> dict[str, Any]:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("gram adapt runs in one process; start it without torchrun")
     settings = _settings(config)
-    reads = [config.model, base_of(config.model, config.base), config.template, *config.data]
-    check_output(config.output, reads, overwrite=config.overwrite)
-    make_folder(config.output.parent)
+    reads = Reads([config.model, base_of(config.model, config.base), config.template], config.data)
+    rejects = [_rejects(config)] if config.on_error == "skip" else []
+    with claimed_folder(config.output, reads=reads, beside=rejects, whole=True):
+        result = finished_before(config)
+        if result is None:
+            check_output(config.output, overwrite=config.overwrite)
+            with replaced_folder(config.output) as fresh:
+                result = _adapt(config, settings, fresh, began)
+        (config.output / RESULT).unlink()
+    return result
+
+
+def _adapt(config: AdaptConfig, settings: AdaptSettings, fresh: Path, began: float) -> dict[str, Any]:
+    """Put the outcome into the folder ``fresh``; returns the summary, which is in it too."""
     rows = _read(config)
     folder = model_folder(config.model)
     manifest = read_manifest(folder) if folder else None
@@ -69,6 +79,7 @@ def adapt_checkpoint(config: AdaptConfig) -> dict[str, Any]:
     head: Head = "score" if kind == "scalar" else "lm"
     loaded = load_model(config.model, head, device=device, **_of_model(config))
     how = _training(config, kind, manifest)
+    refuse_overlap([], Reads([how.reference]), whole=config.output)
     objective, renderer = make_objective(
         how, loaded, loaded.manifest.context if loaded.manifest else "chat", device
     )
@@ -81,9 +92,8 @@ def adapt_checkpoint(config: AdaptConfig) -> dict[str, Any]:
     )
     before = wrap(loaded, running=running, source=config.model) if is_asked_otherwise else None
     outcome = adapt(loaded.model, objective, reward_model, usable, settings, before=before)
-    facts = _facts(config, rows, outcome)
-    _write(config, kind, loaded, renderer, how, outcome, facts, reward_model.temperature)
-    return {
+    facts = facts_of(config, rows, outcome)
+    result = {
         "output": str(config.output),
         **rows.counts,
         **facts,
@@ -91,6 +101,13 @@ def adapt_checkpoint(config: AdaptConfig) -> dict[str, Any]:
         "collapsed": len(rows.examples) - len(usable),
         "seconds": round(time.monotonic() - began, 1),
     }
+    beside = files_beside(config, outcome, facts, result)
+    _write(fresh, config, kind, loaded, renderer, how, outcome, facts, reward_model.temperature, beside)
+    return result
+
+
+def _rejects(config: AdaptConfig) -> Path:
+    return config.output.with_name(f"{config.output.name}.rejects.jsonl")
 
 
 def _settings(config: AdaptConfig) -> AdaptSettings:
@@ -111,7 +128,7 @@ def _read(config: AdaptConfig) -> ExampleSet[Preference]:
         split=config.split,
         columns=config.columns,
         on_error=config.on_error,
-        rejects=config.output.with_name(f"{config.output.name}.rejects.jsonl"),
+        rejects=_rejects(config),
         max_per_source=config.max_per_source,
         seed=config.seed,
         check=showing([config.model], LoadOptions(config.kind, **_of_model(config))),
@@ -170,33 +187,8 @@ def _training(config: AdaptConfig, kind: Kind, manifest: Manifest | None) -> Tra
     )
 
 
-def _facts(config: AdaptConfig, rows: ExampleSet[Preference], outcome: Adaptation) -> dict[str, Any]:
-    """The facts about the adaptation that the checkpoint stores and the command returns."""
-    decision = outcome.decision
-    return {
-        "adopted": outcome.adopted,
-        "reason": decision.reason,
-        "from": config.model,
-        "method": config.method,
-        "learning_rate": outcome.chosen.learning_rate,
-        "steps": outcome.chosen.steps,
-        "temperature": decision.choice.temperature,
-        "rows": outcome.rows,
-        "ties": outcome.ties,
-        "truncated": outcome.truncated,
-        "questions": outcome.questions,
-        "folds": outcome.folds,
-        "before": asdict(decision.before),
-        "before_fitted": asdict(decision.before_fitted),
-        "after": asdict(decision.after),
-        "log_loss_gain": asdict(decision.gain),
-        "accuracy_gain": asdict(decision.accuracy_gain),
-        "seed": config.seed,
-        "data": [described(source, "adapt") for source in rows.sources],
-    }
-
-
 def _write(
+    fresh: Path,
     config: AdaptConfig,
     kind: Kind,
     loaded: LoadedModel,
@@ -205,23 +197,14 @@ def _write(
     outcome: Adaptation,
     facts: dict[str, Any],
     temperature: float,
+    beside: dict[str, str],
 ) -> None:
-    """Put the adapted model, or a copy of the old one, into the output folder."""
-    losses = outcome.decision.choice.losses.tolist()
-    candidates = [
-        {**asdict(candidate), "log_loss": loss}
-        for candidate, loss in zip(outcome.candidates, losses, strict=True)
-    ]
-    settings = {**asdict(config), "output": str(config.output)}
-    report = {**facts, "candidates": candidates, "settings": settings, "versions": library_versions()}
-    beside = {REPORT: json.dumps(finite(report), indent=2, ensure_ascii=False) + "\n"}
+    """Put the adapted model, or a copy of the old one, into the folder ``fresh``."""
     labels = list(renderer.label_ids) if kind == "judge" else []
     manifest = loaded.manifest or Manifest(kind=kind, **renderer.settings, label_ids=labels)
     facts = finite(facts)
-    if config.overwrite:
-        shutil.rmtree(config.output, ignore_errors=True)
     if not outcome.adopted:
-        _write_unchanged(config, replace(manifest, adaptation=facts), beside)
+        _write_unchanged(fresh, config, replace(manifest, adaptation=facts), beside)
         return
     adapted = replace(
         manifest,
@@ -250,17 +233,17 @@ def _write(
     if kept:
         adapted = replace(adapted, base=adapter_base(config.model, config.revision))
     model = outcome.model if kept else loaded.model
-    save_checkpoint(config.output, model, loaded.tokenizer, adapted, beside, merge=not kept)
+    save_checkpoint(fresh, model, loaded.tokenizer, adapted, beside, merge=not kept)
 
 
-def _write_unchanged(config: AdaptConfig, manifest: Manifest, beside: dict[str, str]) -> None:
+def _write_unchanged(fresh: Path, config: AdaptConfig, manifest: Manifest, beside: dict[str, str]) -> None:
     """Write the old model: a copy of its folder or, for a Hub name, the weights as published there."""
     if folder := model_folder(config.model):
-        copy_checkpoint(folder, config.output, manifest, beside)
+        copy_checkpoint(folder, fresh, manifest, beside)
         return
     head: Head = "score" if manifest.kind == "scalar" else "lm"
     again = load_model(config.model, head, dtype="auto", **_of_model(config))
-    save_checkpoint(config.output, again.model, again.tokenizer, manifest, beside)
+    save_checkpoint(fresh, again.model, again.tokenizer, manifest, beside)
 
 
 def _objective(kind: Kind, manifest: Manifest, how: TrainConfig) -> dict[str, Any]:

@@ -23,8 +23,8 @@ from gram.bench.shapes import DTYPES, QUICK, SHAPES, build, renderer_for, tokeni
 from gram.bench.tables import bars, rounded
 from gram.bench.train import Steps
 from gram.bench.workloads import Sizes
-from gram.errors import ConfigError
-from gram.files import atomic_write, make_folder
+from gram.claims import Reads, claimed_files
+from gram.files import atomic_write
 from gram.modeling.loading import choose_device
 from gram.modeling.quiet import quiet_libraries
 from gram.plots import save
@@ -55,19 +55,18 @@ def run(
     Raises:
         ConfigError: no such device, or a place where no file can be; before anything is measured.
     """
-    for place in (output, plot):
-        if place is not None:
-            _check_place(place)
-    quiet_libraries()
-    choose_device(settings.device)
-    measure = score if subject == "score" else train
-    result = {"benchmark": subject} | rounded(measure(settings, tell))
-    if plot is not None:
-        save(speed_bars(bars(result["rows"]), TITLES[subject]), plot)
-    if output is not None:
-        with atomic_write(output) as file:
-            json.dump(result, file, indent=1)
-            file.write("\n")
+    places = [place for place in (output, plot) if place is not None]
+    with claimed_files(places, reads=Reads(data=[settings.data])):
+        quiet_libraries()
+        choose_device(settings.device)
+        measure = score if subject == "score" else train
+        result = {"benchmark": subject} | rounded(measure(settings, tell))
+        if plot is not None:
+            save(speed_bars(bars(result["rows"]), TITLES[subject]), plot)
+        if output is not None:
+            with atomic_write(output) as file:
+                json.dump(result, file, indent=1)
+                file.write("\n")
     return result
 
 
@@ -121,13 +120,6 @@ def prepare(settings: BenchSettings) -> tuple[list[Contest], str, Renderer, Mach
         texts += [contest.prompt[-1].content, *contest.responses[:2]]
     stride = max(1, len(texts) // _TEXTS)
     return contests, source, renderer_for(tokenizer_for(texts[::stride])), machine
-
-
-def _check_place(place: Path) -> None:
-    """Refuse a folder; make the one that ``place`` lies in."""
-    if place.is_dir():
-        raise ConfigError(f"{place}: is a folder; name a file")
-    make_folder(place.parent)
 
 
 def _models(settings: BenchSettings) -> Iterator[tuple[ShapeName, Precision]]:

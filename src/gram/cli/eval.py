@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from gram.claims import Reads, claimed_files, claimed_folder
 from gram.cli.options import ModelOptions
 from gram.config_file import READABLE_AS_MAPPING
 from gram.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gram.evaluation import Session
+    from gram.evaluation import Selection, Shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +52,8 @@ class Config(ModelOptions):
 
 def run(config: Config) -> dict[str, Any]:
     """Evaluate; returns the overall numbers."""
-    from gram.evaluation import Selection, Session, Shard
-    from gram.report import write_run
+    from gram.evaluation import Selection, Shard
+    from gram.report import run_files
 
     start_time = time.monotonic()
     shard = Shard.parse(config.shard)
@@ -72,14 +73,21 @@ def run(config: Config) -> dict[str, Any]:
         config.seed,
         config.perturb,
         config.on_error,
-        also_read=[config.centre_on],
         check=config.check_prompts(),
         columns=config.columns,
     )
-    fingerprint = config.fingerprint() | {"calibrating": config.calibrate is not None}
-    session = Session(selection, config.output, fingerprint, shard)
-    if config.calibrate:
-        return _calibrate(config, session) | {"seconds": round(time.monotonic() - start_time, 2)}
+    names = selection.files(config.output, shard) + run_files([source.name for source in selection.sources])
+    reads = Reads(config.reads.files, [*config.reads.data, *selection.reads.data])
+    with claimed_folder(config.output, names, reads, shared=shard.of > 1):
+        result = _calibrate(config, selection) if config.calibrate else _measure(config, selection, shard)
+    return result | {"seconds": round(time.monotonic() - start_time, 2)}
+
+
+def _measure(config: Config, selection: Selection, shard: Shard) -> dict[str, Any]:
+    from gram.evaluation import Session
+    from gram.report import write_run
+
+    session = Session(selection, config.output, config.fingerprint() | {"calibrating": False}, shard)
     train = session.training_rows()
     records = session.on_file()
     resumed = len(records)
@@ -91,24 +99,22 @@ def run(config: Config) -> dict[str, Any]:
     if config.ensemble_with:
         about["ensemble"] = [config.ensemble, *config.ensemble_with]
     numbers = write_run(session, records, train, about)
-    return {
-        "output": str(config.output),
-        **numbers,
-        "resumed": resumed,
-        "seconds": round(time.monotonic() - start_time, 2),
-    }
+    return {"output": str(config.output), **numbers, "resumed": resumed}
 
 
-def _calibrate(config: Config, session: Session) -> dict[str, Any]:
+def _calibrate(config: Config, selection: Selection) -> dict[str, Any]:
     """Fit the temperature and store it; checks first that it can be stored, as asking may take an hour."""
-    from gram.evaluation import fit_temperature
+    from gram.evaluation import Session, fit_temperature
+    from gram.modeling.manifest import FILE
     from gram.scoring.calibrated import storable, store
 
+    session = Session(selection, config.output, config.fingerprint() | {"calibrating": True})
     model = config.load_model()
     storable(Path(config.model), model, config.options)
     model.temperature = 1.0
-    records = session.on_file() or session.ask(model, both_orders=config.options.both_orders)[0]
-    calibration = asdict(fit_temperature([record for record in records if record.judged]))
-    about = {**calibration, "data": Path(str(config.calibrate)).name, "seed": config.seed}
-    store(Path(config.model), model, about.pop("temperature"), about, config.options)
+    with claimed_files([Path(config.model) / FILE]):
+        records = session.on_file() or session.ask(model, both_orders=config.options.both_orders)[0]
+        calibration = asdict(fit_temperature([record for record in records if record.judged]))
+        about = {**calibration, "data": Path(str(config.calibrate)).name, "seed": config.seed}
+        store(Path(config.model), model, about.pop("temperature"), about, config.options)
     return {"model": config.model, **calibration}

@@ -15,6 +15,7 @@ from inspect import getdoc
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
+from gram.claims import reading
 from gram.config_file import read_values
 from gram.errors import ConfigError, GramError
 from gram.files import finite
@@ -53,23 +54,25 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     try:
         command = import_module(f"gram.cli.{name}")
-        result = command.run(parse(command.Config, rest, f"gram {name}", RENAMED.get(name, {})))
+        with reading(_without_config(rest)[1]):
+            result = command.run(parse(command.Config, rest, f"gram {name}", RENAMED.get(name, {})))
+        if result is not None:
+            line = json.dumps(finite(result), ensure_ascii=False)
+            print(line.encode(errors="backslashreplace").decode(), flush=True)  # a path may be no UTF-8
     except GramError as error:
         print(f"gram {name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except OSError as error:
-        if error.filename is None or isinstance(error, BrokenPipeError):
+        if error.errno is None:
             raise
-        print(f"gram {name}: {error.filename}: {error.strerror}", file=sys.stderr)
+        place = "stdout" if isinstance(error, BrokenPipeError) else error.filename
+        print(f"gram {name}: {f'{place}: ' if place else ''}{error.strerror}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"gram {name}: interrupted", file=sys.stderr)
         return 130
     except SystemExit as leaving:  # of the option parser: 0 after --help, 2 after a wrong option
         return leaving.code if isinstance(leaving.code, int) else 1
-    if result is not None:
-        line = json.dumps(finite(result), ensure_ascii=False)
-        print(line.encode(errors="backslashreplace").decode(), flush=True)  # a path may be no UTF-8
     return 0
 
 

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from gram.cli.options import truncated_prompts
 from gram.cli.rank import RankOptions
-from gram.files import Journal, atomic_write
+from gram.files import atomic_write
+from gram.journal import Journal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,24 +35,33 @@ class Config(RankOptions):
 
 def run(config: Config) -> dict[str, Any]:
     """Mine the input; returns counts and the cost in comparisons and tokens."""
+    from gram.ranking.mining import check_rule
+
+    check_rule(config.pairs, config.margin, config.limit)
+    journal = config.output.with_name(config.output.name + ".rankings.jsonl")
+    with config.claimed(config.output, journal):
+        return _mine(config, journal)
+
+
+def _mine(config: Config, path: Path) -> dict[str, Any]:
     from gram.data import read_contests
-    from gram.ranking.mining import check_rule, mine
-    from gram.ranking.rows import cost, preference_row, ranking_row, rankings
+    from gram.ranking.mining import mine
+    from gram.ranking.rows import CHUNK, cost, preference_row, ranking_row, rankings
 
     start_time = time.monotonic()
-    check_rule(config.pairs, config.margin, config.limit)
     contests = config.read(read_contests, config.output)
     model = config.load_model()
-    journal = Journal(
-        config.output.with_name(config.output.name + ".rankings.jsonl"),
-        config.ranking_fingerprint(contests)
-        | {"pairs": config.pairs, "margin": config.margin, "limit": config.limit},
-    )
+    rule = {"margin": config.margin, "limit": config.limit}
+    fingerprint = config.ranking_fingerprint(contests) | {"pairs": config.pairs} | rule
+    journal = Journal(path, fingerprint, rows=len(contests.examples), chunk=CHUNK)
     resumed = journal.done
-    for contest, ranking in rankings(model, contests.examples, config.schedule_options, start=resumed):
-        index_pairs = mine(contest, ranking, config.pairs, margin=config.margin, limit=config.limit)
-        pairs = [preference_row(contest, pair) for pair in index_pairs]
-        journal.append([ranking_row(contest, ranking) | {"pairs": pairs}])
+    for chunk in rankings(model, contests.examples, config.schedule_options, start=resumed):
+        new = []
+        for contest, ranking in chunk:
+            pairs = mine(contest, ranking, config.pairs, margin=config.margin, limit=config.limit)
+            rows_of_pairs = [preference_row(contest, pair) for pair in pairs]
+            new.append(ranking_row(contest, ranking) | {"pairs": rows_of_pairs})
+        journal.append(new)
     rows = list(journal.records())
     with atomic_write(config.output) as file:
         file.writelines(json.dumps(p, ensure_ascii=False) + "\n" for row in rows for p in row["pairs"])

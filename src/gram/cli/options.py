@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from gram.asking import LoadOptions
+from gram.claims import Reads, claimed_files
 from gram.config_file import READABLE_AS_MAPPING
 from gram.errors import ConfigError
+from gram.journal import partial_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +50,18 @@ class ModelOptions(LoadOptions):
         values["neutralise"] = False if self.raw_control_tokens else None
         values["both_orders"] = not self.single_order
         return LoadOptions(**values)
+
+    @property
+    def reads(self) -> Reads:
+        """All local files that loading and asking the model reads."""
+        from gram.modeling.adapter_folder import base_of
+        from gram.modeling.shipped import model_folder
+
+        models = [str(name) for name in (self.model, *self.ensemble_with, self.reference) if name is not None]
+        bases = [base_of(name, self.base) for name in models]
+        return Reads(
+            [*(model_folder(name) or name for name in models), *bases, self.template], [self.centre_on]
+        )
 
     def load_model(self) -> RewardModel:
         """The model, or the ensemble, ready to be asked.
@@ -118,18 +133,27 @@ class InputOptions(ModelOptions):
     on_error: Literal["raise", "skip"] = "raise"
     """A row that cannot be used: stop, or write it to OUTPUT.rejects.jsonl (else rejects.jsonl) and go on."""
 
-    def read(self, reader: Callable[..., ExampleSet[T]], output: Path | None) -> ExampleSet[T]:
-        """What ``reader`` makes of the input; bad rows go beside ``output``, which is checked first."""
-        from gram.data import check_output, check_rejects
+    def claimed(self, output: Path | None, journal: Path | None = None) -> AbstractContextManager[None]:
+        """Hold ``output`` against other runs, and all that is written against what is read.
 
-        rejects = Path("rejects.jsonl")
-        if output is not None:
-            check_output(output, self.input)
-            rejects = output.with_name(output.name + ".rejects.jsonl")
+        Args:
+            journal: where it is not the output itself.
+        """
+        outputs = [path for path in (output, journal) if path is not None]
+        beside = [partial_of(path) for path in outputs[-1:]]
         if self.on_error == "skip":
-            check_rejects(rejects, [self.input, self.centre_on])
-        how = {"split": self.split, "columns": self.columns, "on_error": self.on_error, "rejects": rejects}
-        return reader(self.input, **how, check=self.check_prompts())
+            beside.append(_rejects(output))
+        reads = Reads(self.reads.files, [*self.reads.data, self.input])
+        return claimed_files(outputs[:1] or beside, [*outputs[1:], *beside] if outputs else [], reads)
+
+    def read(self, reader: Callable[..., ExampleSet[T]], output: Path | None) -> ExampleSet[T]:
+        """What ``reader`` makes of the input; bad rows go beside ``output``."""
+        how = {"split": self.split, "columns": self.columns, "on_error": self.on_error}
+        return reader(self.input, **how, rejects=_rejects(output), check=self.check_prompts())
+
+
+def _rejects(output: Path | None) -> Path:
+    return Path("rejects.jsonl") if output is None else output.with_name(f"{output.name}.rejects.jsonl")
 
 
 def truncated_prompts(model: RewardModel, resumed: int) -> int | None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gram.cli.options import InputOptions, truncated_prompts
-from gram.files import Journal, finite
+from gram.files import finite
+from gram.journal import Journal
 
 if TYPE_CHECKING:
     from gram.data import ExampleSet
@@ -58,22 +59,29 @@ class Config(RankOptions):
 
 def run(config: Config) -> dict[str, Any]:
     """Rank the input; returns counts and the cost in comparisons and tokens."""
+    with config.claimed(config.output):
+        return _rank(config)
+
+
+def _rank(config: Config) -> dict[str, Any]:
     from gram.data import read_contests
-    from gram.ranking.rows import cost, ranking_row, rankings
+    from gram.ranking.rows import CHUNK, cost, ranking_row, rankings
 
     start_time = time.monotonic()
     contests = config.read(read_contests, config.output)
     model = config.load_model()
     resumed, rows = 0, []
     if config.output is None:
-        for contest, ranking in rankings(model, contests.examples, config.schedule_options):
-            rows.append(ranking_row(contest, ranking))
-            print(json.dumps(finite(rows[-1]), ensure_ascii=False), flush=True)
+        for chunk in rankings(model, contests.examples, config.schedule_options):
+            for row in [ranking_row(contest, ranking) for contest, ranking in chunk]:
+                rows.append(row)
+                print(json.dumps(finite(row), ensure_ascii=False), flush=True)
     else:
-        journal = Journal(config.output, config.ranking_fingerprint(contests))
+        fingerprint = config.ranking_fingerprint(contests)
+        journal = Journal(config.output, fingerprint, rows=len(contests.examples), chunk=CHUNK)
         resumed = journal.done
-        for contest, ranking in rankings(model, contests.examples, config.schedule_options, start=resumed):
-            journal.append([ranking_row(contest, ranking)])
+        for chunk in rankings(model, contests.examples, config.schedule_options, start=resumed):
+            journal.append(ranking_row(contest, ranking) for contest, ranking in chunk)
         rows = list(journal.records())
         journal.finish()
     return {

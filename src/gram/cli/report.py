@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from gram.errors import ConfigError
+from gram.claims import Reads, claimed_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,16 +28,15 @@ class Config:
 
 def run(config: Config) -> dict[str, Any]:
     """Compare; returns the differences over all comparisons."""
-    from gram.report import read_run, write_comparison
+    from gram.report import COMPARISON, read_run, write_comparison
 
     folders = [Path(folder) for folder in config.runs]
-    if any(folder.resolve() == config.output.resolve() for folder in folders):
-        raise ConfigError(f"output {config.output}: is one of the runs; name another folder")
     names = [folder.name for folder in folders]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
-    runs = [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
-    content = write_comparison(config.output, runs, seed=config.seed)
+    with claimed_folder(config.output, COMPARISON, Reads(folders)):
+        runs = [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
+        content = write_comparison(config.output, runs, seed=config.seed)
     return {
         "output": str(config.output),
         "report": str(config.output / "report.html"),

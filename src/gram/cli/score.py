@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gram.cli.options import InputOptions, truncated_prompts
-from gram.files import Journal
+from gram.journal import Journal
 from gram.progress import chunks_with_progress
 
 _CHUNK = 128  # rows per write: what a kill can cost
@@ -29,6 +29,11 @@ class Config(InputOptions):
 
 def run(config: Config) -> dict[str, Any]:
     """Score the input; returns counts."""
+    with config.claimed(config.output):
+        return _score(config)
+
+
+def _score(config: Config) -> dict[str, Any]:
     from gram.data import read_scorables
     from gram.scoring.rows import score_rows
 
@@ -36,7 +41,7 @@ def run(config: Config) -> dict[str, Any]:
     rows = config.read(read_scorables, config.output)
     header = config.fingerprint() | {"input": [source.sha256 for source in rows.sources]}
     model = config.load_model()
-    journal = Journal(config.output, header)
+    journal = Journal(config.output, header, rows=len(rows.examples), chunk=_CHUNK)
     resumed = journal.done
     for chunk in chunks_with_progress(rows.examples, _CHUNK, start=resumed, title="scoring"):
         journal.append(score_rows(model, chunk))

@@ -20,7 +20,6 @@ from gram.data.reading import (
     read_preferences,
     read_scorables,
 )
-from gram.data.rejects import check_output, check_rejects
 from gram.data.row import Rejected, Row
 from gram.data.rows import (
     Language,
@@ -44,8 +43,6 @@ __all__ = [
     "Row",
     "Scorable",
     "SourceInfo",
-    "check_output",
-    "check_rejects",
     "find_leaks",
     "folds",
     "pairs_of",

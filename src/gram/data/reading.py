@@ -18,10 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import Generic, TypeAlias, TypedDict, TypeVar, Unpack
 
+from gram.claims import Reads, refuse_overlap
 from gram.data.columns import Columns, ColumnsLike, parse_columns
 from gram.data.pairing import pairs_of
 from gram.data.partners import Joined
-from gram.data.rejects import OnError, check_rejects, rejecting
+from gram.data.rejects import OnError, rejecting
 from gram.data.row import Rejected, RejectSink, Row
 from gram.data.rows import COLUMNS, Language, Scorable, to_contest, to_language, to_preference, to_scorable
 from gram.data.sampling import Sample
@@ -184,7 +185,7 @@ def read_as(
     infos: list[SourceInfo] = []
     unpaired = beyond_limit = 0
     if on_error == "skip" and rejects is not None:
-        check_rejects(rejects, names)
+        refuse_overlap([rejects], Reads(data=names))
     with rejecting(on_error, rejects) as bad:
         # All sources are opened first: a missing last one is noticed before an hour of reading the others.
         streams = [read_rows(name, split, bad.reject_unread) for name in names]

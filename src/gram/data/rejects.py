@@ -7,42 +7,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal, TextIO, TypeAlias
 
 from gram.data.row import Rejected
-from gram.data.sources import is_file_of
 from gram.errors import ConfigError
-from gram.files import atomic_write, make_folder
+from gram.files import atomic_write
 
 OnError: TypeAlias = Literal["raise", "skip"]
-
-
-def check_output(output: Path, source: str) -> None:
-    """Refuse an output that could not be written, or would replace the input, before any work is done.
-
-    Its folder is made.
-
-    Raises:
-        ConfigError: ``output`` is a folder or can lie in none, or is the file that ``source`` names.
-    """
-    if output.is_dir():
-        raise ConfigError(f"output {output}: is a folder; name a file")
-    if is_file_of(source, output):
-        raise ConfigError(f"output {output}: is the input; name another file")
-    make_folder(output.parent)
-
-
-def check_rejects(rejects: Path, sources: Iterable[str | None]) -> None:
-    """Refuse a rejects file that would replace a file of ``sources``; for runs that read more than once.
-
-    Raises:
-        ConfigError: naming the file.
-    """
-    if any(source and is_file_of(source, rejects) for source in sources):
-        raise ConfigError(f"the rejects file {rejects}: is an input; rename that, or name another output")
 
 
 class Rejects:

@@ -69,11 +69,6 @@ def parse_source(source: str) -> tuple[str, str | None, str | None]:
     return name, config or None, split or None
 
 
-def is_file_of(source: str, path: Path) -> bool:
-    """Whether ``source`` names the file ``path``, by whatever way to it."""
-    return at_home(parse_source(source)[0]).resolve() == path.resolve()
-
-
 def _raise(rejected: Rejected) -> NoReturn:
     raise rejected.error
 

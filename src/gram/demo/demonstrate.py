@@ -10,14 +10,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gram.claims import claimed_folder
 from gram.demo.lab import Lab
-from gram.demo.page import figures, html
+from gram.demo.page import PICTURES, figures, html
 from gram.demo.recipe import FULL, QUICK
 from gram.demo.save import save_judge
 from gram.demo.story import Story, tell
 from gram.demo.world import World
 from gram.evaluation import Estimate
-from gram.files import atomic_write, make_folder
+from gram.files import atomic_write
 from gram.modeling.quiet import quiet_libraries
 from gram.plots import save
 
@@ -36,9 +37,14 @@ def demonstrate(output: Path, *, seed: int, quick: bool, show: Callable[[Story],
     Raises:
         ConfigError: ``output`` cannot be a folder, or matplotlib is not installed.
     """
-    began = time.monotonic()
     quiet_libraries()
-    make_folder(output)
+    names = [*(f"{name}.png" for name in PICTURES), "report.html"]
+    with claimed_folder(output, names):
+        return _demonstrate(output, seed=seed, quick=quick, show=show)
+
+
+def _demonstrate(output: Path, *, seed: int, quick: bool, show: Callable[[Story], None]) -> dict[str, Any]:
+    began = time.monotonic()
     recipe = QUICK if quick else FULL
     world = World(seed)
     lab = Lab(world, recipe, seed)

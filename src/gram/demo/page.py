@@ -70,6 +70,10 @@ def html(
     )
 
 
+PICTURES = ("accuracy", "labels", "best_of_n")
+"""The names of ``figures``."""
+
+
 def figures(story: Story) -> dict[str, Figure]:
     """Accuracy per method, accuracy over labels, gold over n, by name."""
     bars, ax = plots.canvas(7.2, 4.6)
@@ -91,7 +95,7 @@ def figures(story: Story) -> dict[str, Figure]:
     best, ax = plots.canvas(7.2, 3.6)
     sizes = list(next(iter(story.best_of_n.values())))
     plots.best_of_n_curve(ax, sizes, {name: list(curve.values()) for name, curve in story.best_of_n.items()})
-    return {"accuracy": bars, "labels": labels, "best_of_n": best}
+    return dict(zip(PICTURES, (bars, labels, best), strict=True))
 
 
 def _by_name(points: Mapping[int, Mapping[str, Estimate]]) -> dict[str, list[Estimate]]:

@@ -16,7 +16,7 @@ from gram.errors import DataError, ScoringError
 from gram.evaluation.items import Item, shown_first
 from gram.evaluation.records import Record
 from gram.evaluation.texts import repetition
-from gram.files import Journal
+from gram.journal import Journal
 from gram.progress import parts_with_progress
 from gram.types import Chat, FloatArray, PreferenceModel, RewardModel, ScalarModel, Usage, Verdicts
 

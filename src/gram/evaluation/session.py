@@ -13,15 +13,17 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from gram.data import ColumnsLike, check_rejects
+from gram.claims import Reads
+from gram.data import ColumnsLike
 from gram.errors import DataError
 from gram.evaluation import runner, sources
 from gram.evaluation.items import Item, preferences_of
 from gram.evaluation.records import Record, read_records
 from gram.evaluation.shards import RECORDS, WHOLE, Shard, merge, merge_files
-from gram.evaluation.sources import Questions
+from gram.evaluation.sources import Questions, Source
 from gram.evaluation.texts import perturbed
-from gram.files import Journal, make_folder
+from gram.files import make_folder
+from gram.journal import Journal, partial_of
 from gram.types import Preference, PreferenceModel, RewardModel, ScalarModel
 
 FLOOR_ROWS = 5000
@@ -40,7 +42,6 @@ class Selection:
         perturb: changes of the worse answers to ask about as well.
         on_error: what to do with a row that cannot be used: stop, or skip it.
         check: refuses items that the model cannot be shown, see ``gram.data.Options``.
-        also_read: other files that the run reads, which the files of rejected rows must not replace.
         columns: which columns of preference data stand for which, as all readers take them.
     """
 
@@ -50,9 +51,28 @@ class Selection:
     seed: int = 0
     perturb: Sequence[str] = ()
     on_error: Literal["raise", "skip"] = "raise"
-    also_read: Sequence[str | None] = ()
     check: Callable[[object], None] | None = None
     columns: ColumnsLike | None = None
+
+    @property
+    def sources(self) -> list[Source]:
+        """What ``specs`` name."""
+        return sources.parse(self.specs)
+
+    @property
+    def reads(self) -> Reads:
+        """The data that the run reads."""
+        return Reads(data=[file for source in self.sources for file, _ in source.files])
+
+    def files(self, output: Path, shard: Shard) -> list[str]:
+        """The names of the files that a ``Session`` writes into its folder."""
+        records = [shard.file(output), output / RECORDS]
+        names = [path.name for record in records[: shard.of] for path in (record, partial_of(record))]
+        if self.on_error == "skip":
+            for source in self.sources:
+                rejects = sources.rejects_of(output / f"{source.name}.rejects.jsonl", len(source.files))
+                names += [path.name for path in rejects] + [f"{source.name}.train.rejects.jsonl"]
+        return names
 
 
 class Session:
@@ -143,23 +163,18 @@ class Session:
 
 
 def _questions(selection: Selection, output: Path) -> list[Questions]:
-    rejects = {source: output / f"{source.name}.rejects.jsonl" for source in sources.parse(selection.specs)}
-    if selection.on_error == "skip":
-        inputs = [*(file for source in rejects for file, _ in source.files), *selection.also_read]
-        for path in rejects.values():
-            check_rejects(path, inputs)
     return [
         sources.load(
             source,
             max_per_source=selection.max_per_source,
             split=selection.split,
             on_error=selection.on_error,
-            rejects=path,
+            rejects=output / f"{source.name}.rejects.jsonl",
             seed=selection.seed,
             columns=selection.columns,
             check=selection.check,
         )
-        for source, path in rejects.items()
+        for source in selection.sources
     ]
 
 

@@ -101,13 +101,12 @@ def load(
     items: list[Item] = []
     infos: list[SourceInfo] = []
     rejected = unpaired = 0
-    for number, (file, subset) in enumerate(source.files, start=1):
-        reading: Options = {**options}  # type: ignore[typeddict-item]
+    rejects, count = options.get("rejects"), len(source.files)
+    places = rejects_of(rejects, count) if isinstance(rejects, Path) else [None] * count
+    for (file, subset), place in zip(source.files, places, strict=True):
+        reading: Options = {**options, "rejects": place}  # type: ignore[typeddict-item]
         if is_plain:
             reading |= {"split": split, "columns": columns}
-        rejects = reading.get("rejects")
-        if rejects is not None and number > 1:
-            reading["rejects"] = rejects.with_stem(f"{rejects.stem}.{number}")
         examples = read_as(file, partial(_items, source, subset), join=is_plain, **reading)
         items += examples.examples
         infos += examples.sources
@@ -120,6 +119,16 @@ def load(
         raise DataError("nothing to measure: in every row taken all answers have equal scores", file=names)
     counts = {"rejected": rejected, "unpaired": unpaired, "beyond_limit": len(items) - len(selection)}
     return Questions(source, tuple(selection), tuple(infos), counts)
+
+
+def rejects_of(path: Path, files: int) -> list[Path]:
+    """Where the rejected rows of each of ``files`` files go, if those of the first go to ``path``.
+
+    Example:
+        >>> [path.name for path in rejects_of(Path("pairs.rejects.jsonl"), 2)]
+        ['pairs.rejects.jsonl', 'pairs.rejects.2.jsonl']
+    """
+    return [path, *(path.with_stem(f"{path.stem}.{number}") for number in range(2, files + 1))]
 
 
 def training_rows(source: Source, split: str | None, most: int, **options: object) -> Sequence[Preference]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gram.errors import CheckpointError
+from gram.files import is_ours
 from gram.modeling.adapter_folder import base_of
 from gram.modeling.manifest import FILE
 from gram.modeling.shipped import ADAPTER_CONFIG, model_folder
@@ -38,6 +39,7 @@ _DECIDING = (
 _TRACES = ("gram-train.json", "adapt.json")
 _VOLATILE = {"transformers_version", "_name_or_path", "dtype", "torch_dtype", "peft_version", "use_cache"}
 """Keys of a configuration that its library writes anew, and that change no score."""
+_RESULTS = (".jsonl", ".partial", ".md", ".html", "results.json")  # decide no score
 _MIB = 2**20
 _WHOLE = 64 * _MIB  # files up to this size are read whole: a tenth of a second
 _STEP, _SAMPLE = 16 * _MIB, _MIB // 16  # of larger ones 64 KiB in every 16 MiB
@@ -63,6 +65,8 @@ def content_of(name: str, base: str | Path | None = None) -> Any:
     """
     place = model_folder(name) or Path(name)
     files = sorted(place.iterdir()) if place.is_dir() else [place]
+    if place.is_dir():  # a run may write into the folder of its model, and is the same run when it goes on
+        files = [path for path in files if not is_ours(path.name) and not path.name.endswith(_RESULTS)]
     content: dict[str, Any] = {path.name: _digest(path) for path in files if path.is_file()}
     if below := base_of(name, base):
         content["base of the adapter"] = content_of(below)
@@ -95,8 +99,8 @@ def tell_lost_manifest(folder: Path) -> None:
     """Warn where a folder without ``gram.json`` has another file that only we write."""
     if traces := [name for name in _TRACES if (folder / name).is_file()]:
         warnings.warn(
-            f"{folder}: has {traces[0]} of gram and no {FILE}: that was lost, or never written, and the folder is "
-            "read as a raw model, not as it was trained",
+            f"{folder}: has {traces[0]} of gram and no {FILE}: that was lost, or never written, and the "
+            "folder is read as a raw model, not as it was trained",
             stacklevel=2,
         )
 

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gram.files import atomic_folder
+from gram.files import atomic_folder, is_ours, naming
 from gram.modeling.adapters import save_adapter
 from gram.modeling.digests import deciding_files
 from gram.modeling.manifest import FILE, Manifest
@@ -42,7 +42,7 @@ def save_checkpoint(
         merge: False writes the adapters alone, a PEFT folder on the base that ``manifest.base`` names.
     """
     manifest = replace(manifest, files={}, base={} if merge else manifest.base)
-    with _draft(folder, manifest, beside or {}) as draft:
+    with _draft(folder, manifest, beside or {}) as draft, naming(folder):
         if merge:
             save_whole(merged(model), draft)
         else:
@@ -54,7 +54,7 @@ def copy_checkpoint(source: Path, folder: Path, manifest: Manifest, beside: Mapp
     """Write a copy of the checkpoint in ``source``, as ``save_checkpoint`` would, with another manifest."""
     with _draft(folder, manifest, beside) as draft:
         for path in source.iterdir():
-            if path.is_file():
+            if path.is_file() and not is_ours(path.name):
                 shutil.copyfile(path, draft / path.name)
 
 
@@ -67,7 +67,8 @@ def _draft(folder: Path, manifest: Manifest, beside: Mapping[str, str]) -> Itera
     with atomic_folder(folder, last=FILE) as draft:
         yield draft
         for name, text in beside.items():
-            (draft / name).write_text(text, encoding="utf-8")
+            with naming(folder / name):
+                (draft / name).write_text(text, encoding="utf-8")
         replace(manifest, files=manifest.files or deciding_files(draft)).write(draft)
 
 

@@ -29,11 +29,15 @@ class ScheduleOptions:
 
 def rankings(
     model: PreferenceModel, contests: Sequence[Contest], how: ScheduleOptions, *, start: int = 0
-) -> Iterator[tuple[Contest, Ranking]]:
-    """Each contest from ``start`` on with its ranking, in order; those of a chunk are ranked together."""
+) -> Iterator[list[tuple[Contest, Ranking]]]:
+    """The contests from ``start`` on with their rankings, in order and by chunks: what is ranked together.
+
+    A run that goes on must start at a whole chunk: what a model says depends, in the last bit, on what else
+    is in its call.
+    """
     for chunk in chunks_with_progress(contests, CHUNK, start=start, title="ranking"):
         rankings_of_chunk = rank_many(model, chunk, how.schedule, seed=how.seed, budget=how.budget)
-        yield from zip(chunk, rankings_of_chunk, strict=True)
+        yield list(zip(chunk, rankings_of_chunk, strict=True))
 
 
 def ranking_row(contest: Contest, ranking: Ranking) -> dict[str, Any]:

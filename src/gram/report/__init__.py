@@ -6,17 +6,19 @@ page has its tables only.
 
 from __future__ import annotations
 
-from gram.report.compare import Run, compare, read_run, write_comparison
+from gram.report.compare import COMPARISON, Run, compare, read_run, write_comparison
 from gram.report.markdown import card, markdown, write_report
 from gram.report.page import write_page
-from gram.report.write import write_run
+from gram.report.write import run_files, write_run
 
 __all__ = [
+    "COMPARISON",
     "Run",
     "card",
     "compare",
     "markdown",
     "read_run",
+    "run_files",
     "write_comparison",
     "write_page",
     "write_report",

@@ -18,6 +18,9 @@ from gram.files import atomic_write, finite
 from gram.report.markdown import interval, number, signed
 from gram.report.page import render
 
+COMPARISON = ("results.json", "report.md", "report.html")
+"""The files that ``write_comparison`` writes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:

@@ -19,6 +19,16 @@ LEFT_OUT = ("rejected", "unpaired", "beyond_limit")
 """Why rows and items of the data are not judged, as the results count them."""
 
 
+def run_files(sources: Sequence[str]) -> list[str]:
+    """The names of the files that ``write_run`` writes for a run over these sources.
+
+    Example:
+        >>> run_files(["pairs"])
+        ['results.json', 'report.md', 'report.html', 'pairs_outputs.jsonl']
+    """
+    return ["results.json", "report.md", "report.html", *(f"{name}_outputs.jsonl" for name in sources)]
+
+
 def write_run(
     session: Session,
     records: Sequence[Record],

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArgu
 
 from gram.engine.base import Batch
 from gram.errors import ConfigError
+from gram.files import naming
 from gram.objectives.objective import Objective, Sample
 from gram.training.arguments import FitSettings, training_arguments
 from gram.training.callbacks import CompleteLog, Guard, Observer, ProgressBar, check_finite, mean_loss
@@ -75,7 +76,7 @@ def fit(
     if 0 < len(eval_samples) < (processes := int(os.environ.get("WORLD_SIZE", "1"))):
         raise ConfigError(f"{len(eval_samples)} evaluation samples are too few for {processes} processes")
     with contextlib.ExitStack() as stack:
-        folder = checkpoints or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = checkpoints or Path(tempfile.gettempdir())  # the trainer wants one, and writes nothing there
         arguments = training_arguments(
             settings, folder, saves=checkpoints is not None, evaluates=bool(eval_samples)
         )
@@ -222,6 +223,10 @@ class _SumTrainer(Trainer):
         for start in range(0, len(own_samples), size):
             batch = self._objective.collate(own_samples[start : start + size])
             yield {name: value.to(self.args.device) for name, value in batch.items()}
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        with naming(Path(str(self.args.output_dir))):
+            super()._save_checkpoint(model, trial)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         # To the trainer the stream is one long epoch; log the number of passes over the data instead.

@@ -14,13 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gram.data import check_rejects
-from gram.data.sources import parse_source
+from gram.claims import Reads
 from gram.errors import ConfigError
-from gram.files import atomic_write, make_folder
+from gram.files import atomic_write, is_ours
 from gram.modeling.adapter_folder import base_of
 from gram.modeling.manifest import FILE
-from gram.paths import at_home
 from gram.training.config import TrainConfig
 from gram.training.fit import last_checkpoint
 
@@ -31,7 +29,17 @@ REJECTS = {
     "eval_data": "eval_rejects.jsonl",
     "tokenizer_data": "tokenizer_rejects.jsonl",
 }
+RESULT = ".gram.result.json"
+"""What a run says at its end, beside its model; there only until the last of the run is tidied up."""
 _SOURCES = "data.json"  # the sources of the run; in the folder of the checkpoints
+
+
+def reads_of(config: TrainConfig) -> Reads:
+    """All that a run reads, as its configuration names it."""
+    return Reads(
+        [config.model, base_of(config.model, config.base), config.reference, config.template],
+        [*config.data, *config.eval_data, *config.tokenizer_data],
+    )
 
 
 def claim_output(config: TrainConfig) -> None:
@@ -42,18 +50,12 @@ def claim_output(config: TrainConfig) -> None:
 
     Raises:
         ConfigError: the folder cannot be made, or holds a finished model, an unfinished run with other
-            settings, something that is not ours, or, with ``overwrite`` or as a rejects file, something
-            that this run reads.
+            settings, or something that is not ours.
     """
     output, settings = config.output, config.output / SETTINGS
-    reads = [config.model, base_of(config.model, config.base), config.reference, config.template]
-    reads += [*config.data, *config.eval_data, *config.tokenizer_data]
-    check_output(output, reads, overwrite=config.overwrite)
-    if config.on_error == "skip":
-        for name in REJECTS.values():
-            check_rejects(output / name, reads)
+    check_output(output, overwrite=config.overwrite)
     text = _settings(config)
-    if config.overwrite and output.exists() and any(output.iterdir()):
+    if config.overwrite and any(not is_ours(path.name) for path in output.iterdir()):
         for name in REJECTS.values():
             (output / name).unlink(missing_ok=True)
         return
@@ -64,7 +66,6 @@ def claim_output(config: TrainConfig) -> None:
                 "repeat its settings to continue it, or use --overwrite"
             )
         shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
-    make_folder(output)
     with atomic_write(settings) as file:
         file.write(text)
 
@@ -80,13 +81,15 @@ def begin_output(config: TrainConfig, data: Sequence[Mapping[str, Any]]) -> None
     """
     output, text = config.output, json.dumps(data)
     if config.overwrite:
-        for path in output.iterdir():
+        with atomic_write(output / SETTINGS) as file:  # first: from here on the folder is that of this run
+            file.write(_settings(config))
+        kept = {SETTINGS, *REJECTS.values()}
+        doomed = [path for path in output.iterdir() if path.name not in kept and not is_ours(path.name)]
+        for path in sorted(doomed, key=lambda path: path.name != FILE):  # nor is it a finished one any more
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            elif path.name not in REJECTS.values():
+            else:
                 path.unlink()
-        with atomic_write(output / SETTINGS) as file:
-            file.write(_settings(config))
     record = output / CHECKPOINTS / _SOURCES
     if last_checkpoint(record.parent) and record.is_file() and record.read_text(encoding="utf-8") != text:
         raise ConfigError(
@@ -97,31 +100,47 @@ def begin_output(config: TrainConfig, data: Sequence[Mapping[str, Any]]) -> None
         file.write(text)
 
 
+def finished_before(config: TrainConfig) -> dict[str, Any] | None:
+    """The result of this very run, if it was killed when the model was there and only had to tidy up."""
+    settings = config.output / SETTINGS
+    if config.overwrite or not (config.output / FILE).exists() or not settings.exists():
+        return None
+    if settings.read_text(encoding="utf-8") != _settings(config):
+        return None
+    return read_result(config.output)
+
+
+def end_output(output: Path) -> None:
+    """Remove what only an unfinished run needs; killed in it, ``finished_before`` knows."""
+    shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
+    (output / RESULT).unlink(missing_ok=True)
+
+
+def read_result(output: Path) -> dict[str, Any] | None:
+    """What a run wrote into ``RESULT`` beside its model, if that is still there."""
+    try:
+        return json.loads((output / RESULT).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
 def _settings(config: TrainConfig) -> str:
     return json.dumps({**asdict(config), "overwrite": False}, indent=2, default=str) + "\n"
 
 
-def check_output(output: Path, reads: Sequence[str | None], *, overwrite: bool) -> None:
+def check_output(output: Path, *, overwrite: bool) -> None:
     """Refuse an output folder that does not belong to a run of ours, before any work is done.
 
-    Args:
-        reads: models, templates and data that the run reads; they must not be inside what is replaced.
-
     Raises:
-        ConfigError: not a folder, something that is not ours, a finished model without ``overwrite``, or,
-            with it, something that is read.
+        ConfigError: not a folder, something that is not ours, or a finished model without ``overwrite``.
     """
     finished = (output / FILE).exists()
     if not output.name or (output.exists() and not output.is_dir()):
         raise ConfigError(f"output {output}: must name a folder")
-    if output.exists() and any(output.iterdir()) and not finished and not (output / SETTINGS).exists():
+    is_empty = not output.exists() or all(is_ours(path.name) for path in output.iterdir())
+    if not is_empty and not finished and not (output / SETTINGS).exists():
         raise ConfigError(
             f"output {output}: is not empty, and no run of gram began it; choose another folder"
         )
     if finished and not overwrite:
         raise ConfigError(f"output {output}: holds a finished model; use --overwrite, or another folder")
-    folder = output.resolve()
-    for name in reads:
-        path = at_home(parse_source(name)[0] if name else "").resolve()
-        if overwrite and name and path.exists() and folder in (path, *path.parents):
-            raise ConfigError(f"output {output}: holds {name}, which this run reads; choose another folder")

@@ -5,10 +5,11 @@ The one place where the parts of training are chosen from a configuration. Knows
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,20 +18,31 @@ import torch
 from accelerate import PartialState
 from transformers import PreTrainedModel
 
+from gram.claims import claimed_folder
 from gram.data import ExampleSet, Options, find_leaks, read_language, read_preferences
 from gram.errors import DataError
+from gram.files import finite
 from gram.modeling.digests import content_of
 from gram.modeling.language_head import drop_language_head
 from gram.modeling.loading import LoadedModel, choose_device, model_source
 from gram.modeling.saving import save_checkpoint
-from gram.modeling.trainable import LoraSettings, add_lora, freeze
+from gram.modeling.trainable import LoraSettings, add_lora, freeze, merged
 from gram.objectives.language import Unlabeled
 from gram.objectives.objective import Objective, Sample
 from gram.rendering import load_template
 from gram.training.assemble import answer_context, check_of, make_objective
 from gram.training.config import TrainConfig
 from gram.training.fit import FitResult, FitSettings, fit
-from gram.training.folder import CHECKPOINTS, REJECTS, begin_output, claim_output
+from gram.training.folder import (
+    CHECKPOINTS,
+    REJECTS,
+    RESULT,
+    begin_output,
+    claim_output,
+    end_output,
+    finished_before,
+    reads_of,
+)
 from gram.training.record import sources_of, training_manifest
 from gram.training.stream import steps_for
 from gram.training.texts import texts_of
@@ -72,9 +84,27 @@ def train(config: TrainConfig) -> dict[str, Any]:
     chief = int(os.environ.get("RANK", "0")) == 0
     device = choose_device(config.device)
     processes = PartialState(cpu=device == "cpu")
-    if chief:
-        claim_output(config)
-    processes.wait_for_everyone()  # the others write into the folder too, if they reject rows
+    with ExitStack() as stack:
+        if chief:
+            names = REJECTS.values() if config.on_error == "skip" else ()
+            claim = claimed_folder(config.output, names, reads_of(config), whole=True)
+            stack.enter_context(claim)
+        processes.wait_for_everyone()  # the others write into the folder too, if they reject rows
+        result = finished_before(config)
+        processes.wait_for_everyone()
+        if result is None:
+            if chief:
+                claim_output(config)
+            processes.wait_for_everyone()
+            result = _train(config, device, processes, chief, start_time)
+        if chief:
+            end_output(config.output)
+    return result
+
+
+def _train(
+    config: TrainConfig, device: str, processes: PartialState, chief: bool, start_time: float
+) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     rows, held_out = _read_all(config)
     beside: dict[str, int] = {}  # rows that nobody trains on, but that could not be used either
@@ -99,17 +129,20 @@ def train(config: TrainConfig) -> dict[str, Any]:
         title=f"{config.stage} {config.objective_name}",
     )
     drop_language_head(model)
-    if chief:
-        manifest = training_manifest(config, renderer, context, result, samples.counts, sources)
-        save_checkpoint(config.output, model, loaded.tokenizer, manifest, merge=config.adapter == "merged")
-        shutil.rmtree(config.output / CHECKPOINTS, ignore_errors=True)
-    PartialState().wait_for_everyone()
-    return _summary(config, rows, held_out, samples, objective.engine, result) | {
+    if config.adapter == "merged":
+        model = merged(model)
+    summary = _summary(config, rows, held_out, samples, objective.engine, result) | {
         **beside,
         "leaked": len(leaks),
         "parameters": loaded.model.num_parameters(),
         "seconds": round(time.monotonic() - start_time, 1),
     }
+    if chief:
+        manifest = training_manifest(config, renderer, context, result, samples.counts, sources)
+        files, merge = {RESULT: json.dumps(finite(summary))}, config.adapter == "merged"
+        save_checkpoint(config.output, model, loaded.tokenizer, manifest, files, merge=merge)
+    PartialState().wait_for_everyone()
+    return summary
 
 
 def _summary(
