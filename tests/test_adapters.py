@@ -322,6 +322,29 @@ def test_a_whole_model_and_an_adapter_in_one_folder_are_two_models(lm_base: Path
         gram.load(folder, device="cpu")
 
 
+def test_an_adapter_on_the_hub_is_read_from_its_files(
+    lm_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the revision that the name gives; only the adapter's own files are fetched."""
+    import huggingface_hub
+    from transformers.utils import peft_utils
+
+    adapter = tmp_path / "snapshot"
+    with_adapter(lm_base, adapter, copy.deepcopy(KINDS["lora"]))
+    asked: list[Any] = []
+
+    def find(name: str, *, revision: str | None = None) -> str | None:
+        asked.append((name, revision))
+        return str(adapter / "adapter_config.json") if name == "owner/adapter" else None
+
+    monkeypatch.setattr(peft_utils, "find_adapter_config_file", find)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(adapter))
+    scores = gram.load("owner/adapter@v2", "likelihood", device="cpu", base=lm_base)
+    assert isinstance(scores, LikelihoodModel)
+    np.testing.assert_array_equal(scores.score(PROMPTS, ANSWERS), likelihoods(adapter))
+    assert asked[0] == ("owner/adapter", "v2")
+
+
 def test_another_base_is_another_content(lm_base: Path, tmp_path: Path) -> None:
     """A run is not continued on another base: its fingerprint holds the content of the base."""
     base, adapter = tmp_path / "base", tmp_path / "adapter"
