@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 import numpy as np
 
 from gram import statistics
 from gram.data import Row
-from gram.data.chats import text_of
+from gram.data.chats import prompt_of, text_of
+from gram.data.forms import name_of
+from gram.data.row import Unreadable
 from gram.errors import DataError
 from gram.evaluation.items import Item
 from gram.evaluation.records import Record
 from gram.statistics import Estimate
-from gram.types import FloatArray
+from gram.types import Chat, FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,25 +78,54 @@ def field(row: Row, name: str) -> Any:
     value = row.values.get(name)
     if value is None:
         raise fault(row, "missing", name)
+    if isinstance(value, Unreadable):
+        raise fault(row, f"cannot be read: {value.reason}", name)
     return value
+
+
+def text(row: Row, name: str) -> str:
+    """A field that must be there and hold a string."""
+    return text_of(field(row, name), name)
+
+
+def label(row: Row, name: str, default: str | None = None) -> str:
+    """A name or an id: a string or a whole number; without ``default`` it must be there."""
+    if default is not None and row.values.get(name) is None:
+        return default
+    return name_of({name: field(row, name)}, name)
+
+
+def prompt(row: Row, name: str = "prompt") -> Chat:
+    """A field that must be there and hold a prompt."""
+    return prompt_of(field(row, name), name)
+
+
+def placed(convert: Callable[[Row], Item]) -> Callable[[Row], Item]:
+    """``convert``, whose errors name the row's place."""
+
+    @wraps(convert)
+    def item(row: Row) -> Item:
+        try:
+            return convert(row)
+        except DataError as error:
+            raise error if error.file is not None else row.error(error.reason, error.field) from None
+
+    return item
 
 
 def texts(row: Row, name: str, count: int | None = None) -> tuple[str, ...]:
     """A field that holds a list of answers, ``count`` of them if that is given."""
     values = field(row, name)
-    if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+    if not isinstance(values, list | tuple) or not values:
         raise fault(row, f"expected a list of answers, got {type(values).__name__}", name)
     if count is not None and len(values) != count:
         raise fault(row, f"expected {count} answers, got {len(values)}", name)
-    try:
-        return tuple(text_of(value, f"{name}[{place}]") for place, value in enumerate(values))
-    except DataError as error:
-        raise fault(row, error.reason, error.field or name) from None
+    return tuple(text_of(value, f"{name}[{place}]") for place, value in enumerate(values))
 
 
 def fault(row: Row, reason: str, name: str) -> DataError:
     """An error that names the row's place and the field."""
-    return DataError(reason, file=row.file, line=row.line, field=name)
+    return row.error(reason, name)
 
 
 def plain(records: Sequence[Record]) -> list[Record]:

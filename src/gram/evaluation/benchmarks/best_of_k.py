@@ -12,9 +12,7 @@ import numpy as np
 
 from gram import statistics
 from gram.data import Row
-from gram.data.chats import prompt_of
 from gram.data.labels import is_finite
-from gram.errors import DataError
 from gram.evaluation.benchmarks.benchmark import (
     Benchmark,
     Line,
@@ -22,8 +20,12 @@ from gram.evaluation.benchmarks.benchmark import (
     by_item,
     fault,
     field,
+    label,
+    placed,
     plain,
+    prompt,
     strengths,
+    text,
     texts,
 )
 from gram.evaluation.items import Item
@@ -32,6 +34,7 @@ from gram.evaluation.shares import accuracy
 from gram.types import FloatArray
 
 
+@placed
 def _item(row: Row) -> Item:
     """``responses`` and ``scores``, or PPE's ``response_1`` and so on with ``scores``."""
     if "responses" in row.values:
@@ -42,27 +45,24 @@ def _item(row: Row) -> Item:
             names.append(f"response_{len(names) + 1}")
         if not names:
             raise fault(row, "missing", "responses")
-        responses = tuple(str(field(row, name)) for name in names)
+        responses = tuple(text(row, name) for name in names)
+    if len(responses) < 2:
+        raise fault(row, "expected two or more answers, got one", "responses")
     gold = field(row, "scores")
-    numbers = isinstance(gold, Sequence) and all(isinstance(x, int | float) and is_finite(x) for x in gold)
+    numbers = isinstance(gold, list) and all(isinstance(x, int | float) and is_finite(x) for x in gold)
     if not numbers or len(gold) != len(responses):
         raise fault(row, f"expected {len(responses)} finite numbers, one per response", "scores")
-    try:
-        prompt = prompt_of(field(row, "prompt"))
-    except DataError as error:
-        raise fault(row, error.reason, error.field or "prompt") from None
     order = sorted(range(len(gold)), key=lambda place: -float(gold[place]))
     values = tuple(float(gold[place]) for place in order)
-    name = row.values.get("id", row.values.get("question_id", ""))
     return Item(
-        id=str(name),
-        prompt=prompt,
+        id=label(row, "id", label(row, "question_id", "")),
+        prompt=prompt(row),
         responses=tuple(responses[place] for place in order),
         correct=values.count(values[0]),
         ask="all",
         gold=values,
-        subset=str(row.values.get("subset") or ""),
-        group=str(row.values.get("group") or ""),
+        subset=label(row, "subset", ""),
+        group=label(row, "group", ""),
     )
 
 

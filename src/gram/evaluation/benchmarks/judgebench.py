@@ -8,10 +8,20 @@ from dataclasses import replace
 import numpy as np
 
 from gram.data import Row
-from gram.data.chats import check_answer, prompt_of, text_of
-from gram.errors import DataError
-from gram.evaluation.benchmarks.benchmark import Benchmark, Line, Scores, fault, field, macro, plain
-from gram.evaluation.benchmarks.pairs import preference_item
+from gram.data.chats import check_answer
+from gram.evaluation.benchmarks.benchmark import (
+    Benchmark,
+    Line,
+    Scores,
+    fault,
+    label,
+    macro,
+    placed,
+    plain,
+    prompt,
+    text,
+)
+from gram.evaluation.benchmarks.pairs import published_pair
 from gram.evaluation.items import Item
 from gram.evaluation.records import Record
 from gram.evaluation.shares import share
@@ -26,31 +36,28 @@ CATEGORIES = {
 _LABELS = {"A>B": ("response_A", "response_B"), "B>A": ("response_B", "response_A")}
 
 
+@placed
 def _item(row: Row) -> Item:
     if "chosen" in row.values:
-        item = preference_item(row)
+        item = published_pair(row)
         model, _, category = item.subset.rpartition("/")
         if category not in CATEGORIES.values():
             raise fault(row, f"expected MODEL/CATEGORY, got {item.subset!r}", "subset")
         return replace(item, subset=f"{model or 'all'}/{category}")
-    source, label = str(field(row, "source")), field(row, "label")
+    source, better = text(row, "source"), text(row, "label")
     category = next((name for start, name in CATEGORIES.items() if source.startswith(start)), None)
     if category is None:
         raise fault(row, f"no source of JudgeBench: {source!r}", "source")
-    if label not in _LABELS:
-        raise fault(row, f"expected 'A>B' or 'B>A', got {label!r}", "label")
-    try:
-        prompt = prompt_of(field(row, "question"), "question")
-        answers = tuple(check_answer(text_of(field(row, name), name), name) for name in _LABELS[label])
-    except DataError as error:
-        raise fault(row, error.reason, error.field or "question") from None
-    model = str(row.values.get("response_model") or "all")
+    if better not in _LABELS:
+        raise fault(row, f"expected 'A>B' or 'B>A', got {better!r}", "label")
+    answers = tuple(check_answer(text(row, name), name) for name in _LABELS[better])
+    model = label(row, "response_model", "") or "all"
     return Item(
-        id=str(field(row, "pair_id")),
-        prompt=prompt,
+        id=label(row, "pair_id"),
+        prompt=prompt(row, "question"),
         responses=answers,
         subset=f"{model}/{category}",
-        group=f"{source}:{row.values.get('original_id', row.line)}",
+        group=f"{source}:{label(row, 'original_id', str(row.line))}",
     )
 
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from gram import statistics
 from gram.data import Row
-from gram.evaluation.benchmarks.benchmark import Benchmark, Line, Scores, fault, plain, strict
-from gram.evaluation.benchmarks.pairs import preference_item
+from gram.evaluation.benchmarks.benchmark import Benchmark, Line, Scores, fault, placed, plain, strict
+from gram.evaluation.benchmarks.pairs import published_pair
 from gram.evaluation.items import Item
 from gram.evaluation.records import Record
 from gram.evaluation.shares import share
@@ -58,8 +58,9 @@ PRIOR_WEIGHT = 0.5
 _CORE = {subset for section in SECTIONS.values() for subset in section}
 
 
+@placed
 def _item(row: Row) -> Item:
-    item = preference_item(row)
+    item = published_pair(row)
     if item.subset not in _CORE and item.subset not in PRIOR:
         raise fault(row, f"no subset of RewardBench: {item.subset!r}", "subset")
     return item

@@ -9,18 +9,19 @@ import numpy as np
 
 from gram import statistics
 from gram.data import Row
-from gram.data.chats import prompt_of
-from gram.errors import DataError
 from gram.evaluation.benchmarks.benchmark import (
     Benchmark,
     Line,
     Scores,
     by_item,
     fault,
-    field,
+    label,
     macro,
+    placed,
     plain,
+    prompt,
     strengths,
+    text,
     texts,
 )
 from gram.evaluation.items import Item
@@ -33,8 +34,9 @@ TIES = "Ties"
 _KINDS = ("ref", "tied")
 
 
+@placed
 def _item(row: Row) -> Item:
-    subset, name = str(field(row, "subset")), str(field(row, "id"))
+    subset, name = text(row, "subset"), label(row, "id")
     chosen, rejected = texts(row, "chosen"), texts(row, "rejected")
     if subset not in (*SUBSETS, TIES):
         raise fault(row, f"no subset of RewardBench 2: {subset!r}", "subset")
@@ -46,13 +48,9 @@ def _item(row: Row) -> Item:
         raise fault(row, f"expected one chosen answer outside of Ties, got {len(chosen)}", "chosen")
     if kind == "tied" and ties and len(chosen) < 2:
         raise fault(row, "expected two or more chosen answers of a tied prompt", "chosen")
-    try:
-        prompt = prompt_of(field(row, "prompt"))
-    except DataError as error:
-        raise fault(row, error.reason, error.field or "prompt") from None
     return Item(
         id=name,
-        prompt=prompt,
+        prompt=prompt(row),
         responses=(*chosen, *rejected),
         correct=len(chosen),
         ask="all" if ties else "cross",

@@ -9,20 +9,21 @@ import numpy as np
 
 from gram import statistics
 from gram.data import Row
-from gram.data.chats import prompt_of
-from gram.errors import DataError
 from gram.evaluation.benchmarks.benchmark import (
     Benchmark,
     Line,
     Scores,
     fault,
-    field,
+    label,
     macro,
+    placed,
     plain,
+    prompt,
     strict,
+    text,
     texts,
 )
-from gram.evaluation.benchmarks.pairs import preference_item
+from gram.evaluation.benchmarks.pairs import published_pair
 from gram.evaluation.items import Item
 from gram.evaluation.records import Record
 from gram.statistics import Estimate
@@ -46,20 +47,17 @@ LEVELS: dict[str, Callable[[int, int], bool]] = {
 _PARTS = tuple(part for parts in DOMAINS.values() for part in parts)
 
 
+@placed
 def _item(row: Row) -> Item:
     if "chosen_style" in row.values:
         return _pair(row)
-    domain, name = str(field(row, "domain")), str(field(row, "id"))
+    domain, name = text(row, "domain"), label(row, "id")
     if domain not in _PARTS:
         raise fault(row, f"no domain of RM-Bench: {domain!r}", "domain")
     responses = (*texts(row, "chosen", len(STYLES)), *texts(row, "rejected", len(STYLES)))
-    try:
-        prompt = prompt_of(field(row, "prompt"))
-    except DataError as error:
-        raise fault(row, error.reason, error.field or "prompt") from None
     return Item(
         id=f"{domain}/{name}",
-        prompt=prompt,
+        prompt=prompt(row),
         responses=responses,
         correct=len(STYLES),
         styles=STYLES * 2,
@@ -70,16 +68,21 @@ def _item(row: Row) -> Item:
 
 def _pair(row: Row) -> Item:
     """One of the nine comparisons, as a row of its own; the field ``pair_of`` names its item."""
-    item = preference_item(row)
+    item = published_pair(row)
     domain = item.subset.partition("/")[0]
     if domain not in _PARTS:
         raise fault(row, f"no domain of RM-Bench: {domain!r}", "subset")
     styles = tuple(_style(row, name) for name in ("chosen_style", "rejected_style"))
-    return replace(item, styles=styles, subset=domain, unit=f"{domain}/{field(row, 'pair_of')}")
+    return replace(
+        item,
+        styles=styles,
+        subset=domain,
+        unit=f"{domain}/{label(row, 'pair_of')}",
+    )
 
 
 def _style(row: Row, name: str) -> str:
-    style = str(field(row, name))
+    style = text(row, name)
     name_here = _STYLE_NAMES.get(style.replace("-", "_"))
     if name_here is None:
         raise fault(row, f"expected one of {', '.join(_STYLE_NAMES)}, got {style!r}", name)
