@@ -218,7 +218,7 @@ def replace_prompt(row: Preference) -> Pair:
 def test_settings_that_make_no_sense_are_refused() -> None:
     for options, reason in (
         ({"method": "some"}, "method must be one of"),
-        ({"learning_rates": (0.0,)}, "learning rates must be positive"),
+        ({"learning_rates": (0.0,)}, "learning_rates must be in"),
         ({"folds": 1}, "folds must be at least 2"),
         ({"max_steps": 0}, "max_steps must be at least 1"),
     ):

@@ -186,7 +186,10 @@ def test_a_file_that_fails_is_named(
     ],
 )
 def test_a_seed_that_no_generator_takes(name: str, flags: str, seed: int, command: Command) -> None:
-    refused(command(name, *flags.split(), "--seed", seed), f"seed must be from 0 to 4294967295, got {seed}")
+    refused(
+        command(name, *flags.split(), "--seed", seed),
+        f"seed must be at least 0 and at most 4294967295, got {seed}",
+    )
 
 
 def test_the_process_leaves_with_the_code() -> None:

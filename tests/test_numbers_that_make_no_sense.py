@@ -94,7 +94,10 @@ def test_the_command_names_the_option(
     for flags, reason in (
         (["--template", ""], "template is empty"),
         (["--length-power", "inf"], "length_power must be a finite number"),
-        (["--ensemble-with", judge_folder, "--ensemble-penalty", "inf"], "must be finite and not negative"),
+        (
+            ["--ensemble-with", judge_folder, "--ensemble-penalty", "inf"],
+            "ensemble_penalty must be a finite number at least 0",
+        ),
     ):
         code, _, error = run(capsys, *command, *flags)
         assert code == 1 and reason in error, (flags, error)

@@ -7,11 +7,11 @@ how fast and in which precision. Knows names and numbers; knows no model.
 
 from __future__ import annotations
 
-import math
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
+from gram.bounds import Count, LengthPower, check_bounds
 from gram.errors import ConfigError
 
 Kind: TypeAlias = Literal["judge", "likelihood", "scalar"]
@@ -47,7 +47,7 @@ class Asking:
     template: str | Path | None = None
     """Judge template: a built-in name or a JSON file. Default: that of the model."""
     _: KW_ONLY
-    max_length: int | None = None
+    max_length: Count | None = None
     """Most tokens per prompt; longer ones lose the middle of their texts. Default: what the model reads."""
     neutralise: bool | None = None
     """Make control tokens inside prompts and answers harmless. Default: as in training; else yes."""
@@ -56,7 +56,7 @@ class Asking:
     context: Context | None = None
     """likelihood: where an answer stands, in the chat format or as the first answer of the judge prompt.
     Default: as in training; else chat."""
-    length_power: float | None = None
+    length_power: LengthPower | None = None
     """likelihood: divide by the answer's length to this power (1: mean per token)."""
     baseline: Baseline = "none"
     """likelihood: unconditional subtracts the score without the prompt (PMI)."""
@@ -64,11 +64,10 @@ class Asking:
     """likelihood: a model whose score is subtracted (the DPO implicit reward)."""
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         _check("kind", self.kind, get_args(Kind), optional=True)
         _check("context", self.context, get_args(Context), optional=True)
         _check("baseline", self.baseline, get_args(Baseline))
-        if self.length_power is not None and not math.isfinite(self.length_power):
-            raise ConfigError(f"length_power must be a finite number, got {self.length_power}")
         for name, value in (("template", self.template), ("reference", self.reference)):
             if value == "":
                 raise ConfigError(f"{name} is empty: leave it out, or name one")
@@ -94,12 +93,13 @@ class Running:
     """Precision of the weights. auto: fp32 on a CPU, the checkpoint's own on a GPU."""
     engine: EngineName = "tree"
     """tree: prefixes that prompts share are read once; plain: each prompt by itself. Scores are the same."""
-    token_budget: int | None = None
+    token_budget: Count | None = None
     """Most tokens read in one forward pass: memory against speed. Default: by the free memory."""
     trust_remote_code: bool = False
     """Run code that comes with the model. Default: such a model is refused."""
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         name = str(self.dtype).removeprefix("torch.")  # torch's own names, and its objects, will do
         object.__setattr__(self, "dtype", _TORCH_NAMES.get(name, self.dtype))
         _check("dtype", self.dtype, get_args(Dtype))

@@ -31,11 +31,16 @@ def read_values(kind: type[Any], path: Path, renamed: Mapping[str, str] | None =
     if not path.is_file():
         raise ConfigError(f"{path}: no such configuration file")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        text = path.read_text(encoding="utf-8")
+        node, content = yaml.compose(text, yaml.SafeLoader), yaml.safe_load(text) or {}
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # or no UTF-8, or beyond all measure
         raise ConfigError(f"{path}: not YAML: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: must map option names to values")
+    names = [str(name.value).replace("-", "_") for name, _ in node.value] if node else []
+    for name in names:
+        if names.count(name) > 1:  # the last would count, and nobody knows which was meant
+            raise ConfigError(f"{path}: option '{name}' stands there {names.count(name)} times")
     assert is_dataclass(kind)
     hints = get_type_hints(kind)
     options = {item.name: hints[item.name] for item in fields(kind) if item.init}
@@ -80,6 +85,8 @@ def read_config(kind: type[Config], path: Path) -> Config:
 
 
 def _converted(value: Any, hint: Any, place: str) -> Any:
+    if isinstance(value, int) and value.bit_length() > 4_096:
+        raise ConfigError(f"{place}: is a number beyond all measure")
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         if value is None and type(None) in get_args(hint):
@@ -96,12 +103,10 @@ def _converted(value: Any, hint: Any, place: str) -> Any:
         return [_converted(item, get_args(hint)[0], place) for item in value]
     if hint is Path and isinstance(value, str):
         return at_home(value)
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 (no dot) as a string
+    if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
-            return float(value)
-        except ValueError:
+            return float(value)  # YAML 1.1 reads 1e-3 (no dot) as a string
+        except (ValueError, OverflowError):
             pass
     if type(value) is hint:
         return value

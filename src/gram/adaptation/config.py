@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from gram.bounds import Count, Folds, Rank, Rate, Seed, Smoothing, check_bounds
 from gram.config_file import READABLE_AS_MAPPING
 from gram.errors import ConfigError
+from gram.training.config import check_run_length
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class AdaptConfig:
     """Use only this split of the data."""
     columns: str | None = field(default=None, metadata=READABLE_AS_MAPPING)
     """Names of columns: prompt=question,chosen=good; ignore=COLUMN leaves one out."""
-    max_per_source: int | None = None
+    max_per_source: Count | None = None
     """Take at most this many rows from each source (a seeded sample)."""
     on_error: Literal["raise", "skip"] = "raise"
     """What to do with a row that cannot be used: stop, or write it to OUTPUT.rejects.jsonl and go on."""
@@ -47,21 +49,21 @@ class AdaptConfig:
     """What trains: low-rank adapters, all weights, or the output head alone."""
     adapter: Literal["merged", "kept"] = "merged"
     """lora: save a whole model, or the adapter alone: a PEFT folder of a few MB that names its base."""
-    learning_rates: list[float] = field(default_factory=list)
+    learning_rates: list[Rate] = field(default_factory=list)
     """Rates to choose from. Default: two that suit the method."""
-    max_steps: int | None = None
+    max_steps: Count | None = None
     """Most optimizer steps to choose from. Default: by the number of rows."""
-    batch_size: int = 16
+    batch_size: Count = 16
     """Rows per optimizer step."""
-    label_smoothing: float | None = None
+    label_smoothing: Smoothing | None = None
     """eps: the probability given to the worse answer. Default: that of the model, else 0.1."""
-    lora_rank: int = 16
+    lora_rank: Rank = 16
     """Rank of the adapters."""
-    lora_alpha: int = 32
+    lora_alpha: Count = 32
     """Scale of the adapters; their output is multiplied by alpha / rank."""
-    folds: int = 5
+    folds: Folds = 5
     """Parts of the data that are held back in turn; the rows of one prompt or group stay together."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of adapters, data order and sampling."""
     engine: Literal["tree", "plain"] = "tree"
     """tree: prefixes that rows share are read once; plain: each row by itself."""
@@ -76,15 +78,11 @@ class AdaptConfig:
         Raises:
             ConfigError: naming the option.
         """
+        check_bounds(self)
+        check_run_length(self.max_steps or 1, self.batch_size)
         if not self.data:
             raise ConfigError("data: give at least one source")
-        if self.max_per_source is not None and self.max_per_source < 1:
-            raise ConfigError(f"max_per_source must be at least 1, got {self.max_per_source}")
         if self.adapter == "kept" and self.method != "lora":
             raise ConfigError(f"adapter kept goes with method lora: {self.method} leaves no adapter to keep")
         if self.template == "":
             raise ConfigError("template is empty: leave it out, or name one")
-        if any(rate > 1 for rate in self.learning_rates):
-            raise ConfigError(f"learning rates above 1 leave nothing of a model, got {self.learning_rates}")
-        if self.label_smoothing is not None and not 0 <= self.label_smoothing < 0.5:
-            raise ConfigError(f"label_smoothing must be in [0, 0.5), got {self.label_smoothing}")

@@ -16,9 +16,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from gram.bounds import Count, Folds, Rank, Rate, Seed, check_bounds
 from gram.errors import ConfigError
 from gram.modeling.trainable import LoraSettings, add_lora, freeze, merged, without_adapters
 from gram.objectives.objective import Objective, Sample
+from gram.training.config import check_run_length
 from gram.training.fit import FitSettings, fit
 from gram.types import Preference
 
@@ -53,26 +55,20 @@ class AdaptSettings:
     """
 
     method: Method = "lora"
-    learning_rates: tuple[float, ...] = ()
-    max_steps: int | None = None
-    batch_size: int = 16
-    folds: int = 5
-    lora_rank: int = 16
-    lora_alpha: int = 32
+    learning_rates: tuple[Rate, ...] = ()
+    max_steps: Count | None = None
+    batch_size: Count = 16
+    folds: Folds = 5
+    lora_rank: Rank = 16
+    lora_alpha: Count = 32
     keep_adapters: bool = False
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         if self.method not in RATES:
             raise ConfigError(f"method must be one of {', '.join(RATES)}, got '{self.method}'")
-        if not all(0 < rate < math.inf for rate in self.learning_rates):
-            raise ConfigError(f"learning rates must be positive, got {self.learning_rates}")
-        if self.folds < 2:
-            raise ConfigError(f"folds must be at least 2, got {self.folds}")
-        for name in ("max_steps", "batch_size", "lora_rank", "lora_alpha"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1, got {value}")
+        check_bounds(self)
+        check_run_length(self.max_steps or 1, self.batch_size)
 
     @property
     def rates(self) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from gram.errors import ConfigError
+from gram.bounds import Count, Seed, check_bounds
 
 Subject: TypeAlias = Literal["score", "train"]
 ShapeName: TypeAlias = Literal["small", "wide"]
@@ -27,19 +27,19 @@ class BenchSettings:
     """Where to run; on cuda wall time is taken."""
     data: str | None = None
     """Prompts with several answers each: a file, or a folder of *.jsonl.gz. Default: made-up texts."""
-    rounds: int = 3
+    rounds: Count = 3
     """How often each path is timed; they take turns, and the median counts."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the choice of pairs and of the weights."""
     quick: bool = False
     """Tiny models and few pairs: shows that it runs, not the numbers."""
-    token_budget: int | None = None
+    token_budget: Count | None = None
     """score: most tokens in one forward pass of ours. Default: as in gram score."""
-    peer_batch: int | None = None
+    peer_batch: Count | None = None
     """score: prompts in a batch of the last-position peer. Default: what is fastest for it here."""
-    pairs: int = 4
+    pairs: Count = 4
     """train: pairs in a step."""
-    steps: int = 2
+    steps: Count = 2
     """train: different steps in a round."""
 
     def __post_init__(self) -> None:
@@ -48,9 +48,7 @@ class BenchSettings:
         Raises:
             ConfigError: naming the option.
         """
-        for name in ("rounds", "pairs", "steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_bounds(self)
 
     @property
     def shapes(self) -> tuple[ShapeName, ...]:

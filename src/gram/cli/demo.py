@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gram.bounds import Seed
+
 
 @dataclass(frozen=True)
 class Config:
@@ -16,7 +18,7 @@ class Config:
 
     output: Path = Path("runs/demo")
     """Folder for the report and the model; an earlier demonstration in it is replaced."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the world, the weights and the order of training."""
     quick: bool = False
     """A minute instead of five: shows the way, not the numbers."""

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from gram.bounds import Count, Seed
 from gram.claims import Reads, claimed_files, claimed_folder
 from gram.cli.options import ModelOptions
 from gram.config_file import READABLE_AS_MAPPING
@@ -36,9 +37,9 @@ class Config(ModelOptions):
     """Use only this split of preference data."""
     columns: str | None = field(default=None, metadata=READABLE_AS_MAPPING)
     """Names of columns of preference data: prompt=question,chosen=good; ignore=COLUMN leaves one out."""
-    max_per_source: int | None = None
+    max_per_source: Count | None = None
     """Take at most this many items of each (a seeded sample; of RM-Bench and Ties whole units)."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of that sample."""
     perturb: list[str] = field(default_factory=list)
     """Ask again with the worse answers dressed up: whitespace, markdown, filler. Each costs a whole run."""

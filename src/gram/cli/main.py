@@ -15,6 +15,7 @@ from inspect import getdoc
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
+from gram.bounds import check_bounds
 from gram.claims import reading
 from gram.config_file import read_values
 from gram.errors import ConfigError, GramError
@@ -35,8 +36,6 @@ COMMANDS = {
 
 RENAMED = {"eval": {"limit": "max_per_source"}, "adapt": {"limit": "max_per_source"}}
 """Per command, options of the last release and their names now; read with a warning until the next."""
-
-_LARGEST_SEED = 2**32 - 1  # of numpy's older generator, which training seeds too
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -106,9 +105,7 @@ def parse(
         prog=program,
         description=f"{getdoc(kind)}\n\n--config FILE.yaml gives any of these options; flags win.",
     )
-    seed = getattr(config, "seed", 0)
-    if not 0 <= seed <= _LARGEST_SEED:
-        raise ConfigError(f"seed must be from 0 to {_LARGEST_SEED}, got {seed}")
+    check_bounds(config)
     return config
 
 

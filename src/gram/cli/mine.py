@@ -6,8 +6,9 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from gram.bounds import Count, Within
 from gram.cli.options import truncated_prompts
 from gram.cli.rank import RankOptions
 from gram.files import atomic_write
@@ -27,9 +28,9 @@ class Config(RankOptions):
     """JSON Lines file for the pairs; appears when all prompts are done."""
     pairs: Literal["best_worst", "margin"] = "best_worst"
     """best_worst: one pair per prompt. margin: every two candidates that stand far enough apart."""
-    margin: float = 0.0
+    margin: Annotated[float, Within(0)] = 0.0
     """The strengths (natural-log odds) of chosen and rejected must differ by more than this."""
-    limit: int | None = None
+    limit: Count | None = None
     """margin: most pairs per prompt, widest margin first. Default: all."""
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from gram.asking import LoadOptions
+from gram.bounds import Within
 from gram.claims import Reads, claimed_files
 from gram.config_file import READABLE_AS_MAPPING
 from gram.errors import ConfigError
@@ -38,7 +39,7 @@ class ModelOptions(LoadOptions):
     """More models of the same kind, asked together with the model as one."""
     ensemble: Literal["mean", "minimum", "uncertainty_weighted"] = "mean"
     """How the models agree: on the mean, on the worst case, or on the mean less their disagreement."""
-    ensemble_penalty: float = 0.5
+    ensemble_penalty: Annotated[float, Within(0, 1_000_000)] = 0.5
     """uncertainty_weighted: how much the variance between the models costs."""
     centre_on: str | None = None
     """Ensembles of scalar models: rows whose answers put the models' zeros in one place."""

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from gram.bounds import Count, Seed
 from gram.cli.options import InputOptions, truncated_prompts
 from gram.files import finite
 from gram.journal import Journal
@@ -25,9 +26,9 @@ class RankOptions(InputOptions):
     schedule: Literal["round_robin", "linear", "knockout", "swiss", "merge"] = "round_robin"
     """Which candidates meet. round_robin: all of them; linear and knockout: n-1 comparisons, made to find the
     best; swiss: about n/2 log2 n; merge: the whole order in about n log2 n."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the order in which candidates enter the schedule."""
-    budget: int | None = None
+    budget: Count | None = None
     """Most comparisons per prompt. Default: as many as the schedule wants."""
 
     @property

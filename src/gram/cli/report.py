@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from gram.bounds import Seed
 from gram.claims import Reads, claimed_folder
 
 
@@ -22,7 +23,7 @@ class Config:
     """Folders of gram eval, two or more."""
     output: Path = Path("runs/report")
     """Folder for the report."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the paired bootstrap."""
 
 

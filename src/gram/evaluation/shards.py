@@ -6,6 +6,7 @@ Knows records and their files; knows no model.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from gram.evaluation.records import Record
 from gram.files import atomic_write
 
 RECORDS = "records.jsonl"
+MOST = 10_000  # parts of a run: each is a process and a file
 
 
 class Shard(NamedTuple):
@@ -34,12 +36,12 @@ class Shard(NamedTuple):
         """``i/n``.
 
         Raises:
-            ConfigError: it is not of that form, or i is not one of n.
+            ConfigError: it is not of that form, or i is not one of n, or there are too many parts.
         """
-        i, mark, n = text.partition("/")
-        if not (mark and i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n)):
-            raise ConfigError(f"--shard {text}: expected i/n with 1 <= i <= n, such as 1/4")
-        return cls(int(i), int(n))
+        digits = re.fullmatch(r"0*(\d{1,9})/0*(\d{1,9})", text)
+        if not (digits and 1 <= int(digits[1]) <= int(digits[2]) <= MOST):
+            raise ConfigError(f"--shard {text}: expected i/n with 1 <= i <= n <= {MOST}, such as 1/4")
+        return cls(int(digits[1]), int(digits[2]))
 
     def file(self, output: Path) -> Path:
         """Where the records of this part stand in the folder of the run."""

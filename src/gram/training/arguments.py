@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from transformers import TrainingArguments
 
 from gram.errors import ConfigError
+from gram.training.config import TrainConfig, check_run_length
+from gram.training.stream import steps_for
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,17 @@ class FitSettings:
     save_steps: int | None = None
     report_to: tuple[str, ...] = ("none",)
 
+    def __post_init__(self) -> None:
+        check_run_length(self.steps, self.batch_size)
+
+
+def settings_of(config: TrainConfig, samples: int, device: str) -> FitSettings:
+    """What ``config`` means for so many samples."""
+    shared = {item.name for item in fields(FitSettings)} & {item.name for item in fields(TrainConfig)}
+    values = {name: getattr(config, name) for name in shared - {"device", "report_to"}}
+    steps = steps_for(samples, config.batch_size, epochs=config.epochs, max_steps=config.max_steps)
+    return FitSettings(steps=steps, device=device, report_to=tuple(config.report_to), **values)  # type: ignore[arg-type]
+
 
 def training_arguments(
     settings: FitSettings, folder: Path, *, saves: bool, evaluates: bool
@@ -49,11 +63,8 @@ def training_arguments(
         ConfigError: a batch that cannot be divided among the processes, or saving between evaluations.
     """
     micro, accumulation = _micro_batches(settings)
-    eval_every = settings.eval_steps or max(1, settings.steps // 10)
-    save_every = settings.save_steps or eval_every
     keep_best = evaluates and saves
-    if keep_best and save_every % eval_every:
-        raise ConfigError(f"save_steps {save_every} must be a multiple of eval_steps {eval_every}")
+    eval_every, save_every = _intervals(settings, keeps_best=keep_best)
     # Reentrant checkpointing, once transformers' default, finds no gradient under LoRA.
     checkpointing: dict[str, Any] = (
         {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
@@ -98,6 +109,39 @@ def training_arguments(
     # One process, one device: on several GPUs the trainer would otherwise multiply the batch by their number.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
+
+
+def check_settings(settings: FitSettings, *, evaluates: bool) -> None:
+    """Check what does not need a model, so that a mistake does not wait for one to be loaded.
+
+    Raises:
+        ConfigError: as ``training_arguments``; or an experiment tracker that is not known or not installed.
+    """
+    _micro_batches(settings)
+    _intervals(settings, keeps_best=evaluates)
+    _check_trackers(settings.report_to)
+
+
+def _check_trackers(names: Sequence[str]) -> None:
+    """Make each experiment tracker once, as the trainer will after loading: is it known, and installed?"""
+    from transformers.integrations import get_reporting_integration_callbacks
+
+    if list(names) in (["none"], ["all"]):
+        return
+    try:
+        for tracker in get_reporting_integration_callbacks(list(names)):
+            tracker()
+    except Exception as error:  # whatever a tracker raises where it is missing or set up wrongly
+        raise ConfigError(f"report_to {', '.join(names)}: {error}") from error
+
+
+def _intervals(settings: FitSettings, *, keeps_best: bool) -> tuple[int, int]:
+    """Steps from one evaluation to the next, and from one checkpoint to the next."""
+    eval_every = settings.eval_steps or max(1, settings.steps // 10)
+    save_every = settings.save_steps or eval_every
+    if keeps_best and save_every % eval_every:
+        raise ConfigError(f"save_steps {save_every} must be a multiple of eval_steps {eval_every}")
+    return eval_every, save_every
 
 
 def _micro_batches(settings: FitSettings) -> tuple[int, int]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from gram.bounds import Count, LengthPower, Rank, Rate, Seed, Share, Smoothing, Within, check_bounds
 from gram.config_file import READABLE_AS_MAPPING, read_config
 from gram.errors import ConfigError
 
@@ -14,6 +14,8 @@ Stage = Literal["pretrain", "finetune"]
 ObjectiveName = Literal["language", "preference", "scalar", "likelihood"]
 
 DEFAULT_OBJECTIVE: dict[Stage, ObjectiveName] = {"pretrain": "language", "finetune": "preference"}
+
+LONGEST_RUN = 10**8  # examples; their order is drawn before the first step and held in memory
 
 
 @dataclass(frozen=True)
@@ -45,29 +47,29 @@ class TrainConfig:
     """Data to evaluate on while training; the checkpoint with the lowest loss on it is kept."""
     eval_split: str | None = None
     """Use only this split of the evaluation data."""
-    max_per_source: int | None = None
+    max_per_source: Count | None = None
     """Take at most this many rows from each source (a seeded sample)."""
-    max_eval_per_source: int | None = 500
+    max_eval_per_source: Count | None = 500
     """Take at most this many rows from each evaluation source."""
-    pairs_per_prompt: int = 1
+    pairs_per_prompt: Count = 1
     """Unlabeled pairs made from each prompt that has several responses."""
     on_error: Literal["raise", "skip"] = "raise"
     """What to do with a row that cannot be used: stop, or write it to OUTPUT/rejects.jsonl and go on."""
 
     template: str | None = None
     """Judge template: a built-in name or a JSON file. Default: that of the model, else the built-in one."""
-    max_length: int | None = None
+    max_length: Count | None = None
     """Most tokens per prompt. Default: as it was trained; of a raw model what it can read, at most 8192."""
     raw_control_tokens: bool = False
     """Leave control tokens inside prompts and answers as they are: for paper-exact runs."""
     context: Literal["chat", "judge"] | None = None
     """Where the likelihood objective asks for an answer. Default: that of the model, else chat."""
 
-    label_smoothing: float = 0.1
+    label_smoothing: Smoothing = 0.1
     """eps: the probability given to the worse answer (torch's label_smoothing is twice this)."""
-    beta: float = 1.0
+    beta: Annotated[float, Within(0, 1_000_000, open="low")] = 1.0
     """likelihood: slope of the log-odds in the score difference."""
-    length_power: float = 0.0
+    length_power: LengthPower = 0.0
     """likelihood: divide an answer's log-probability by its length to this power (1: mean per token)."""
     likelihood_form: Literal["ranking", "cross_entropy"] = "ranking"
     """likelihood: the smoothed ranking loss, or plain smoothed cross-entropy."""
@@ -75,51 +77,51 @@ class TrainConfig:
     """likelihood: a frozen model whose score is subtracted (the DPO reward)."""
     margin: bool = False
     """scalar: ask for the margin that the data give."""
-    centring: float = 0.0
+    centring: Annotated[float, Within(0, 1_000_000)] = 0.0
     """scalar: coefficient that keeps the scores of a pair centred at zero."""
-    text_regulariser: float = 0.0
+    text_regulariser: Share = 0.0
     """scalar: share of the loss, in [0, 1), that keeps the language model under the score (GRM)."""
     text_form: Literal["sft", "dpo"] = "sft"
     """scalar: what the text regulariser asks: to write the better answer, or to find it the likelier one."""
 
     freeze: bool = False
     """Train only the output head (and --unfreeze-layers) of a frozen model."""
-    unfreeze_layers: int = 0
+    unfreeze_layers: Annotated[int, Within(0)] = 0
     """With --freeze: also train this many last layers."""
     lora: bool = False
     """Train low-rank adapters on a frozen model."""
     adapter: Literal["merged", "kept"] = "merged"
     """lora: save a whole model, or the adapter alone: a PEFT folder of a few MB that names its base."""
-    lora_rank: int = 16
+    lora_rank: Rank = 16
     """Rank of the adapters."""
-    lora_alpha: int = 32
+    lora_alpha: Count = 32
     """Scale of the adapters; their output is multiplied by alpha / rank."""
-    vocab_size: int | None = None
+    vocab_size: Annotated[int, Within(1, 1_000_000)] | None = None
     """preset models: size of the vocabulary. Default: that of the preset."""
     tokenizer_data: list[str] = field(default_factory=list)
     """preset models: train the tokenizer on these sources too, so that later stages find their words."""
 
-    epochs: float = 1.0
+    epochs: Annotated[float, Within(0, 1_000_000, open="low")] = 1.0
     """Passes over the data; ignored when max_steps is given."""
-    max_steps: int | None = None
+    max_steps: Count | None = None
     """Optimizer steps."""
-    batch_size: int = 32
+    batch_size: Count = 32
     """Examples per optimizer step, over all devices: never changed by the next option."""
-    micro_batch_size: int | None = None
+    micro_batch_size: Count | None = None
     """Examples per forward pass on one device; smaller saves memory. Default: all of them."""
-    learning_rate: float = 1e-4
+    learning_rate: Rate = 1e-4
     """Peak learning rate of AdamW."""
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = "cosine"
     """Learning-rate schedule after the warm-up."""
-    warmup: float = 0.05
+    warmup: Share = 0.05
     """Share of the steps in which the learning rate rises."""
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, Within(0, 100)] = 0.0
     """Weight decay of AdamW."""
-    max_grad_norm: float = 1.0
-    """Clip the gradient to this norm."""
-    adam_beta2: float = 0.999
+    max_grad_norm: Annotated[float, Within(0)] = 1.0
+    """Clip the gradient to this norm; 0: leave it as it is."""
+    adam_beta2: Share = 0.999
     """Second-moment decay of AdamW."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of initial weights, data order and sampling."""
     bf16: bool = False
     """Compute in bfloat16 with fp32 weights."""
@@ -130,11 +132,11 @@ class TrainConfig:
     device: str | None = None
     """cpu or cuda. Default: cuda where there is one."""
 
-    log_steps: int = 20
+    log_steps: Count = 20
     """Log every so many steps."""
-    eval_steps: int | None = None
+    eval_steps: Count | None = None
     """Evaluate every so many steps. Default: ten times in a run."""
-    save_steps: int | None = None
+    save_steps: Count | None = None
     """Save a checkpoint to resume from every so many steps. Default: as often as evaluation."""
     report_to: list[str] = field(default_factory=lambda: ["none"])
     """Experiment trackers, as in transformers (tensorboard, wandb, mlflow, ...)."""
@@ -147,6 +149,8 @@ class TrainConfig:
         Raises:
             ConfigError: naming the option.
         """
+        check_bounds(self)
+        check_run_length(self.max_steps or 1, self.batch_size)
         if not self.data:
             raise ConfigError("data: give at least one source")
         if (self.stage == "pretrain") != (self.objective_name == "language"):
@@ -156,43 +160,8 @@ class TrainConfig:
         self._check_adapter()
         if self.unfreeze_layers and not self.freeze:
             raise ConfigError("unfreeze_layers goes with freeze")
-        for name in (
-            "batch_size",
-            "micro_batch_size",
-            "max_steps",
-            "eval_steps",
-            "save_steps",
-            "log_steps",
-            "max_per_source",
-            "max_eval_per_source",
-            "max_length",
-            "pairs_per_prompt",
-            "lora_rank",
-            "vocab_size",
-        ):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1, got {value}")
-        if not (self.epochs > 0 and self.learning_rate > 0):  # not a number is not positive either
-            raise ConfigError("epochs and learning_rate must be positive")
-        if self.learning_rate > 1:
-            raise ConfigError(
-                f"learning_rate {self.learning_rate}: AdamW moves every weight by about that much in a step; "
-                "rates above 1 leave nothing of a model"
-            )
-        for name in ("beta", "length_power", "weight_decay"):
-            if not math.isfinite(getattr(self, name)):
-                raise ConfigError(f"{name} must be a finite number, got {getattr(self, name)}")
         if self.template == "":
             raise ConfigError("template is empty: leave it out, or name one")
-        if not 0 <= self.warmup < 1:
-            raise ConfigError(f"warmup is a share of the steps, in [0, 1), got {self.warmup}")
-        if not 0 <= self.label_smoothing < 0.5:
-            raise ConfigError(f"label_smoothing must be in [0, 0.5), got {self.label_smoothing}")
-        if not 0 <= self.text_regulariser < 1:
-            raise ConfigError(f"text_regulariser must be in [0, 1), got {self.text_regulariser}")
-        if not self.centring >= 0:
-            raise ConfigError(f"centring must not be negative, got {self.centring}")
         for name in ("margin", "centring", "text_regulariser"):
             if getattr(self, name) and self.objective_name != "scalar":
                 raise ConfigError(f"{name} goes with objective scalar")
@@ -210,6 +179,19 @@ class TrainConfig:
     @property
     def objective_name(self) -> ObjectiveName:
         return self.objective or DEFAULT_OBJECTIVE[self.stage]
+
+
+def check_run_length(steps: int, batch_size: int) -> None:
+    """Refuse a run whose order of training cannot be held in memory.
+
+    Raises:
+        ConfigError: too many steps of too many examples.
+    """
+    if steps * batch_size > LONGEST_RUN:
+        raise ConfigError(
+            f"{steps} steps of batch_size {batch_size} are more than {LONGEST_RUN:,} examples: "
+            "lower epochs, max_steps or batch_size"
+        )
 
 
 def load_config(path: Path | str) -> TrainConfig:

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,10 @@ from gram.modeling.trainable import LoraSettings, add_lora, freeze, merged
 from gram.objectives.language import Unlabeled
 from gram.objectives.objective import Objective, Sample
 from gram.rendering import load_template
+from gram.training.arguments import check_settings, settings_of
 from gram.training.assemble import answer_context, check_of, make_objective
 from gram.training.config import TrainConfig
-from gram.training.fit import FitResult, FitSettings, fit
+from gram.training.fit import FitResult, fit
 from gram.training.folder import (
     CHECKPOINTS,
     REJECTS,
@@ -44,7 +45,6 @@ from gram.training.folder import (
     reads_of,
 )
 from gram.training.record import sources_of, training_manifest
-from gram.training.stream import steps_for
 from gram.training.texts import texts_of
 from gram.types import Preference
 
@@ -107,6 +107,7 @@ def _train(
 ) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     rows, held_out = _read_all(config)
+    check_settings(settings_of(config, len(rows.examples), device), evaluates=held_out is not None)
     beside: dict[str, int] = {}  # rows that nobody trains on, but that could not be used either
     loaded = _load(config, rows.examples, beside, device)
     context = answer_context(config, loaded, rows.examples)
@@ -123,7 +124,7 @@ def _train(
         model,
         objective,
         samples.usable,
-        _settings(config, len(samples.usable), device),
+        settings_of(config, len(samples.usable), device),
         eval_samples=eval_samples,
         checkpoints=config.output / CHECKPOINTS,
         title=f"{config.stage} {config.objective_name}",
@@ -216,13 +217,6 @@ def _encode(objective: Objective[Any], examples: Sequence[Example], on_error: st
         )
     usable = [sample for sample in samples if not sample.collapsed]
     return Samples(usable, sum(sample.cut > 0 for sample in usable), len(collapsed))
-
-
-def _settings(config: TrainConfig, samples: int, device: str) -> FitSettings:
-    shared = {item.name for item in fields(FitSettings)} & {item.name for item in fields(TrainConfig)}
-    values = {name: getattr(config, name) for name in shared - {"device", "report_to"}}
-    steps = steps_for(samples, config.batch_size, epochs=config.epochs, max_steps=config.max_steps)
-    return FitSettings(steps=steps, device=device, report_to=tuple(config.report_to), **values)  # type: ignore[arg-type]
 
 
 def _load(
