@@ -324,6 +324,7 @@ def test_the_defaults_are_the_papers_two_stages() -> None:
             {"objective": "scalar", "text_regulariser": 0.1, "freeze": True},
             "text_regulariser changes nothing under a frozen model",
         ),
+        ({"vocab_size": 261}, "vocab_size must be at least 262"),
         ({"warmup": 1.0}, "warmup must be in"),
         ({"warmup": -0.1}, "warmup must be in"),
         ({"label_smoothing": 0.5}, "label_smoothing must be in"),
@@ -344,7 +345,6 @@ def test_the_defaults_are_the_papers_two_stages() -> None:
                 "max_length",
                 "pairs_per_prompt",
                 "lora_rank",
-                "vocab_size",
             )
         ),
     ],

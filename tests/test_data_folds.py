@@ -70,3 +70,10 @@ def test_a_row_without_a_group_joins_that_of_its_prompt() -> None:
     """A constant prompt under several groups is several questions."""
     rows = rows_of([(0, "g"), (0, ""), (1, ""), (0, "h"), (2, "g")])
     assert questions(rows).tolist() == [0, 0, 1, 2, 0]
+
+
+def test_more_folds_than_questions_are_one_for_each() -> None:
+    """At once, however many are asked for: the empty ones are not counted through."""
+    rows = [Preference(Pair(f"Question {k % 3}?", "Yes.", "No."), 1.0) for k in range(9)]
+    assert folds(rows, 2**31 - 1).tolist() == folds(rows, 3).tolist()
+    assert len(set(folds(rows, 2**31 - 1).tolist())) == 3

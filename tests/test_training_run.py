@@ -525,7 +525,11 @@ def test_a_run_that_failed_before_it_began_does_not_block_the_folder(make_config
         ({"template": "nowhere.json"}, TemplateError, "no template 'nowhere.json'"),
         ({"freeze": True, "unfreeze_layers": 4}, ConfigError, "cannot unfreeze 4 layers: the model has 3"),
         ({"batch_size": 4, "micro_batch_size": 3}, ConfigError, "does not divide"),
-        ({"objective": "likelihood", "beta": -1.0}, ConfigError, "beta must be a finite number above 0"),
+        (
+            {"objective": "likelihood", "beta": -1.0},
+            ConfigError,
+            "beta must be a finite number at least 1e-06",
+        ),
         (
             {"objective": "scalar", "centring": -1.0},
             ConfigError,

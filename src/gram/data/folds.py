@@ -49,7 +49,7 @@ def folds(preferences: Sequence[Preference], count: int) -> IntArray:
     """
     names = _names(preferences)
     sizes = Counter(names)
-    totals = [0] * count
+    totals = [0] * min(count, len(sizes))  # more folds than questions would stay empty
     fold_of: dict[tuple[str, str], int] = {}
     for name in sorted(sizes, key=lambda name: (-sizes[name], _crc(name[1]), name)):
         fold_of[name] = totals.index(min(totals))

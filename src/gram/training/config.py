@@ -67,7 +67,7 @@ class TrainConfig:
 
     label_smoothing: Smoothing = 0.1
     """eps: the probability given to the worse answer (torch's label_smoothing is twice this)."""
-    beta: Annotated[float, Within(0, 1_000_000, open="low")] = 1.0
+    beta: Annotated[float, Within(1e-6, 1_000_000)] = 1.0
     """likelihood: slope of the log-odds in the score difference."""
     length_power: LengthPower = 0.0
     """likelihood: divide an answer's log-probability by its length to this power (1: mean per token)."""
@@ -96,8 +96,8 @@ class TrainConfig:
     """Rank of the adapters."""
     lora_alpha: Count = 32
     """Scale of the adapters; their output is multiplied by alpha / rank."""
-    vocab_size: Annotated[int, Within(1, 1_000_000)] | None = None
-    """preset models: size of the vocabulary. Default: that of the preset."""
+    vocab_size: Annotated[int, Within(262, 1_000_000)] | None = None
+    """preset models: size of the vocabulary, with 256 bytes and 6 control tokens. Default: the preset's."""
     tokenizer_data: list[str] = field(default_factory=list)
     """preset models: train the tokenizer on these sources too, so that later stages find their words."""
 
