@@ -5,6 +5,7 @@ Knows lines, numbers and headers; does not know what a record means.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -100,7 +101,7 @@ class Journal:
             return False
         with self.partial.open("r+b") as file:
             line = file.readline()
-            if not (line.startswith(_BEGINNING) or _BEGINNING.startswith(line)):
+            if not _is_ours(line):
                 raise ConfigError(f"{self.partial}: is in the way, and no journal of gram; move or remove it")
             if line != header:
                 if line.endswith(b"\n") and file.readline():
@@ -143,6 +144,21 @@ def partial_of(path: Path) -> Path:
         'scores.jsonl.partial'
     """
     return path.with_name(path.name + ".partial")
+
+
+def remove_journal(path: Path) -> None:
+    """Remove the journal of ``path``, which is finished; a file of that name that is none stays."""
+    partial = partial_of(path)
+    with contextlib.suppress(FileNotFoundError):
+        with partial.open("rb") as file:
+            is_ours = _is_ours(file.readline())
+        if is_ours:
+            partial.unlink()
+
+
+def _is_ours(line: bytes) -> bool:
+    """Whether a file that begins with this line is a journal, if only the beginning of one."""
+    return line.startswith(_BEGINNING) or _BEGINNING.startswith(line)
 
 
 def _line(value: Any) -> bytes:

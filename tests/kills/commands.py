@@ -69,13 +69,18 @@ def make_commands(place: Path) -> list[Command]:
     model = str(first.folder / "here" / "out")
     adapt = ("adapt", "--model", model, "--data", data, "--learning-rates", "0.001", "--max-steps", "1")
     adapt += ("--folds", "2", "--lora-rank", "2", "--device", "cpu", "--output", "out")
+    score = ("score", "--model", model, "--input", data, "--output", "out.jsonl")
     return [
-        Command("score", ("score", "--model", model, "--input", data, "--output", "out.jsonl")),
+        Command("score", score),
         Command("rank", ("rank", "--model", model, "--input", few, "--output", "out.jsonl")),
         Command("mine", ("mine", "--model", model, "--input", few, "--output", "out.jsonl")),
         Command("eval", ("eval", "--model", model, "--data", data, "--output", "out")),
         Command("adapt", adapt),
-        Command("adapt --overwrite", (*adapt, "--overwrite"), before=first.folder / "here"),
+        Command(
+            "adapt --overwrite", (*adapt, "--overwrite"), before=first.folder / "here", keeps_the_old=True
+        ),
         train,
-        Command("train --overwrite", (*train.arguments, "--overwrite"), before=first.folder / "here"),
+        Command("train --overwrite", (*train.arguments, "--overwrite"), first.folder / "here"),
+        Command("python -m gram score", score, real=True),
+        Command("python -m gram train", train.arguments, real=True),
     ]

@@ -65,7 +65,7 @@ def adapt_checkpoint(config: AdaptConfig) -> dict[str, Any]:
             check_output(config.output, overwrite=config.overwrite)
             with replaced_folder(config.output) as fresh:
                 result = _adapt(config, settings, fresh, began)
-        (config.output / RESULT).unlink()
+    (config.output / RESULT).unlink(missing_ok=True)  # the very last step, see ``finished_before``
     return result
 
 

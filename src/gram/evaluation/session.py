@@ -23,7 +23,7 @@ from gram.evaluation.shards import RECORDS, WHOLE, Shard, merge, merge_files
 from gram.evaluation.sources import Questions, Source
 from gram.evaluation.texts import perturbed
 from gram.files import make_folder
-from gram.journal import Journal, partial_of
+from gram.journal import Journal, partial_of, remove_journal
 from gram.types import Preference, PreferenceModel, RewardModel, ScalarModel
 
 FLOOR_ROWS = 5000
@@ -110,12 +110,19 @@ class Session:
         self.run = sha256(json.dumps(self._header, sort_keys=True).encode()).hexdigest()[:16]
 
     def on_file(self) -> list[Record]:
-        """The records of this very run, if it was finished before; else nothing."""
+        """The records of this very run, if it was finished before; else nothing.
+
+        A journal that the finished run had no time to remove goes.
+        """
         try:
             records = read_records(self.output / RECORDS)
-            return merge(self.items, [records]) if records[0].run == self.run else []
+            records = merge(self.items, [records]) if records[0].run == self.run else []
         except DataError:
             return []  # no records there, or those of another run: the model must be asked
+        if records:
+            for path in {self.output / RECORDS, self.shard.file(self.output)}:
+                remove_journal(path)
+        return records
 
     def ask(
         self, model: PreferenceModel | ScalarModel, *, both_orders: bool = True

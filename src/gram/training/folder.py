@@ -110,12 +110,6 @@ def finished_before(config: TrainConfig) -> dict[str, Any] | None:
     return read_result(config.output)
 
 
-def end_output(output: Path) -> None:
-    """Remove what only an unfinished run needs; killed in it, ``finished_before`` knows."""
-    shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
-    (output / RESULT).unlink(missing_ok=True)
-
-
 def read_result(output: Path) -> dict[str, Any] | None:
     """What a run wrote into ``RESULT`` beside its model, if that is still there."""
     try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -40,7 +41,6 @@ from gram.training.folder import (
     RESULT,
     begin_output,
     claim_output,
-    end_output,
     finished_before,
     reads_of,
 )
@@ -98,7 +98,9 @@ def train(config: TrainConfig) -> dict[str, Any]:
             processes.wait_for_everyone()
             result = _train(config, device, processes, chief, start_time)
         if chief:
-            end_output(config.output)
+            shutil.rmtree(config.output / CHECKPOINTS, ignore_errors=True)
+    if chief:
+        (config.output / RESULT).unlink(missing_ok=True)  # the very last step, see ``finished_before``
     return result
 
 
