@@ -203,7 +203,10 @@ def test_a_chat_in_some_models_markup_is_refused(markup: str) -> None:
     """As the prompt, as an answer, and as the beginning that two answers share."""
     assert fault({"prompt": markup, **PAIR}).field == "prompt"
     assert fault({"chosen": markup + GOOD, "rejected": markup + BAD}).field == "chosen"
-    assert fault({"prompt": Q, "response": markup}).field == "response"
+    if Q in markup and ("INST" in markup or markup[0] != "["):
+        assert fault({"prompt": Q, "response": markup}).field == "response"
+    running_on = "<|user|>\nCan you add a feature?"  # an answer of a model that did not stop
+    assert read({"prompt": Q, "response": running_on}).response == running_on
     told = f"What does this mean: {markup}"
     assert prompt_of({"prompt": told, **PAIR})[0].content == told  # a question about it is a question
     meant = [{"role": "user", "content": markup}]
@@ -254,6 +257,10 @@ def test_several_turns_as_helpsteer_writes_them() -> None:
         (Q, [f"{Q} {GOOD}", BAD], None),  # only one of them repeats it
         (Q, [Q, f"{Q} {BAD}"], None),  # nothing would be left
         ("Name a good cat", ["Name a good category", "Name a good catalogue"], None),  # amid a word
+        ("To chop parsley", ["To chop parsley, cut it.", "To chop parsley, eat it."], None),  # a sentence
+        ("Name a good cat", ["Name a good cat\n\nTom.", "Name a good cat\nNo."], ["Tom.", "No."]),
+        ("Name a good cat.", ["Name a good cat. Tom.", "Name a good cat. No."], ["Tom.", "No."]),
+        ("Hello!", ["Hello! How are you?", "Hello! So?"], None),
     ],
 )
 def test_a_prompt_that_all_answers_repeat_is_taken_off(

@@ -95,7 +95,9 @@ def answer_of(value: object, field: str, prompt: Chat) -> str:
         '4'
     """
     if isinstance(value, str):
-        answer = plain_text_of(value, field)
+        answer = text_of(value, field)
+        if _MARKUP.match(answer) and prompt[-1].content.strip() in answer:
+            plain_text_of(answer, field)  # the whole chat once more; without the question, an odd answer
         turns = transcript_of(answer)
         if turns is not None and turns[:-1] == prompt and turns[-1].role == "assistant":
             answer = turns[-1].content
@@ -113,8 +115,9 @@ def answer_of(value: object, field: str, prompt: Chat) -> str:
 def answers_of(values: Mapping[str, object], prompt: Chat) -> list[str]:
     """The answers of one row, by field. Strings lose the prompt if all of them repeat it at their start.
 
-    A short prompt ("Hello") may begin an answer by chance: it is taken off only if it has three words, or
-    ends with a question mark or a colon; and never if nothing would be left of an answer.
+    A prompt may begin an answer by chance ("Hello", "To chop parsley"). It is taken off only if it ends in a
+    question mark or a colon, or has three words and either ends with another mark or stands on lines of its
+    own in all answers; and never if nothing would be left of one.
 
     Example:
         >>> prompt = prompt_of("Is it 4?")
@@ -125,22 +128,22 @@ def answers_of(values: Mapping[str, object], prompt: Chat) -> list[str]:
     """
     answers = [answer_of(value, field, prompt) for field, value in values.items()]
     head = prompt[0].content.strip()
-    can_repeat = len(head.split()) >= 3 or head.endswith(_ENDS_OF_QUESTIONS)
-    if len(prompt) > 1 or not can_repeat or not all(isinstance(value, str) for value in values.values()):
+    if len(prompt) > 1 or not all(isinstance(value, str) for value in values.values()):
         return answers
     if not all(answer.lstrip().startswith(head) for answer in answers):
         return answers
     rests = [answer.lstrip()[len(head) :] for answer in answers]
-    if not all(rest.strip() and not (head[-1].isalnum() and rest[0].isalnum()) for rest in rests):
+    is_set_off = not head[-1].isalnum() or all("\n" in _gap(rest) for rest in rests)
+    is_repeated = head.endswith(_ENDS_OF_QUESTIONS) or (is_set_off and len(head.split()) >= 3)
+    if not is_repeated or not all(rest.strip() for rest in rests):
         return answers
-    return [_without_gap(rest) for rest in rests]
+    # an indented line keeps its indent
+    return [_gap(rest).rpartition("\n")[2] * ("\n" in _gap(rest)) + rest.lstrip() for rest in rests]
 
 
-def _without_gap(text: str) -> str:
-    """``text`` without the white space that set it off from the prompt; an indented line keeps its indent."""
-    rest = text.lstrip()
-    gap = text[: len(text) - len(rest)]
-    return gap.rpartition("\n")[2] + rest if "\n" in gap else rest
+def _gap(text: str) -> str:
+    """The white space at the start of ``text``."""
+    return text[: len(text) - len(text.lstrip())]
 
 
 def check_answer(answer: str, field: str) -> str:
@@ -168,6 +171,8 @@ def transcript_of(text: str) -> Chat | None:
         >>> [(turn.role, turn.content) for turn in transcript_of("\n\nHuman: Hi.\n\nAssistant: Hello!")]
         [('user', 'Hi.'), ('assistant', 'Hello!')]
     """
+    if "Human:" not in text:  # by far the most texts, and faster than the search
+        return None
     marks = list(_HH_TURN.finditer(text))
     if not marks or marks[0].start() != 0 or marks[0][1] != "Human":
         return None

@@ -7,7 +7,7 @@ field; ``rows`` adds the file and the line.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -63,9 +63,9 @@ class Form:
     asked: bool = False
     others: frozenset[str] = frozenset()
 
-    def fits(self, fields: Fields) -> bool:
-        """Whether a row with ``fields`` has this form."""
-        return self.columns <= fields.keys() and (not self.asked or is_asked(fields))
+    def fits(self, names: Set[str], *, asked: bool) -> bool:
+        """Whether a row with fields of these ``names`` has this form; ``asked``: it has a question."""
+        return self.columns <= names and (asked or not self.asked)
 
 
 def form(

@@ -36,11 +36,11 @@ COLUMNS = frozenset().union(BESIDE, *(form.columns | form.others for form in FOR
 """Every column that some form reads."""
 
 
-class _Given(Mapping[str, Any]):
-    """The fields of a row that are not null; one that Python could not hold raises when it is read."""
+class _Checked(Mapping[str, Any]):
+    """Fields of which one that Python could not hold raises when it is read."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = {name: value for name, value in values.items() if value is not None}
+        self._values = values
 
     def __getitem__(self, name: str) -> Any:
         value = self._values[name]
@@ -58,6 +58,13 @@ class _Given(Mapping[str, Any]):
         return name in self._values
 
 
+def _given(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fields that are not null."""
+    given = {name: value for name, value in values.items() if value is not None}
+    is_whole = not any(isinstance(value, Unreadable) for value in given.values())
+    return given if is_whole else _Checked(given)
+
+
 def parse(row: Row) -> Example:
     """The example that ``row`` holds.
 
@@ -68,9 +75,10 @@ def parse(row: Row) -> Example:
     Raises:
         DataError: the fields are those of no known form, or a field cannot be used.
     """
-    fields = _Given(row.values)
+    fields = _given(row.values)
+    names, asked = set(fields), is_asked(fields)
     try:
-        form = next((form for form in FORMS if form.fits(fields)), None)
+        form = next((form for form in FORMS if form.fits(names, asked=asked)), None)
         null = _null_question(row.values)
         if null and (form is None or form in LABELED):
             raise DataError("null, where the question should be", field=null)
@@ -87,7 +95,7 @@ def parse(row: Row) -> Example:
 def _null_question(values: Mapping[str, Any]) -> str | None:
     """The column of the question if it is null, and no other column has a question."""
     names = [name for name in QUESTIONS if name in values]
-    is_null = names and values[names[0]] is None and (names[0] == "prompt" or not is_asked(_Given(values)))
+    is_null = names and values[names[0]] is None and (names[0] == "prompt" or not is_asked(_given(values)))
     return names[0] if is_null else None
 
 
