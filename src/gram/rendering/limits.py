@@ -73,10 +73,14 @@ def _verdict(child: int, reader: int) -> str | None:
         answer += part
     with suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    if answer == b"fine":
-        return None
-    return answer.decode() or f"takes more than {SECONDS} s for a short conversation"
+    _, status = os.waitpid(child, 0)
+    if answer:
+        return None if answer == b"fine" else answer.decode()
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL):
+        return f"takes more than {SECONDS} s for a short conversation"
+    return (
+        None  # it broke down before it could try: some systems do not bear a fork of a process with threads
+    )
 
 
 def _in_child(render: Render, writer: int) -> NoReturn:
