@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz check bench harmless foundation openrlhf clean
+.PHONY: help setup demo test fuzz check kills bench harmless foundation openrlhf clean
 
 PREF := ../shared/data/pref
 HARMLESS_TESTS := $(foreach name,hh_harmless sensemaking blimp conala,$(PREF)/$(name).jsonl.gz::test) \
@@ -24,6 +24,9 @@ demo: $(READY)  ## the whole idea on two cores, in about five minutes (ARGS="--q
 
 test: $(READY)  ## run the tests (ARGS="-k name": some of them)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+
+kills: $(READY)  ## kill every command that writes 300 times and more, and go on: nothing lost, doubled or left (15 minutes)
+	@PYTHONPATH=. HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.kills $(ARGS)
 
 fuzz: $(READY)  ## the tests of odd input with 5,000 rows per family instead of 200 (about four minutes of one core)
 	@OMP_NUM_THREADS=1 GRAM_FUZZ=5000 $(BIN)/python -m pytest -n 2 tests/fuzz $(ARGS)

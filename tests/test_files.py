@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
 
-from gram.files import atomic_write
+from gram import files
+from gram.claims import claimed_folder
+from gram.files import atomic_write, replaced_folder
 from gram.journal import Journal
 
 HEADER = {"model": "m", "input": "abc", "options": {"eps": 0.1, "orders": [0, 1]}}
@@ -116,3 +119,57 @@ def test_atomic_write_leaves_the_old_file_when_the_block_fails(tmp_path: Path) -
         raise RuntimeError
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("exchange", [True, False], ids=["one step", "two steps"])
+def test_a_folder_is_replaced_as_a_whole(
+    exchange: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lock is the same file before and after: it is that of the place."""
+    if not exchange:
+        monkeypatch.setattr(files, "_exchange", lambda first, second: False)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "old").write_text("old")
+    (folder / files.LOCK).write_text("")
+    lock = (folder / files.LOCK).stat().st_ino
+    with replaced_folder(folder) as draft:
+        (draft / "new").write_text("new")
+        assert (folder / "old").read_text() == "old"
+    assert sorted(path.name for path in folder.iterdir()) == [files.LOCK, "new"]
+    assert (folder / files.LOCK).stat().st_ino == lock
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_kill_between_the_two_steps_is_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an exchange of folders the old one is moved away first: the next run brings it back."""
+    monkeypatch.setattr(files, "_exchange", lambda first, second: False)
+    folder, real = tmp_path / "model", Path.replace
+    folder.mkdir()
+    (folder / "old").write_text("old")
+
+    def killed(self: Path, target: Path) -> Path:
+        if self.name == ".model.gram.draft":
+            os._exit(9)
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    if (child := os.fork()) == 0:
+        with replaced_folder(folder) as draft:
+            (draft / "new").write_text("new")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert not folder.exists()
+    with claimed_folder(folder):
+        assert sorted(path.name for path in folder.iterdir()) == [files.LOCK, "old"]
+    assert [path.name for path in folder.iterdir()] == ["old"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_an_exchange_that_fails_leaves_the_old_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "old").write_text("old")
+    with pytest.raises(RuntimeError), replaced_folder(folder) as draft:
+        (draft / "new").write_text("new")
+        raise RuntimeError
+    assert [path.name for path in folder.iterdir()] == ["old"] and list(tmp_path.iterdir()) == [folder]

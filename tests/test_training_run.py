@@ -411,6 +411,35 @@ def test_the_tokenizer_learns_from_further_data(make_config: MakeConfig, tmp_pat
 # --- The output folder ---
 
 
+@pytest.mark.parametrize("version", ["this", "an earlier"])
+def test_a_run_that_was_killed_while_it_tidied_up_is_finished(
+    version: str, make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model is there, and some checkpoints: the same command removes them and says what came out."""
+    folder, real = tmp_path / "out", shutil.rmtree
+
+    def killed(path: Path, **how: Any) -> None:
+        if path.name == "checkpoints":
+            raise KeyboardInterrupt
+        real(path, **how)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", killed)
+        train(make_config())
+    assert (folder / "gram.json").exists() and (folder / "checkpoints").exists()
+    model = weight_bytes(folder)
+    if version == "an earlier":
+        (folder / ".gram.result.json").unlink()
+    with pytest.raises(ConfigError, match="holds a finished model"):
+        train(make_config(seed=1))
+    result = train(make_config())
+    assert (result["output"], result["steps"]) == (str(folder), 2) and result["samples"] == 6
+    assert not (folder / "checkpoints").exists() and not list(folder.glob(".*"))
+    assert weight_bytes(folder) == model
+    with pytest.raises(ConfigError, match="holds a finished model"):
+        train(make_config())
+
+
 def test_a_finished_model_is_not_written_over(make_config: MakeConfig, tmp_path: Path) -> None:
     train(make_config())
     before = files_of(tmp_path / "out")

@@ -30,11 +30,15 @@ def entry() -> int:
         from gram.cli.main import main
 
         code = main()
-    except BaseException:
-        if not interrupts:
+    except BaseException as error:
+        if interrupts:  # an import may have turned it into an error of another kind
+            print("gram: interrupted", file=sys.stderr)
+            code = 130
+        elif isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            print(f"gram: stdout: {error.strerror}", file=sys.stderr)
+            code = 1
+        else:
             raise
-        print("gram: interrupted", file=sys.stderr)  # an import may turn it into an error of another kind
-        code = 130
     if interrupts or signal.getsignal(signal.SIGINT) is interrupt:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left to tidy up
     return _flushed(code)

@@ -18,7 +18,7 @@ from gram.claims import Reads
 from gram.errors import ConfigError
 from gram.files import atomic_write, is_ours
 from gram.modeling.adapter_folder import base_of
-from gram.modeling.manifest import FILE
+from gram.modeling.manifest import FILE, read_manifest
 from gram.training.config import TrainConfig
 from gram.training.fit import last_checkpoint
 
@@ -107,7 +107,12 @@ def finished_before(config: TrainConfig) -> dict[str, Any] | None:
         return None
     if settings.read_text(encoding="utf-8") != _settings(config):
         return None
-    return read_result(config.output)
+    result = read_result(config.output)
+    if result is None and (config.output / CHECKPOINTS).is_dir():  # an earlier version left no result
+        manifest = read_manifest(config.output)
+        unknown = dict.fromkeys(("rejected", "unpaired", "leaked"))
+        result = unknown | {"output": str(config.output)} | (manifest.training if manifest else {})
+    return result
 
 
 def read_result(output: Path) -> dict[str, Any] | None:
