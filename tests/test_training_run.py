@@ -433,7 +433,7 @@ def test_a_run_that_was_killed_while_it_tidied_up_is_finished(
     with pytest.raises(ConfigError, match="holds a finished model"):
         train(make_config(seed=1))
     result = train(make_config())
-    assert (result["output"], result["steps"]) == (str(folder), 2) and result["samples"] == 6
+    assert (result["output"], result["steps"]) == (str(folder), 2) and result["samples"] == 24
     assert not (folder / "checkpoints").exists() and not list(folder.glob(".*"))
     assert weight_bytes(folder) == model
     with pytest.raises(ConfigError, match="holds a finished model"):
