@@ -108,48 +108,6 @@ def test_a_model_of_ours_is_read_at_its_own_place(scalar_folder: Path) -> None:
     assert not model._renderer.chat._whole and model._unread is None
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("style", FORMATS)
-def test_what_trl_trains_is_scored_as_it_was_trained(style: str, tmp_path: Path) -> None:
-    """A few steps of ``RewardTrainer`` on "the longer answer is better", then its folder as TRL saves it."""
-    trl = pytest.importorskip("trl")
-    from datasets import Dataset
-
-    tokenizer = tokenizer_for(style, "none")  # TRL takes the end token for the missing padding
-    rows = [
-        {
-            "prompt": prompt,
-            "chosen": [{"role": "assistant", "content": "good " * (k + 3)}],
-            "rejected": [{"role": "assistant", "content": "bad " * (k + 1)}],
-        }
-        for k in range(4)
-        for prompt in PROMPTS
-    ]
-    arguments = trl.RewardConfig(
-        output_dir=str(tmp_path / "run"),
-        max_steps=3,
-        per_device_train_batch_size=4,
-        learning_rate=1e-3,
-        report_to=[],
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        save_strategy="no",
-        disable_tqdm=True,
-    )
-    model: Any = classifier("llama", len(tokenizer))
-    model.config.pad_token_id = None
-    trainer = trl.RewardTrainer(
-        model, arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer
-    )
-    trainer.train()
-    trainer.save_model(str(tmp_path / "model"))
-    wanted = by_transformers(tmp_path / "model")
-    scores = gram.load(tmp_path / "model", "scalar", device="cpu", neutralise=False)
-    assert isinstance(scores, ScalarHeadModel)
-    assert scores.score(prompts(), ANSWERS) == pytest.approx(wanted, abs=1e-5)
-
-
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "modernbert", "t5"])
 def test_an_encoder_is_refused_with_the_reason(architecture: str, tmp_path: Path) -> None:
     """It pools its first token, which is padding in a batch of ours, and wants marks that we do not write."""

@@ -23,6 +23,7 @@ from gram.errors import CheckpointError
 
 _KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 _LONGEST = 72  # tokens of the example
+_FEW = 256  # logits that are compared
 _TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 _ALONE = {torch.float32: 1e-3}  # a row alone against the row in a batch; where rows depend it is near 1
 _ALONE_HALF = 0.25
@@ -55,31 +56,58 @@ def choose_engine(model: PreTrainedModel, name: EngineName = "tree", *, training
 
 
 def refuse_dependence(model: PreTrainedModel) -> None:
-    """Read a short row alone, and in a batch beside a longer one: the numbers must be the same.
+    """Prove on two short rows what every score rests on; the model stays as it is.
 
-    Recurrent models that ignore the mask and readers of the first column fail here. The model stays as it is.
+    A row says the same alone, beside a longer one, and in the model's own forward pass; and what a language
+    model says of a beginning does not depend on what follows. Recurrent models that ignore the mask, readers
+    of the first column, encoders loaded as language models, and positions counted in a way of their own fail.
 
     Raises:
-        CheckpointError: they are not.
+        CheckpointError: one of these does not hold, or the model's own code fails.
     """
-    long, other = _example(model)
-    short = TokenRow(other.ids[: len(other.ids) // 3])
+    long, _ = _example(model)
+    short = TokenRow(long.ids[: len(long.ids) // 3])
     modes = [(module, module.training) for module in model.modules()]
-    with torch.inference_mode():
-        model.eval()
-        alone, _ = _read(Plain(), model, [short])
-        beside, _ = _read(Plain(), model, [long, short])
-    for module, mode in modes:
-        module.training = mode
+    try:
+        with torch.inference_mode():
+            model.eval()
+            alone, beside = (_read(Plain(), model, rows)[0][-1] for rows in ([short], [long, short]))
+            own = _own_reading(model, short, len(short.ids))
+            within = own if _is_classifier(model) else _own_reading(model, long, len(short.ids))
+    except Exception as error:  # whatever a model's own code raises
+        raise CheckpointError(
+            f"{type(model).__name__}: its own code cannot read a prompt of {len(long.ids)} tokens: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    finally:
+        for module, mode in modes:
+            module.training = mode
     weight = getattr(getattr(model, "score", None), "weight", None)
     size = float(weight.detach().norm()) if isinstance(weight, Tensor) else 0.0
     least = max(0.1 * size, 1e-12)  # of a score: it may be near 0
-    difference = float((alone[0] - beside[1]).norm() / max(float(alone[0].norm()), least))
-    if difference > _ALONE.get(model.dtype, _ALONE_HALF):
-        raise CheckpointError(
-            f"{type(model).__name__}: what it says of a prompt changes beside a longer one in one batch, by "
-            f"{difference:.2g} of its size; such a model cannot be scored or trained in batches"
-        )
+    for one, other, reason in (
+        (alone, beside, "changes beside a longer one in one batch"),
+        (own, within, "changes with what follows it: it reads in both directions, as encoders do"),
+        (own, alone, "depends on how its positions are counted, which it does in a way of its own"),
+    ):
+        difference = float((one - other).norm() / max(float(one.norm()), least))
+        if difference > _ALONE.get(model.dtype, _ALONE_HALF):
+            raise CheckpointError(
+                f"{type(model).__name__}: what it says of a prompt {reason}; the difference is "
+                f"{difference:.2g} of its size, and such a model cannot be scored or trained"
+            )
+
+
+def _is_classifier(model: PreTrainedModel) -> bool:
+    return isinstance(getattr(model, "score", None), nn.Module)
+
+
+def _own_reading(model: PreTrainedModel, row: TokenRow, place: int) -> Tensor:
+    """What the model's own forward pass says behind the first ``place`` tokens: (t,) logits or the score."""
+    logits = model(input_ids=torch.tensor([row.ids], device=model.device), use_cache=False).logits
+    if _is_classifier(model):
+        return logits[0, 0].float()
+    return logits[0, place - 1, :_FEW].float()
 
 
 def obstacle(model: PreTrainedModel) -> str | None:
@@ -164,18 +192,21 @@ def _example(model: PreTrainedModel) -> list[TokenRow]:
     longest = min(getattr(config, "max_position_embeddings", None) or _LONGEST, _LONGEST)
     tail = longest // 3  # tokens that differ at the end
     ids = [(7 * place + 3) % config.vocab_size for place in range(longest + tail)]
-    ids = [(token + 1) % config.vocab_size if token == config.pad_token_id else token for token in ids]
+    ids = [
+        (token + 1) % config.vocab_size if token == getattr(config, "pad_token_id", None) else token
+        for token in ids
+    ]
     return [TokenRow(ids[:longest]), TokenRow(ids[: longest - tail] + ids[longest:])]
 
 
 def _read(engine: Engine, model: PreTrainedModel, rows: list[TokenRow]) -> tuple[Tensor, Batch]:
     """(n, t) logits or (n,) scores of n rows, and the batch they were read from."""
     batch = {name: value.to(model.device) for name, value in engine.lay_out(rows).items()}
-    if isinstance(getattr(model, "score", None), nn.Module):
+    if _is_classifier(model):
         return engine.scores(model, batch), batch
     layer = output_layer(model)
     assert isinstance(layer, nn.Linear)
-    return engine.next_logits(model, batch, range(min(layer.out_features, 256))), batch
+    return engine.next_logits(model, batch, range(min(layer.out_features, _FEW))), batch
 
 
 def _windows(model: PreTrainedModel) -> set[int]:

@@ -122,10 +122,10 @@ def load_model(
     model = model.to(device).eval()  # type: ignore[arg-type]
     if not new_head:  # a model to train is found out by its first loss
         check_finite(place.name, model)
-    unembedded_words(place.name, model, tokenizer)
-    unread = None
     if head == "score":
         check_score_head(place.name, model)
+    unembedded_words(place.name, model, tokenizer)
+    unread = None
     if head == "score" and (manifest or new_head):
         set_pooling_pad(model, tokenizer)
     elif head == "score":
