@@ -103,9 +103,15 @@ def test_a_claim_leaves_nothing_and_clears_what_kills_left(here: Path) -> None:
     with claimed_files([Path("out.jsonl")], [Path("out.jsonl.rejects.jsonl")]):
         assert names(here) == sorted([*others, ".out.jsonl.gram.lock"])
     assert names(here) == sorted(others)
-    with claimed_folder(Path("new")):
+    with claimed_folder(Path("new"), whole=True):
         assert names(Path("new")) == [".gram.lock"]
     assert not Path("new").exists()
+    Path("new").mkdir()
+    Path("new/.any.9.gram.tmp").write_text("")
+    with claimed_folder(Path("new")):
+        assert names(Path("new")) == [".any.9.gram.tmp", ".gram.lock"], "others may write other files there"
+    with claimed_folder(Path("new"), whole=True):
+        assert names(Path("new")) == [".gram.lock"]
 
 
 def test_the_configuration_file_is_read_too(here: Path) -> None:

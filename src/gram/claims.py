@@ -75,7 +75,7 @@ def claimed_files(
             real = _real(path)
             stack.enter_context(locked(real.with_name(f".{real.name}{LOCK}"), path))
         for path in writes:
-            remove_temporaries(_real(path))
+            remove_temporaries(_real(path).parent, _real(path).name)
         yield
 
 
@@ -112,7 +112,9 @@ def claimed_folder(
             if alone:
                 remove_drafts(folder)
                 for path in writes:
-                    remove_temporaries(_real(path))
+                    remove_temporaries(_real(path).parent, _real(path).name)
+                if whole:
+                    remove_temporaries(folder)
             yield
     finally:
         if is_new:

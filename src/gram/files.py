@@ -57,11 +57,15 @@ def is_ours(name: str) -> bool:
     return _OURS.fullmatch(name) is not None
 
 
-def remove_temporaries(path: Path) -> None:
-    """Remove what killed runs left of their writing of ``path``; call it with the lock of ``path``."""
-    pattern = re.compile(_TEMPORARY % re.escape(path.name))
+def remove_temporaries(folder: Path, name: str | None = None) -> None:
+    """Remove what killed runs left of their writing of a file; call it with the lock of that file.
+
+    Args:
+        name: of the file in ``folder``; None: of any, where nobody else writes in the folder.
+    """
+    pattern = re.compile(_TEMPORARY % (".+" if name is None else re.escape(name)))
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        for found in [entry for entry in path.parent.iterdir() if pattern.fullmatch(entry.name)]:
+        for found in [entry for entry in folder.iterdir() if pattern.fullmatch(entry.name)]:
             found.unlink(missing_ok=True)
 
 
