@@ -15,7 +15,7 @@ PARTS |= {"evaluation", "adaptation", "report", "serving", "bulk", "rl", "plots"
 # Who may import whom, by the first name under ``gram``; the root package itself is "gram". Every part may
 # also import the GROUND. Parts that do not exist yet have their room reserved.
 MAY_IMPORT: dict[str, set[str]] = {
-    "types": {"messages", "errors"},
+    "types": {"messages", "errors", "bounds"},
     "messages": {"errors", "turns"},
     "turns": set(),
     "errors": set(),

@@ -186,7 +186,7 @@ def test_clear_errors() -> None:
         rank_many(Oracle(), [Contest(as_chat("q"), (), "c7")])
     with pytest.raises(ConfigError, match="no schedule 'swis'; there is: round_robin, linear, knockout"):
         rank(Oracle(), "q", ["1", "2"], "swis")
-    with pytest.raises(ConfigError, match="budget must be positive"):
+    with pytest.raises(ConfigError, match="budget must be at least 1"):
         rank(Oracle(), "q", ["1", "2"], budget=0)
     with pytest.raises(ScoringError, match=r"candidates \d and \d of contest number 1"):
         rank(Silent(), "q", ["1", "2"])

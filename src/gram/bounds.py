@@ -68,10 +68,10 @@ LengthPower: TypeAlias = Annotated[float, Within(-10, 10)]
 
 
 def check_bounds(config: object) -> None:
-    """Check every number in the fields of a dataclass, those of lists too; None is left alone.
+    """Check every number in the fields of a dataclass, those of lists too, and every switch; None may stand.
 
     Raises:
-        ConfigError: naming the option, its range and its value.
+        ConfigError: naming the option, its range and its value; a switch that is neither True nor False.
 
     Example:
         >>> @dataclass
@@ -85,7 +85,10 @@ def check_bounds(config: object) -> None:
         value = getattr(config, name)
         for number in value if isinstance(value, list | tuple) else [value]:
             if number is not None:
-                _check(name, number, kind, within)
+                check_number(name, number, kind, within)
+    for name in _switches_of(type(config)):
+        if getattr(config, name) not in (True, False, None):  # "no" would count as yes
+            raise ConfigError(f"{name} must be True or False, got {getattr(config, name)!r}")
 
 
 @lru_cache
@@ -94,6 +97,12 @@ def numbers_of(kind: type[Any]) -> tuple[tuple[str, type, Within], ...]:
     hints = get_type_hints(kind, include_extras=True)
     found = ((item.name, _number_in(hints[item.name], Within())) for item in fields(kind) if item.init)
     return tuple((name, *number) for name, number in found if number is not None)
+
+
+@lru_cache
+def _switches_of(kind: type[Any]) -> tuple[str, ...]:
+    hints = get_type_hints(kind)
+    return tuple(item.name for item in fields(kind) if item.init and hints[item.name] in (bool, bool | None))
 
 
 def _number_in(hint: Any, within: Within) -> tuple[type, Within] | None:
@@ -106,7 +115,12 @@ def _number_in(hint: Any, within: Within) -> tuple[type, Within] | None:
     return next((found for inner in get_args(hint) if (found := _number_in(inner, within))), None)
 
 
-def _check(name: str, value: Any, kind: type, within: Within) -> None:
+def check_number(name: str, value: Any, kind: type, within: Within) -> None:
+    """Check one number, an ``int`` or a ``float``.
+
+    Raises:
+        ConfigError: it is none, or out of its range.
+    """
     if isinstance(value, bool) or not isinstance(value, Integral if kind is int else Real):
         raise ConfigError(f"{name} must be a {'whole ' if kind is int else ''}number, got {value!r}")
     plain: Any = kind  # numpy's numbers become Python's

@@ -17,6 +17,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from gram.bounds import Within, check_number
 from gram.errors import WrongTypeError
 from gram.messages import Chat as Chat
 from gram.messages import Message as Message
@@ -110,6 +111,8 @@ class Preference:
     def __post_init__(self) -> None:
         if not isinstance(self.pair, Pair):
             raise WrongTypeError(f"expected a Pair, got {kind_of(self.pair)}", field="pair")
+        check_number("p_a", self.p_a, float, Within(0, 1))
+        check_number("margin", self.margin, float, Within())
 
     def swapped(self) -> Preference:
         """The same judgement with the answers, and the label with them, the other way round."""
@@ -204,6 +207,7 @@ class Verdicts:
     usage: Usage = Usage()
 
     def __post_init__(self) -> None:
+        _fill(self, log_odds=np.asarray(self.log_odds, float), mass=np.asarray(self.mass, float))
         if self.log_odds.ndim != 2 or self.log_odds.shape[1] != 2:
             raise ValueError(f"log_odds must have shape (n, 2), got {self.log_odds.shape}")
         if self.mass.shape != self.log_odds.shape:

@@ -6,6 +6,7 @@ on the batch they were computed in. Knows token rows; knows no prompts and nothi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -36,6 +37,7 @@ class Runner:
         self._engine = choose_engine(model, engine)
         self._budget = token_budget or token_budget_for(model)
         self._switch = rotary_switch(model)
+        self._process = os.getpid()
 
     @property
     def engine(self) -> str:
@@ -75,6 +77,9 @@ class Runner:
 
     def _run(self, rows: Sequence[TokenRow], read: Callable[[Batch], Tensor], out: FloatArray) -> FloatArray:
         """Fills ``out`` with what ``read`` gives for each row; halves the budget where memory runs out."""
+        if os.getpid() != self._process:  # torch's threads did not come along into a fork, and it would wait
+            torch.set_num_threads(1)
+            self._process = os.getpid()
         for remainder in self._groups(rows):
             while remainder:
                 remainder = self._fill(rows, remainder, read, out)

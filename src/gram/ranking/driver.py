@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from gram.bounds import Within, check_number
 from gram.errors import ConfigError, DataError, ScoringError, WrongTypeError
 from gram.messages import as_instances
 from gram.ranking import bradley_terry
@@ -132,10 +133,11 @@ def rank_many(
     if not isinstance(model, PreferenceModel):
         raise WrongTypeError("expected a model that compares, as gram.load gives", field="model")
     contests = as_instances(contests, Contest, "contests")
-    if schedule not in SCHEDULES:
+    if not isinstance(schedule, str) or schedule not in SCHEDULES:
         raise ConfigError(f"there is no schedule '{schedule}'; there is: {', '.join(SCHEDULES)}")
-    if budget is not None and budget < 1:
-        raise ConfigError(f"budget must be positive, got {budget}")
+    check_number("seed", seed, int, Within(0))
+    if budget is not None:
+        check_number("budget", budget, int, Within(1))
 
     def enter(n: int) -> Schedule:
         return SCHEDULES[schedule](n, np.random.default_rng(seed))

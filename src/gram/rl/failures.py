@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from gram.bounds import Within, check_number
 from gram.errors import ConfigError, GramError, ScoringError
 
 T = TypeVar("T")
@@ -28,8 +29,7 @@ class Failures:
     """
 
     def __init__(self, limit: int) -> None:
-        if limit < 0:
-            raise ConfigError(f"failure_limit must not be negative, got {limit}")
+        check_number("failure_limit", limit, int, Within(0))
         self.limit = limit
         self.count = 0
         self.last = ""
@@ -47,6 +47,8 @@ class Failures:
             return [None] * len(items)
         try:
             results = list(ask(items))
+        except ConfigError:  # no fault of a row, and the same for the next one
+            raise
         except EXPECTED as error:
             if len(items) == 1:
                 self.note(1, str(error) or type(error).__name__)

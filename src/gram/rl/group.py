@@ -8,10 +8,11 @@ from typing import Literal
 
 import numpy as np
 
+from gram.bounds import Within, check_number
 from gram.errors import ConfigError
 from gram.ranking import SCHEDULES, Ranking, rank_many
 from gram.rl.processes import Processes, Torch
-from gram.rl.reward import FAILURE_LIMIT, Reward, Rewards
+from gram.rl.reward import FAILURE_LIMIT, Reward, Rewards, check_model
 from gram.rl.rows import Reference, Response, read_rows, together
 from gram.rl.shaping import Shaping
 from gram.types import Chat, Contest, PreferenceModel, PromptLike
@@ -62,6 +63,10 @@ class GroupReward(Reward):
             raise ConfigError(f"value must be win_rate or strength, got '{value}'")
         if schedule not in SCHEDULES:
             raise ConfigError(f"there is no schedule '{schedule}'; there is: {', '.join(SCHEDULES)}")
+        check_number("seed", seed, int, Within(0))
+        if budget is not None:
+            check_number("budget", budget, int, Within(1))
+        check_model(model, isinstance(model, PreferenceModel), "compare")
         self._model = model
         self._value = value
         self._schedule_options = {"schedule": schedule, "budget": budget, "seed": seed}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from gram.rl.reward import FAILURE_LIMIT, Reward, Rewards
+from gram.rl.reward import FAILURE_LIMIT, Reward, Rewards, check_model
 from gram.rl.rows import Reference, Response, read_rows
 from gram.rl.shaping import Shaping
 from gram.types import Chat, PromptLike, ScalarModel
@@ -36,6 +36,7 @@ class LikelihoodReward(Reward):
         failure_limit: int = FAILURE_LIMIT,
     ) -> None:
         super().__init__(shaping, failure_limit=failure_limit)
+        check_model(model, isinstance(model, ScalarModel), "score")
         self._model = model
 
     def __call__(

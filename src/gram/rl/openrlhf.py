@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, TypeAlias
 
-from gram.errors import DataError
-from gram.messages import as_list, as_text
+from gram.errors import DataError, WrongTypeError
+from gram.messages import as_list, as_text, kind_of
 from gram.rl.reward import Reward
 from gram.rl.rows import Reference, Response, readable, reference_text
 from gram.types import PromptLike
@@ -92,9 +92,11 @@ class OpenRlhfReward:
         """The JSON answer to the JSON of ``POST /get_reward``.
 
         Raises:
-            DataError: a field is missing, or the lists differ in length.
+            DataError: no object, a field is missing, or the lists differ in length.
             ScoringError: the failures are over the limit.
         """
+        if not isinstance(request, Mapping):
+            raise WrongTypeError(f"expected an object, got {kind_of(request)}", field="request")
         for field in ("query", "prompts", "labels"):
             if not isinstance(request.get(field), list):
                 raise DataError("expected a list", field=field)
@@ -106,6 +108,7 @@ class OpenRlhfReward:
         """n rewards, scores and log values; the logs have the same names in every call, as OpenRLHF needs."""
         queries = as_list(queries, "queries", "a list of strings")
         prompts = as_list(prompts, "prompts", "a list of strings")
+        labels = as_list(labels, "labels", "a list of labels")
         if not len(queries) == len(prompts) == len(labels):
             raise DataError(f"{len(queries)} queries, {len(prompts)} prompts and {len(labels)} labels")
         rows = [self._row(*row) for row in zip(queries, prompts, labels, strict=True)]

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from gram.errors import ConfigError, DataError
-from gram.rl.reward import FAILURE_LIMIT, Reward, Rewards
+from gram.rl.reward import FAILURE_LIMIT, Reward, Rewards, check_model
 from gram.rl.rows import Reference, Response, read_rows
 from gram.rl.shaping import Shaping
 from gram.types import Chat, Pair, PreferenceModel, PromptLike
@@ -47,6 +47,7 @@ class ReferenceReward(Reward):
         super().__init__(shaping, failure_limit=failure_limit)
         if value not in ("log_odds", "probability"):
             raise ConfigError(f"value must be log_odds or probability, got '{value}'")
+        check_model(model, isinstance(model, PreferenceModel), "compare")
         self._model = model
         self._value = value
         self._answer = answer

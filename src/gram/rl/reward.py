@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gram.errors import WrongTypeError
+from gram.messages import kind_of
 from gram.rl.failures import Failures
 from gram.rl.rows import Reference, Response, Rows
 from gram.rl.shaping import Shaping
@@ -87,6 +89,16 @@ class Reward(ABC):
             None if scores is None else rows.spread(_with_none(scores)),
             {name: value for name, value in all_metrics.items() if not math.isnan(value)},
         )
+
+
+def check_model(model: object, fits: bool, method: str) -> None:
+    """Refuse a model that cannot do what the reward asks of it.
+
+    Raises:
+        WrongTypeError: it does not fit: a judge scores no single answers, and a path is no model.
+    """
+    if not fits:
+        raise WrongTypeError(f"expected a model with {method}(), got {kind_of(model)}", field="model")
 
 
 def _with_none(values: FloatArray) -> list[float | None]:

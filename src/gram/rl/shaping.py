@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
+from gram.bounds import Within, check_bounds
 from gram.errors import ConfigError
 from gram.types import FloatArray
 
@@ -34,17 +36,14 @@ class Shaping:
     """
 
     length_residual: bool = False
-    scale: float = 1.0
+    scale: Annotated[float, Within(0, open="low")] = 1.0
     clip: tuple[float, float] | None = None
-    length_penalty: float = 0.0
+    length_penalty: Annotated[float, Within()] = 0.0
 
     def __post_init__(self) -> None:
-        if self.clip is not None and not self.clip[0] < self.clip[1]:
+        check_bounds(self)
+        if self.clip is not None and not (len(self.clip) == 2 and self.clip[0] < self.clip[1]):
             raise ConfigError(f"clip must be (low, high) with low < high, got {self.clip}")
-        if not (np.isfinite(self.scale) and self.scale > 0):
-            raise ConfigError(f"scale must be positive, got {self.scale}")
-        if not np.isfinite(self.length_penalty):
-            raise ConfigError(f"length_penalty must be finite, got {self.length_penalty}")
 
     def apply(self, rewards: FloatArray, responses: Sequence[str], groups: Sequence[Hashable]) -> FloatArray:
         """(n,) shaped rewards; NaN, a missing reward, stays NaN and does not influence the others.

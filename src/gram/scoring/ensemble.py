@@ -7,7 +7,6 @@ compares. Both keep P(a beats b) = 1 - P(b beats a). Knows models by what they a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from gram.asking import LoadOptions
+from gram.bounds import Within, check_number
 from gram.errors import ConfigError
 from gram.messages import as_answers, as_list
 from gram.modeling.adapter_folder import is_adapter
@@ -214,8 +214,7 @@ def _check(members: Sequence[RewardModel], rule: str, penalty: float) -> None:
         raise ConfigError(f"an ensemble has two members or more, got {len(members)}")
     if rule not in RULES:
         raise ConfigError(f"an ensemble is one of {', '.join(RULES)}, got '{rule}'")
-    if not 0 <= penalty < math.inf:
-        raise ConfigError(f"the penalty on disagreement must be finite and not negative, got {penalty}")
+    check_number("penalty", penalty, float, Within(0))
 
 
 def _largest(counts: Sequence[Sequence[int] | None]) -> list[int] | None:
