@@ -108,7 +108,7 @@ def test_both_floors_by_name() -> None:
 
 def test_odd_texts_are_no_trouble() -> None:
     odd = [
-        Preference(Pair("q", "", "\ud800 x"), 1.0),
+        Preference(Pair("q", "", "\x00\u200b x"), 1.0),
         Preference(Pair("r", "é 漢字 🙂", " \n"), 0.0),
         Preference(Pair("s", "same", "same"), 0.5),
     ]
