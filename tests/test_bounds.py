@@ -125,6 +125,16 @@ def test_a_shard_that_makes_sense() -> None:
     assert Shard.parse("10000/10000") == Shard(10_000, 10_000) and Shard.parse("01/4") == Shard(1, 4)
 
 
+@pytest.fixture
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training that gets as far as loading a model fails."""
+
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr("gram.training.pipeline.model_source", never)
+
+
 @pytest.mark.parametrize(
     ("trackers", "reason"),
     [
@@ -139,12 +149,8 @@ def test_a_tracker_is_looked_for_before_a_model_is(
     reason: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    no_model: None,
 ) -> None:
-    def never(*_: Any, **__: Any) -> None:
-        raise AssertionError("the model was loaded")
-
-    monkeypatch.setattr("gram.training.pipeline.model_source", never)
     check_stops(["--report-to", *trackers], reason, tmp_path, capsys)
 
 
@@ -161,12 +167,8 @@ def test_combinations_are_checked_before_a_model_is_loaded(
     reason: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    no_model: None,
 ) -> None:
-    def never(*_: Any, **__: Any) -> None:
-        raise AssertionError("the model was loaded")
-
-    monkeypatch.setattr("gram.training.pipeline.model_source", never)
     check_stops(flags, reason, tmp_path, capsys)
 
 

@@ -289,7 +289,7 @@ def test_a_system_prompt_and_names_stand_beside_any_shape() -> None:
         (ARENA_55K | {"winner_tie": 1}, "winner_model_a", "expected one of winner_model_a"),
         (ARENA_55K | {"winner_tie": 2}, "winner_tie", "true or false"),
         (ARENA_55K | {"response_a": json.dumps(["x", "y"])}, "response_a", "2 answers for 1 questions"),
-        (ARENA_55K | {"response_a": json.dumps([None])}, "response_a[0]", "got NoneType"),
+        (ARENA_55K | {"response_a": json.dumps([None])}, "response_a[0]", "got nothing"),
         (ARENA_55K | {"prompt": "What?"}, "prompt", "written as JSON"),
         (PPE | {"response_2": "Blue."}, "response_2", "two answers are equal"),
         (

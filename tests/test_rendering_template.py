@@ -133,3 +133,13 @@ def test_unknown_template_lists_the_known_ones(tmp_path: Path) -> None:
         load_template("compcat")
     with pytest.raises(TemplateError, match="neither a file"):
         load_template(tmp_path)
+
+
+def test_a_key_that_stands_twice_in_a_template_file(tmp_path: Path) -> None:
+    """json would take the last of the two texts, and nobody would know."""
+    path = tmp_path / "twice.json"
+    path.write_text(
+        '{"name": "x", "text": "{prompt} {a} {b}", "text": "{b} {a} {prompt}", "labels": ["A", "B"]}'
+    )
+    with pytest.raises(TemplateError, match="the key 'text' stands there twice"):
+        load_template(path)

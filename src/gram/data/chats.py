@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from gram.data.row import Unreadable
 from gram.errors import DataError
-from gram.messages import content_text, message_text
+from gram.messages import as_text, content_text, message_text
 from gram.types import Chat, Message
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -33,13 +33,7 @@ def text_of(value: object, field: str) -> str:
     """``value`` as a string that can be written as UTF-8."""
     if isinstance(value, Unreadable):
         raise DataError(f"cannot be read: {value.reason}", field=field)
-    if not isinstance(value, str):
-        raise DataError(f"expected a string, got {type(value).__name__}", field=field)
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise DataError("holds half of a surrogate pair, which is no character", field=field) from None
-    return str(value)
+    return as_text(value, field)  # type: ignore[arg-type]
 
 
 def plain_text_of(value: object, field: str) -> str:

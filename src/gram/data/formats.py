@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, TypeAlias, cast
 from gram.data.row import Cell, Rejected, Row
 from gram.data.tables import read_parquet
 from gram.errors import DataError
+from gram.files import unique_keys
 
 Items: TypeAlias = Iterator[Row | Rejected]
 
@@ -115,7 +116,7 @@ def _read_lines(path: Path) -> Items:
 def _parse_line(line: bytes, file: str, number: int) -> Row | Rejected:
     reason = "not a JSON object"
     try:
-        values = json.loads(line.decode("utf-8-sig").rstrip("\r\n"), object_pairs_hook=_once)
+        values = json.loads(line.decode("utf-8-sig").rstrip("\r\n"), object_pairs_hook=unique_keys)
     except UnicodeDecodeError as error:
         reason = f"not UTF-8: {error.reason} at byte {error.start}"
     except json.JSONDecodeError as error:
@@ -129,16 +130,6 @@ def _parse_line(line: bytes, file: str, number: int) -> Row | Rejected:
     return Rejected(DataError(reason, file=file, line=number), raw)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose keys stand there once: of two equal ones nobody knows which was meant."""
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} stands there twice")
-    return values
-
-
 def _read_json(path: Path) -> Items:
     """A list of objects; a ``.json`` file that does not begin with a bracket is read as JSON Lines."""
     try:
@@ -148,7 +139,7 @@ def _read_json(path: Path) -> Items:
                 yield from _read_lines(path)
                 return
             text = (start + stream.read()).decode("utf-8-sig")
-        rows = json.loads(text, object_pairs_hook=_once)
+        rows = json.loads(text, object_pairs_hook=unique_keys)
     except json.JSONDecodeError as error:
         raise DataError(f"not valid JSON: {error.msg}", file=str(path), line=error.lineno) from error
     except DataError:
@@ -200,7 +191,7 @@ def _decoded(path: Path) -> Iterable[str]:
 def _cell(text: str) -> Any:
     if text.startswith(("[{", "{", '["')):
         try:
-            return json.loads(text, object_pairs_hook=_once)
+            return json.loads(text, object_pairs_hook=unique_keys)
         except (ValueError, RecursionError):
             pass  # an ordinary text after all
     return Cell(text) if text else None

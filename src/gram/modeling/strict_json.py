@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from gram.errors import CheckpointError
+from gram.files import unique_keys
 
 _DEEPEST = 100  # levels of nesting: what copies and writes a value must reach its end too
 
@@ -113,7 +114,7 @@ def read_object(path: Path, *, constants: bool = False) -> dict[str, Any]:
     try:
         content = json.loads(
             path.read_text(encoding="utf-8"),
-            object_pairs_hook=_once,
+            object_pairs_hook=unique_keys,
             parse_constant=float if constants else _no_constant,
         )
     except RecursionError:
@@ -127,16 +128,6 @@ def read_object(path: Path, *, constants: bool = False) -> dict[str, Any]:
     if _deeper_than(content, _DEEPEST):
         raise CheckpointError(f"{path}: not JSON that can be read: nested more than {_DEEPEST} deep")
     return content
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON, whose keys must differ: a reader would silently take the last of two."""
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key '{twice}' stands twice in one object")
-    return values
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -14,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from gram.errors import CheckpointError, DataError, TemplateError
+from gram.files import unique_keys
 from gram.messages import as_text
 from gram.rendering.pieces import Piece
 from gram.types import Chat, Pair
@@ -156,7 +157,7 @@ def load_template(name_or_path: str | Path | None) -> JudgeTemplate:
         names = ", ".join(sorted(builtin))
         raise TemplateError(f"no template '{name}': neither a file nor one of the built-in ones ({names})")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a nesting or a number beyond measure
         raise TemplateError(f"{path}: not JSON: {error}") from None
     return JudgeTemplate.from_json(content, source=str(path))
