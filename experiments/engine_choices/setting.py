@@ -46,7 +46,8 @@ class Setting:
     def __init__(self, rounds: int, seed: int, smoke: bool, data: str | None = None) -> None:
         self.rounds, self.seed, self.smoke = rounds, seed, smoke
         self.machine = Machine("cpu")
-        self.shapes: Mapping[ShapeName, Shape] = QUICK if smoke else SHAPES
+        models = QUICK if smoke else SHAPES
+        self.shapes: Mapping[ShapeName, Shape] = {name: models[name] for name in ("small", "wide")}
         self.demo_batch = 6 if smoke else DEMO_BATCH
         settings = BenchSettings(seed=seed, data=data)
         self.contests, self.data, self.renderer, _ = suite.prepare(settings)

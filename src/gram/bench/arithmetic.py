@@ -14,6 +14,13 @@ from torch import nn
 
 Ids = Sequence[int]
 
+# A product of the forward pass has two more in the backward pass, for its input and for its weight; a frozen
+# weight needs the first only. Attention is two products forward and five backward, as its scores are not kept
+# but computed again (FlashAttention's count, arXiv 2307.08691).
+_TRAINED = 3
+_FROZEN = 2
+_ATTENTION = 3.5
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -59,6 +66,21 @@ class Work:
         """Useful operations of one forward pass through the body: every shared prefix once, causal."""
         tokens, seen = unique(rows)
         return 2 * self.body * tokens + self.pair * seen
+
+    def step_flops(self, rows: Sequence[Ids], *, scored: int = 0, adapters: int | None = None) -> float:
+        """Useful operations of one forward and backward pass over the rows, every shared prefix once.
+
+        Args:
+            scored: tokens whose hidden state meets the whole vocabulary.
+            adapters: weights of low-rank adapters, which are trained while all else is frozen; None: all
+                weights are trained.
+        """
+        tokens, seen = unique(rows)
+        attention = _ATTENTION * self.pair * seen
+        products = 2 * (self.body * tokens + self.head * scored)
+        if adapters is None:
+            return _TRAINED * products + attention
+        return _FROZEN * products + _TRAINED * 2 * adapters * tokens + attention
 
     def ratio(self, peer: Cost, ours: Cost) -> float:
         """The peer's products over ours: what a perfect machine would gain. Attention is left out."""

@@ -5,20 +5,24 @@ The paths, from token ids to P(first label), with the same weights:
   plain       the same runner with the plain engine
   last        prompts sorted by length, left-padded batches of the size that is fastest for it here, logits
               of the last position only
+  decision    transformers' own ``pipeline("decision")``, one prompt after the other (``decision.py``)
   reference   one pair at a time, both orders as a left-padded batch, logits of the whole vocabulary at every
               position; timed on some of the pairs and scaled by the tokens it reads
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from gram.bench.arithmetic import Cost, Work, padded_tokens, unique
+from gram.bench.decision import Decisions, pipeline_is_there
 from gram.bench.measure import Machine, body_matmuls, spread
+from gram.bench.ours import for_scoring
+from gram.bench.profiling import shares
 from gram.bench.shapes import twin
 from gram.bench.workloads import Workload
 from gram.engine import trie
@@ -57,7 +61,7 @@ class Scoring:
         self._renderer = renderer
         self._peer = twin(model)
         self._model = model
-        self._ours = Runner(model, token_budget=token_budget)
+        self._ours = for_scoring(model, token_budget)
         self._plain = Runner(self._peer, token_budget=token_budget, engine="plain")
         self._work = Work.of(model)
         self._peer_batch = self._warm_up(renderer.judge(sample), peer_batch)
@@ -89,6 +93,8 @@ class Scoring:
             "reference": lambda: self._padded(prompts, some_pairs, whole=True),
             "matmul": body_matmuls(self._model, max(1, sum(packs) // len(packs)), self._model.dtype),
         }
+        if workload.decision and pipeline_is_there():
+            paths["decision"] = Decisions(self._peer, self._renderer, pairs).ask
         timings = self._machine.in_turn(paths, rounds)
         ours = timings["ours"]
         rows = [prompt.ids for prompt in prompts]
@@ -97,13 +103,13 @@ class Scoring:
         costs = {
             "last": Cost(padded_tokens(lengths, sorted_batches), len(prompts)),
             "reference": Cost(*[padded_tokens(lengths, all_pairs)] * 2),
+            "decision": Cost(sum(lengths), len(prompts)),
         }
         least = Cost(tokens, len(prompts))
         ceiling = 2 * self._work.body * (sum(packs) // len(packs)) / timings["matmul"].median
-        peer_seconds = {name: timings[name].seconds for name in ("plain", "last")}
+        every = [name for name in ("ours", "plain", "last", "decision") if name in paths]  # read all prompts
+        peer_seconds = {name: timings[name].seconds for name in every[1:]}
         peer_seconds["reference"] = [scale * seconds for seconds in timings["reference"].seconds]
-        checks = spaced(range(len(prompts)), CHECKED)
-        alone = self._padded(prompts, [[number] for number in checks], whole=False)
         return {
             "workload": workload.name,
             "prompts": len(prompts),
@@ -116,15 +122,29 @@ class Scoring:
             "seconds": {"ours": ours.median}
             | {name: float(np.median(seconds)) for name, seconds in peer_seconds.items()},
             "ratio": {name: spread(seconds, ours.seconds) for name, seconds in peer_seconds.items()},
-            "ideal": {name: self._work.ratio(cost, least) for name, cost in costs.items()},
+            "ideal": {name: self._work.ratio(cost, least) for name, cost in costs.items() if name in paths},
+            "tokens_per_second": tokens / ours.median,
+            "gflops": self._work.flops(rows) / ours.median / 1e9,
             "reference_pairs": len(some_pairs),
             "ceiling_gflops": ceiling / 1e9,
             "fraction": self._work.flops(rows) / ceiling / ours.median,
-            "memory_mb": {name: timings[name].memory for name in ("ours", "plain", "last", "reference")},
-            "max_dp": {
-                name: float(np.abs(timings[name].result - alone)[checks].max())
-                for name in ("ours", "plain", "last")
-            },
+            "profile": shares(paths["ours"], self._machine.device),
+            "memory_mb": {name: timings[name].memory for name in paths if name != "matmul"},
+            "rounds": rounds,
+            "notes": self._notes(workload),
+        } | self._agreement(prompts, {name: one.result for name, one in timings.items() if name in every})
+
+    def _notes(self, workload: Workload) -> dict[str, str]:
+        """Peers that cannot be run here, and why not."""
+        missing = workload.decision and not pipeline_is_there()
+        return {"decision": "transformers is too old"} if missing else {}
+
+    def _agreement(self, prompts: Sequence[Encoded], found: Mapping[str, FloatArray]) -> dict[str, Any]:
+        """How far each path is from prompts asked one by one, and how far these lie apart."""
+        checks = spaced(range(len(prompts)), CHECKED)
+        alone = self._padded(prompts, [[number] for number in checks], whole=False)
+        return {
+            "max_dp": {name: float(np.abs(p - alone)[checks].max()) for name, p in found.items()},
             "p_spread": float(np.std(alone[checks])),
         }
 
@@ -165,7 +185,7 @@ class Scoring:
         def tried(size: int) -> Callable[[], FloatArray]:
             return lambda: self._padded(prompts, by_length(lengths, size), whole=False)
 
-        sizes = {str(size): tried(size) for size in PEER_BATCHES[self._machine.device]}
+        sizes = {str(s): tried(s) for s in PEER_BATCHES[self._machine.device] if s <= len(prompts)}
         timings = self._machine.in_turn(sizes, rounds=2)
         return int(min(timings, key=lambda size: min(timings[size].seconds)))
 

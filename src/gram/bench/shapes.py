@@ -28,21 +28,27 @@ _KNOWN_WORDS = 8192
 
 @dataclass(frozen=True)
 class Shape:
-    """A model's size. ``kv_heads`` below ``heads``: grouped queries. Embeddings are tied."""
+    """A model's size. ``kv_heads`` below ``heads``: grouped queries. Embeddings are tied.
 
-    kind: Literal["llama", "qwen2"]
+    Attributes:
+        head_dim: width of a head; None: ``hidden`` over ``heads``.
+    """
+
+    kind: Literal["llama", "qwen2", "qwen3"]
     layers: int
     hidden: int
     heads: int
     kv_heads: int
     mlp: int
     vocabulary: int
+    head_dim: int | None = None
 
     def config(self) -> PretrainedConfig:
         from transformers import AutoConfig
 
         return AutoConfig.for_model(
             self.kind,
+            head_dim=self.head_dim or self.hidden // self.heads,
             vocab_size=self.vocabulary,
             hidden_size=self.hidden,
             intermediate_size=self.mlp,
@@ -63,10 +69,16 @@ class Shape:
 SHAPES: dict[ShapeName, Shape] = {
     "small": Shape("llama", layers=6, hidden=384, heads=6, kv_heads=6, mlp=1024, vocabulary=32_000),
     "wide": Shape("qwen2", layers=4, hidden=768, heads=12, kv_heads=4, mlp=3072, vocabulary=152_000),
+    "real": Shape("llama", layers=30, hidden=576, heads=9, kv_heads=3, mlp=1536, vocabulary=49_152),
+    "0.6b": Shape(
+        "qwen3", layers=28, hidden=1024, heads=16, kv_heads=8, mlp=3072, vocabulary=151_936, head_dim=128
+    ),
 }
 QUICK: dict[ShapeName, Shape] = {
     "small": Shape("llama", layers=2, hidden=64, heads=4, kv_heads=4, mlp=128, vocabulary=8192),
     "wide": Shape("qwen2", layers=2, hidden=64, heads=4, kv_heads=2, mlp=128, vocabulary=16_384),
+    "real": Shape("llama", layers=3, hidden=72, heads=9, kv_heads=3, mlp=192, vocabulary=8192),
+    "0.6b": Shape("qwen3", layers=2, hidden=64, heads=4, kv_heads=2, mlp=192, vocabulary=8192, head_dim=32),
 }
 
 
@@ -82,6 +94,8 @@ def build(shape: Shape, *, dtype: torch.dtype, device: str, seed: int) -> PreTra
 
 def twin(model: PreTrainedModel, *, classifier: bool = False) -> PreTrainedModel:
     """A second model with the very same parameters and stock attention, for the peers.
+
+    A copy with parameters of its own is ``copy.deepcopy`` of it.
 
     Args:
         classifier: the same body under a scalar head, which is new.

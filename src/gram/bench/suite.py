@@ -15,14 +15,14 @@ import torch
 import transformers
 
 from gram.bench import workloads
+from gram.bench.effort import effort
 from gram.bench.measure import Machine
 from gram.bench.plot import speed_bars
 from gram.bench.score import Scoring
 from gram.bench.settings import BenchSettings, Precision, ShapeName, Subject
 from gram.bench.shapes import DTYPES, QUICK, SHAPES, build, renderer_for, tokenizer_for
-from gram.bench.tables import bars, rounded
+from gram.bench.tables import bars, beside_fp32, rounded
 from gram.bench.train import Steps
-from gram.bench.workloads import Sizes
 from gram.claims import Reads, claimed_files
 from gram.files import atomic_write
 from gram.modeling.loading import choose_device
@@ -34,7 +34,7 @@ from gram.types import Contest
 TITLES: dict[Subject, str] = {"score": "Scoring", "train": "Training steps"}
 
 _TEXTS = 1200  # prompts and answers that the tokenizer learns from
-_QUICK_SIZES = Sizes(independent=4, best_of={4: 1}, groups={3: 1})
+_SAMPLE = {"cpu": 8, "cuda": 64}  # pairs to warm up on
 
 Tell: TypeAlias = Callable[[str], None]
 """Called with a few words before each measurement."""
@@ -73,42 +73,43 @@ def run(
 def score(settings: BenchSettings, tell: Tell) -> dict[str, Any]:
     """Facts of the run and one row per workload, shape and precision."""
     contests, source, renderer, machine = prepare(settings)
-    sizes = _QUICK_SIZES if settings.quick else Sizes()
-    todo = workloads.scoring(contests, sizes, settings.seed)
     rows = []
     for name, dtype in _models(settings):
+        plan = effort(settings, name, dtype)
+        todo = workloads.scoring(contests, plan.sizes, settings.seed)
         shape = (QUICK if settings.quick else SHAPES)[name]
         model = build(shape, dtype=DTYPES[dtype], device=settings.device, seed=settings.seed)
         scoring = Scoring(
             model,
             renderer,
             machine,
-            sample=todo[0].pairs[:8],
+            sample=todo[0].pairs[: _SAMPLE[settings.device]],
             token_budget=settings.token_budget,
             peer_batch=settings.peer_batch,
         )
         for workload in todo:
             tell(f"{name} {dtype}: {workload.name}")
             label = {"shape": name, "dtype": dtype, "vocabulary": shape.vocabulary} | scoring.facts
-            rows.append(label | scoring.measure(workload, settings.rounds))
-    return _facts(settings, source, machine) | {"rows": rows}
+            rows.append(label | scoring.measure(workload, plan.rounds))
+    return _facts(settings, source, machine) | {"rows": beside_fp32(rows)}
 
 
 def train(settings: BenchSettings, tell: Tell) -> dict[str, Any]:
     """Facts of the run and one row per stage, shape and precision."""
     contests, source, renderer, machine = prepare(settings)
-    pairs = workloads.independent_pairs(contests, settings.pairs * settings.steps, settings.seed)
-    batches = [pairs[start : start + settings.pairs] for start in range(0, len(pairs), settings.pairs)]
     rows = []
     for name, dtype in _models(settings):
+        plan = effort(settings, name, dtype)
+        pairs = workloads.independent_pairs(contests, plan.pairs * plan.steps, settings.seed)
+        batches = [pairs[start : start + plan.pairs] for start in range(0, len(pairs), plan.pairs)]
         shape = (QUICK if settings.quick else SHAPES)[name]
         model = build(shape, dtype=torch.float32, device=settings.device, seed=settings.seed)
         steps = Steps(model, renderer, machine, bf16=dtype == "bf16")
-        for stage in (steps.preference, steps.language):
+        for stage in (steps.preference, steps.adapters, steps.language):
             tell(f"{name} {dtype}: {stage.__name__} step")
             label = {"shape": name, "dtype": dtype, "vocabulary": shape.vocabulary}
-            rows.append(label | stage(batches, settings.rounds))
-    return _facts(settings, source, machine) | {"rows": rows}
+            rows.append(label | stage(batches, plan.rounds))
+    return _facts(settings, source, machine) | {"rows": beside_fp32(rows)}
 
 
 def prepare(settings: BenchSettings) -> tuple[list[Contest], str, Renderer, Machine]:
@@ -132,7 +133,6 @@ def _facts(settings: BenchSettings, source: str, machine: Machine) -> dict[str, 
     return {
         "data": source,
         "seed": settings.seed,
-        "rounds": settings.rounds,
         "quick": settings.quick,
         "device": torch.cuda.get_device_name() if settings.device == "cuda" else f"{platform.machine()} CPU",
         "unit": machine.unit,

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from gram.bench.measure import Machine
+from gram.bench.ours import LEARNING_RATE
 from gram.bench.shapes import twin
 from gram.types import Pair
 
@@ -73,7 +74,7 @@ class TrlSteps:
                 report_to="none",
                 disable_tqdm=True,
             )
-        optimizer = torch.optim.AdamW(scorer.parameters(), lr=1e-6, fused=True)
+        optimizer = torch.optim.AdamW(scorer.parameters(), lr=LEARNING_RATE, fused=True)
         self._trainer = RewardTrainer(
             scorer,
             arguments,

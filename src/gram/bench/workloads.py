@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
 from random import Random
 
@@ -29,10 +29,15 @@ _WORDS = _VOCABULARY.split()
 
 @dataclass(frozen=True)
 class Workload:
-    """Pairs that are asked in one go, each in both orders."""
+    """Pairs that are asked in one go, each in both orders.
+
+    Attributes:
+        decision: transformers' ``pipeline("decision")`` is asked too; the pairs must share their prompt.
+    """
 
     name: str
     pairs: tuple[Pair, ...]
+    decision: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,13 @@ class Sizes:
         independent: pairs of W1, each of another prompt.
         best_of: per number of candidates n, the prompts of W2: n (n - 1) / 2 pairs each.
         groups: per number of answers G, the prompts of W3: G pairs each, all with one reference answer.
+        ring: pairs of W4, all of one prompt: each answer against the next, the last against the first.
     """
 
     independent: int = 12
     best_of: dict[int, int] = field(default_factory=lambda: {4: 3, 8: 1, 16: 1})
     groups: dict[int, int] = field(default_factory=lambda: {8: 2, 16: 1})
+    ring: int = 8
 
 
 def pool(source: str | None, seed: int) -> tuple[list[Contest], str]:
@@ -87,7 +94,11 @@ def made_up(count: int, seed: int, candidates: int = 12) -> list[Contest]:
 
 
 def scoring(contests: Sequence[Contest], sizes: Sizes, seed: int) -> list[Workload]:
-    """W1, then W2 and W3 in each size."""
+    """W1, then W2 and W3 in each size, then W4.
+
+    Raises:
+        DataError: a workload needs more different answers than there are.
+    """
     workloads = [Workload("W1", independent_pairs(contests, sizes.independent, seed))]
     for n, prompts in sizes.best_of.items():
         samples = _sample(contests, prompts, n, f"{seed} best of {n}")
@@ -97,6 +108,9 @@ def scoring(contests: Sequence[Contest], sizes: Sizes, seed: int) -> list[Worklo
         samples = _sample(contests, prompts, size + 1, f"{seed} group of {size}")
         pairs = [Pair(prompt, answer, answers[0]) for prompt, answers in samples for answer in answers[1:]]
         workloads.append(Workload(f"W3 G={size}", tuple(pairs)))
+    [(prompt, answers)] = _sample(contests, 1, sizes.ring, f"{seed} ring of {sizes.ring}")
+    pairs = [Pair(prompt, a, b) for a, b in zip(answers, answers[1:] + answers[:1], strict=True)]
+    workloads.append(Workload(f"W4 n={sizes.ring}", tuple(pairs), decision=True))
     return workloads
 
 
@@ -118,9 +132,12 @@ def _sample(
         contest = rich[number % len(rich)]
         own = draw.sample(contest.responses, min(answers, len(contest.responses)))
         start = order.index(contest) + 1
-        others = (text for c in [*order[start:], *order[:start]] for text in c.responses if text not in own)
-        while len(own) < answers:
-            own.append(next(others))
+        others = dict.fromkeys(
+            text for c in [*order[start:], *order[:start]] for text in c.responses if text not in own
+        )
+        own += islice(others, answers - len(own))
+        if len(own) < answers:
+            raise DataError(f"fewer than {answers} different answers in all: a workload cannot be made")
         samples.append((contest.prompt, own))
     return samples
 
