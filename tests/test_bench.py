@@ -21,6 +21,7 @@ from gram.bench.measure import Machine, spread
 from gram.bench.score import by_length, spaced
 from gram.bench.settings import BenchSettings, Precision, ShapeName
 from gram.bench.shapes import QUICK, SHAPES, build, twin
+from gram.bench.suite import prepare
 from gram.bench.workloads import Sizes
 from gram.cli.main import main
 from gram.engine.heads import output_layer
@@ -206,6 +207,15 @@ def test_bf16_comes_first_and_the_model_for_a_gpu_on_demand_only() -> None:
     assert BenchSettings(shape="0.6b").shapes == ("0.6b",)
 
 
+@pytest.mark.parametrize("tokens", [150, 300, 700])
+def test_prompts_of_a_named_length(tokens: int) -> None:
+    """On average over all pairs, within a tenth; one word is one token."""
+    contests, source, renderer, _ = prepare(BenchSettings(prompt_tokens=tokens))
+    prompts = renderer.judge(workloads.independent_pairs(contests, len(contests), seed=1))
+    assert source == "made up"
+    assert abs(np.mean([len(prompt.ids) for prompt in prompts]) - tokens) < 0.1 * tokens
+
+
 # --- Measuring ---
 
 
@@ -317,6 +327,8 @@ def test_bench_train_beside_trl(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "reason"),
     [
         (("score", "--rounds", "0"), "rounds must be at least 1"),
+        (("score", "--prompt-tokens", "40"), "prompt_tokens must be at least"),
+        (("score", "--prompt-tokens", "300", "--data", "x.jsonl"), "prompt_tokens: texts of --data"),
         (("score", "--data", "nowhere.jsonl"), "nowhere.jsonl: no such file or folder"),
         (("score", "--output", "."), "is a folder"),
     ],

@@ -46,7 +46,8 @@ FLAGS = {
     "rank": ASK + "budget columns input on_error output schedule seed split",
     "mine": ASK + "budget columns input limit margin on_error output pairs schedule seed split",
     "bench": """
-        data device dtype json output pairs peer_batch plot quick rounds seed shape steps token_budget what
+        data device dtype json output pairs peer_batch plot prompt_tokens quick rounds seed shape steps
+        token_budget what
     """,
 }
 RECORD = """

@@ -56,11 +56,14 @@ def kind_of(name: str) -> str:
 
 
 def shares(path: Callable[[], Any], device: str) -> dict[str, float]:
-    """The share of each kind in the time of one run of ``path``; they add up to 1."""
+    """The share of each kind in the time of one run of ``path``.
+
+    They add up to 1; all are 0 where a GPU does not tell the times of its kernels.
+    """
     kinds: dict[str, float] = dict.fromkeys(KINDS, 0.0)
     for name, time in times(path, device).items():
         kinds[kind_of(name)] += time
-    total = sum(kinds.values())
+    total = sum(kinds.values()) or 1.0
     return {kind: time / total for kind, time in kinds.items()}
 
 

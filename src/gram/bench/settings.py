@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from gram.bounds import Count, Seed, check_bounds
+from gram.errors import ConfigError
 
 Subject: TypeAlias = Literal["score", "train"]
 ShapeName: TypeAlias = Literal["small", "wide", "real", "0.6b"]
@@ -29,6 +30,9 @@ class BenchSettings:
     """Where to run; on cuda wall time is taken."""
     data: str | None = None
     """Prompts with several answers each: a file, or a folder of *.jsonl.gz. Default: made-up texts."""
+    prompt_tokens: Count | None = None
+    """Made-up texts of such lengths that a judge prompt has about so many tokens on average. Default: as real
+    answers have."""
     rounds: Count | None = None
     """How often each path is timed; they take turns, and the median counts. Default: 3; real and 0.6b in fp32
     on a CPU once."""
@@ -52,6 +56,10 @@ class BenchSettings:
             ConfigError: naming the option.
         """
         check_bounds(self)
+        if self.prompt_tokens and self.data:
+            raise ConfigError(
+                "prompt_tokens: texts of --data have the lengths they have; leave one of them out"
+            )
 
     @property
     def shapes(self) -> tuple[ShapeName, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,16 +24,18 @@ from gram.bench.shapes import DTYPES, QUICK, SHAPES, build, renderer_for, tokeni
 from gram.bench.tables import bars, beside_fp32, rounded
 from gram.bench.train import Steps
 from gram.claims import Reads, claimed_files
+from gram.errors import ConfigError
 from gram.files import atomic_write
 from gram.modeling.loading import choose_device
 from gram.modeling.quiet import quiet_libraries
 from gram.plots import save
 from gram.rendering import Renderer
-from gram.types import Contest
+from gram.types import Contest, Pair
 
 TITLES: dict[Subject, str] = {"score": "Scoring", "train": "Training steps"}
 
 _TEXTS = 1200  # prompts and answers that the tokenizer learns from
+_FEWEST_WORDS = 30  # of a prompt and two answers
 _SAMPLE = {"cpu": 8, "cuda": 64}  # pairs to warm up on
 
 Tell: TypeAlias = Callable[[str], None]
@@ -120,7 +122,23 @@ def prepare(settings: BenchSettings) -> tuple[list[Contest], str, Renderer, Mach
     for contest in contests:
         texts += [contest.prompt[-1].content, *contest.responses[:2]]
     stride = max(1, len(texts) // _TEXTS)
-    return contests, source, renderer_for(tokenizer_for(texts[::stride])), machine
+    renderer = renderer_for(tokenizer_for(texts[::stride]))
+    if settings.prompt_tokens:
+        scale = _scale(contests, renderer, settings.prompt_tokens)
+        contests = workloads.made_up(len(contests), settings.seed, scale=scale)
+    return contests, source, renderer, machine
+
+
+def _scale(contests: Sequence[Contest], renderer: Renderer, prompt_tokens: int) -> float:
+    """By how much texts must be longer for judge prompts of that length: made-up words are tokens."""
+    bare = len(renderer.judge([Pair("time", a="time", b="time")])[0].ids)
+    prompts = renderer.judge(workloads.independent_pairs(contests, len(contests), 0))
+    mean = sum(len(prompt.ids) for prompt in prompts) / len(prompts)
+    if prompt_tokens < bare + _FEWEST_WORDS:
+        raise ConfigError(
+            f"prompt_tokens must be at least {bare + _FEWEST_WORDS}: the template alone has {bare}"
+        )
+    return (prompt_tokens - bare) / (mean - bare)
 
 
 def _models(settings: BenchSettings) -> Iterator[tuple[ShapeName, Precision]]:

@@ -79,12 +79,16 @@ def pool(source: str | None, seed: int) -> tuple[list[Contest], str]:
     return usable, ", ".join(Path(file).name for file in files)
 
 
-def made_up(count: int, seed: int, candidates: int = 12) -> list[Contest]:
-    """Prompts and answers of random words; their lengths are log-normal, as those of real answers are."""
+def made_up(count: int, seed: int, candidates: int = 12, scale: float = 1.0) -> list[Contest]:
+    """Prompts and answers of random words; their lengths are log-normal, as those of real answers are.
+
+    Args:
+        scale: of all lengths.
+    """
     draw = Random(seed)
 
     def text(median_words: float, most: int) -> str:
-        length = min(max(round(median_words * draw.lognormvariate(0, 0.5)), 3), most)
+        length = min(max(round(scale * median_words * draw.lognormvariate(0, 0.5)), 3), round(scale * most))
         return " ".join(draw.choices(_WORDS, k=length))
 
     def answers() -> tuple[str, ...]:
