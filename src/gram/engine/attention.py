@@ -16,6 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from gram.engine import flash
 from gram.engine.kernels import by_flex, by_varlen, varlen_serves
 from gram.engine.plan import Plan
 from gram.errors import ConfigError
@@ -79,28 +80,41 @@ def node_by_node(
     # m times (1, heads, size, d); keys and values may have fewer heads
     queries, keys, values = (part.split(sizes, dim=2) for part in (query, key, value))
     outputs: list[Tensor] = [query] * len(sizes)
-    for nodes in _nodes_by_shape(plan, window):  # b nodes
+    for nodes, count in _nodes_by_shape(plan, window):  # b nodes that see ``count`` keys
         paths = [plan.seen(node, window) for node in nodes]
+        empty = key.new_zeros(1, key.shape[1], -count % _step(key.dtype), key.shape[3])
         q = _stack([queries[node] for node in nodes])  # (b, heads, size, d)
-        # (b, kv_heads, keys of the path, d)
-        k = _stack([_join([keys[number] for number in path], skip) for path, skip in paths])
-        v = _stack([_join([values[number] for number in path], skip) for path, skip in paths])
-        for node, part in zip(nodes, _attention(q, k, v, scaling, window).split(1), strict=True):
+        # (b, kv_heads, keys of the path and some empty ones, d)
+        k = _stack([_join([keys[number] for number in path], skip, empty) for path, skip in paths])
+        v = _stack([_join([values[number] for number in path], skip, empty) for path, skip in paths])
+        parts = _attention(q, k, v, count, scaling, window).split(1)
+        for node, part in zip(nodes, parts, strict=True):
             outputs[node] = part
     return torch.cat(outputs, dim=2).transpose(1, 2)  # (1, N, heads, d)
 
 
-def _attention(q: Tensor, k: Tensor, v: Tensor, scaling: float | None, window: int | None) -> Tensor:
-    """(n, heads, queries, d): causal attention in which the last query sees the last key.
+def _attention(
+    q: Tensor, k: Tensor, v: Tensor, keys: int, scaling: float | None, window: int | None
+) -> Tensor:
+    """(n, heads, queries, d): causal attention in which the last query sees the last of ``keys`` keys.
 
-    Long nodes are cut into blocks of queries, each against the keys that its last one sees: one product over
-    all of them would spend half of its work on keys that the mask then hides.
+    Empty keys may follow, which nobody sees. Long nodes are cut into blocks of queries, each against the keys
+    that its last one sees: one product over all of them would spend half of its work on keys that the mask
+    then hides.
     """
     n, heads, length, _ = q.shape
-    kv_heads, earlier_keys = k.shape[1], k.shape[2] - length
-    if heads == kv_heads and not earlier_keys and (window is None or length <= window):
-        return nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling)
+    kv_heads, earlier_keys, step = k.shape[1], keys - length, _step(k.dtype)
+    if q.requires_grad and q.dtype == torch.bfloat16:
+        mask = _mask(length, keys, k.shape[2], window, q.dtype, q.device)
+        return flash.attend(q, k, v, keys, mask, scaling, window)
     group, parts = heads // kv_heads, []
+    if not earlier_keys and (window is None or length <= window):
+        empty = k.shape[2] - length  # queries behind, as there are keys
+        q = q if not empty else torch.cat([q, q.new_zeros(n, heads, empty, q.shape[3])], dim=2)
+        out = nn.functional.scaled_dot_product_attention(
+            q, k, v, is_causal=True, scale=scaling, enable_gqa=group > 1
+        )
+        return out[:, :, :length]
     block = (
         length if q.requires_grad else _BLOCK
     )  # a slice's gradient is a tensor of the full size: no slices
@@ -108,26 +122,32 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, scaling: float | None, window: i
         part = q[:, :, start : start + block]  # (n, heads, size, d)
         size = part.shape[2]
         stop = earlier_keys + start + size  # keys [first, stop) are seen by some query of the block
-        first = 0 if window is None else max(0, stop - size - window + 1)
-        mask = _mask(size, stop, window, q.device)[:, first:]  # (size, stop - first)
+        first = 0 if window is None else max(0, stop - size - window + 1) // step * step
+        behind = stop + -stop % step
+        mask = _mask(size, stop, behind, window, q.dtype, q.device)[:, first:]  # (size, behind - first)
         if group > 1:  # query heads that share a key head become more queries of that head: no key is copied
             part, mask = part.reshape(n, kv_heads, group * size, -1), mask.repeat(group, 1)
         part = nn.functional.scaled_dot_product_attention(
-            part, k[:, :, first:stop], v[:, :, first:stop], attn_mask=mask, scale=scaling
+            part, k[:, :, first:behind], v[:, :, first:behind], attn_mask=mask, scale=scaling
         )
         parts.append(part.reshape(n, heads, size, -1))
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
 
+def _step(dtype: torch.dtype) -> int:
+    """Keys come in multiples of so many: matrix units read bf16 in tiles, and a part of one costs twice."""
+    return 32 if dtype == torch.bfloat16 else 1
+
+
 @lru_cache(maxsize=4)
-def _nodes_by_shape(plan: Plan, window: int | None) -> list[list[int]]:
-    """The nodes in groups; all nodes of a group have equally many queries and equally many keys."""
+def _nodes_by_shape(plan: Plan, window: int | None) -> list[tuple[list[int], int]]:
+    """The nodes in groups of equally many queries that see equally many keys, and that number of keys."""
     groups: dict[tuple[int, int], list[int]] = {}
     for node, size in enumerate(plan.sizes):
         path, skip = plan.seen(node, window)
         key_count = sum(plan.sizes[number] for number in path) - skip
         groups.setdefault((size, key_count), []).append(node)
-    return list(groups.values())
+    return [(nodes, keys) for (_, keys), nodes in groups.items()]
 
 
 def _stack(parts: list[Tensor]) -> Tensor:
@@ -135,23 +155,28 @@ def _stack(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _join(parts: list[Tensor], skip: int) -> Tensor:
-    """The tokens of several nodes, (1, h, length, d), one behind the other, without the first ``skip``."""
+def _join(parts: list[Tensor], skip: int, behind: Tensor) -> Tensor:
+    """The tokens of several nodes, (1, h, length, d), in a row, without the first ``skip``; then ``behind``."""
     parts[0] = parts[0][:, :, skip:]
+    if behind.shape[2]:
+        parts.append(behind)
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
 
-def _mask(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
-    """(queries, keys) true where a query sees a key; the last query sees the last key."""
-    return _band(1 << (keys - 1).bit_length(), window, device)[keys - queries : keys, :keys]
+def _mask(
+    queries: int, stop: int, keys: int, window: int | None, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """(queries, keys) what is added to the scores: 0 where a query sees a key; the last sees key stop - 1."""
+    return _band(1 << (keys - 1).bit_length(), window, dtype, device)[stop - queries : stop, :keys]
 
 
 @lru_cache(maxsize=4)
-def _band(size: int, window: int | None, device: torch.device) -> Tensor:
+def _band(size: int, window: int | None, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(size, size) the causal mask of one sequence; every node's mask is a piece of it."""
     with torch.inference_mode(False):  # the cached mask may serve a training step later
-        mask = torch.ones(size, size, dtype=torch.bool, device=device).tril()
-        return mask if window is None else mask.triu(1 - window)
+        sees = torch.ones(size, size, dtype=torch.bool, device=device).tril()
+        sees = sees if window is None else sees.triu(1 - window)
+        return torch.zeros(size, size, dtype=dtype, device=device).masked_fill_(~sees, -torch.inf)
 
 
 AttentionInterface.register(NAME, tree_attention)

@@ -1,0 +1,259 @@
+"""The fused arithmetic of ``layer`` put under the decoder layers of a Hugging Face model, for bf16 on a CPU.
+
+A layer is recognised by its own source: the forward pass of the layer, its MLP and its norms must read as
+Llama's do, and its attention as that of a family listed here, whatever the model is called. It is used where
+hidden states are bf16; every layer in fp32, which is the reference, and all that is not recognised stay as
+they are. Knows modules and their weights; knows no rows, prompts or losses.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
+from importlib import import_module
+from types import MethodType
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from gram.engine.heads import core
+from gram.engine.layer import ROWS, After, Before, Norm, after, before
+from gram.engine.products import Product, order
+
+Keywords: TypeAlias = dict[str, Any]
+
+_ATTENTIONS: dict[tuple[str, str], Callable[[Any], Keywords]] = {
+    ("llama", "LlamaAttention"): lambda attention: {},
+    ("qwen2", "Qwen2Attention"): lambda attention: {"sliding_window": attention.sliding_window},
+    ("qwen3", "Qwen3Attention"): lambda attention: {"sliding_window": attention.sliding_window},
+    ("mistral", "MistralAttention"): lambda attention: {
+        "sliding_window": attention.config.sliding_window,
+    },
+}
+"""Attention that is recognised, and the keywords with which it calls its kernel."""
+
+_ORDERED = 2_000_000_000
+"""Most bytes of frozen weights that are kept in oneDNN's order too, as a second copy of them."""
+
+
+def fuse(model: nn.Module) -> int:
+    """Put fused arithmetic under the decoder layers of ``model`` that are recognised; returns their number.
+
+    It runs where hidden states are bf16 (or under autocast to it), on a CPU and without a cache of keys;
+    elsewhere the layer's own forward pass does. Weights in training and adapters of peft are read anew in
+    every call.
+    """
+    layers = list(_known_layers(model))
+    size = sum(p.numel() * p.element_size() for layer in layers for p in layer.parameters())
+    weights = _Weights(ahead=size <= _ORDERED)
+    for layer in layers:
+        layer.forward = MethodType(partial(_forward, weights), layer)
+    return len(layers)
+
+
+def unfuse(model: nn.Module) -> None:
+    """Give every layer its own forward pass back."""
+    for layer in _known_layers(model):
+        layer.__dict__.pop("forward", None)
+
+
+def _known_layers(model: nn.Module) -> Iterator[Any]:
+    return (module for module in core(model).modules() if _is_known(module))
+
+
+def _forward(
+    weights: _Weights,
+    layer: Any,
+    hidden_states: Tensor,
+    attention_mask: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    past_key_values: Any = None,
+    use_cache: bool | None = False,
+    position_embeddings: tuple[Tensor, Tensor] | None = None,
+    **rest: Any,
+) -> Tensor:
+    """The forward pass of a decoder layer, as transformers calls it."""
+    rest |= {"position_ids": position_ids, "use_cache": use_cache}
+    parts = None
+    if past_key_values is None and position_embeddings is not None and _in_bf16(hidden_states):
+        parts = weights.of(layer)
+    if parts is None:
+        rest |= {"attention_mask": attention_mask, "past_key_values": past_key_values}
+        return type(layer).forward(layer, hidden_states, position_embeddings=position_embeddings, **rest)
+    attention, (first, second) = layer.self_attn, parts
+    batch, length, width = hidden_states.shape
+    x = hidden_states.reshape(-1, width).to(torch.bfloat16)  # (batch * length, width)
+    half = first.width // 2
+    cos, sin = (
+        t[..., :half].expand(batch, -1, -1).reshape(len(x), half).float() for t in position_embeddings
+    )
+    heads = before(x, cos, sin, first)  # (batch * length, heads, d) each
+    q, k, v = (t.view(batch, length, -1, first.width).transpose(1, 2) for t in heads)
+    attended, _ = _kernel(attention.config)(
+        attention,
+        q,
+        k,
+        v,
+        attention_mask,
+        dropout=attention.attention_dropout if attention.training else 0.0,
+        scaling=attention.scaling,
+        **_keywords(type(attention))(attention),
+        **rest,
+    )
+    return after(attended.reshape(len(x), -1), x, second).view(batch, length, width)
+
+
+def _in_bf16(hidden: Tensor) -> bool:
+    if hidden.device.type != "cpu":
+        return False
+    if hidden.dtype == torch.bfloat16:
+        return True
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+
+
+def _kernel(config: Any) -> Callable[..., tuple[Tensor, Any]]:
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    return ALL_ATTENTION_FUNCTIONS[config._attn_implementation]
+
+
+class _Weights:
+    """The weights of layers as products, read off their modules.
+
+    Args:
+        ahead: keep frozen weights in oneDNN's order.
+    """
+
+    def __init__(self, *, ahead: bool) -> None:
+        self._ahead = ahead
+        self._ordered: Any = WeakTensorKeyDictionary()  # weight: (its version, the weight in order)
+
+    def of(self, layer: Any) -> tuple[Before, After] | None:
+        """What stands before and behind attention; None where a module is not what it was, or has hooks."""
+        attention, mlp = layer.self_attn, layer.mlp
+        if attention.config._attn_implementation == "eager":  # no kernel that can be called by name
+            return None
+        modules = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
+        found = [self._product(m) for m in (*modules, mlp.gate_proj, mlp.up_proj, mlp.down_proj)]
+        products = [product for product in found if product is not None]
+        if len(products) < len(found):
+            return None
+        q, k, v, *others = products
+        head_norms = None
+        if hasattr(attention, "q_norm"):
+            head_norms = _norm(attention.q_norm), _norm(attention.k_norm)
+        return (
+            Before(_norm(layer.input_layernorm), (q, k, v), attention.head_dim, head_norms),
+            After(_norm(layer.post_attention_layernorm), *others),
+        )
+
+    def _product(self, module: Any) -> Product | None:
+        a = b = None
+        scale = 0.0
+        if _is_low_rank(module):
+            names = [name for name in module.active_adapters if name in module.lora_A]
+            if module.merged or len(names) > 1 or any(module.use_dora.get(name) for name in names):
+                return None
+            if names and not module.disable_adapters:
+                [name] = names
+                if module.training and not isinstance(module.lora_dropout[name], nn.Identity):
+                    return None
+                if module.lora_B[name].bias is not None or module.lora_variant.get(name) is not None:
+                    return None
+                a, b = module.lora_A[name].weight, module.lora_B[name].weight
+                scale = float(module.scaling[name])
+            module = module.base_layer
+        if type(module) is not nn.Linear or module._forward_hooks or module._forward_pre_hooks:
+            return None
+        return Product(module.weight, module.bias, a, b, scale, self._in_order(module.weight))
+
+    def _in_order(self, weight: Tensor) -> Tensor | None:
+        if not self._ahead or weight.dtype != torch.bfloat16 or weight.is_inference():
+            return None
+        if weight.requires_grad and torch.is_grad_enabled():
+            return None
+        version, ordered = self._ordered.get(weight, (None, None))
+        if version != weight._version:
+            with torch.inference_mode(False):
+                ordered = order(weight, ROWS)
+            self._ordered[weight] = weight._version, ordered
+        return ordered
+
+
+def _norm(module: Any) -> Norm:
+    return Norm(module.weight, module.variance_epsilon)
+
+
+def _is_low_rank(module: nn.Module) -> bool:
+    kind = type(module)
+    return (kind.__module__, kind.__name__) == ("peft.tuners.lora.layer", "Linear")
+
+
+def _is_known(module: Any) -> bool:
+    """Whether a module is a decoder layer of a shape that ``layer`` computes."""
+    return (
+        all(hasattr(module, name) for name in ("self_attn", "mlp", "input_layernorm"))
+        and _reads_as(type(module), "llama", "LlamaDecoderLayer")
+        and _keywords(type(module.self_attn)) is not None
+        and _reads_as(type(module.mlp), "llama", "LlamaMLP")
+        and type(module.mlp.act_fn).__name__ in ("SiLU", "SiLUActivation")
+        and all(
+            _reads_as(type(norm), "llama", "LlamaRMSNorm")
+            for norm in (
+                module.input_layernorm,
+                module.post_attention_layernorm,
+                *([module.self_attn.q_norm] if hasattr(module.self_attn, "q_norm") else []),
+            )
+        )
+        and _same(
+            getattr(inspect.getmodule(type(module.self_attn)), "apply_rotary_pos_emb", None),
+            _reference("llama", "apply_rotary_pos_emb"),
+        )
+    )
+
+
+@lru_cache(maxsize=64)
+def _keywords(attention: type) -> Any:
+    """The entry of ``_ATTENTIONS`` for a class; None where it is not known."""
+    found = (keywords for place, keywords in _ATTENTIONS.items() if _reads_as(attention, *place))
+    return next(found, None)
+
+
+@lru_cache(maxsize=256)
+def _reads_as(kind: type, family: str, name: str) -> bool:
+    """Whether the forward pass of a class is, but for types and comments, that of a class of transformers."""
+    reference: Any = _reference(family, name)
+    return _same(kind.forward, reference.forward)  # type: ignore[attr-defined]
+
+
+def _reference(family: str, name: str) -> Any:
+    return getattr(import_module(f"transformers.models.{family}.modeling_{family}"), name)
+
+
+def _same(one: Any, two: Any) -> bool:
+    return one is two or (one is not None and _code(one) == _code(two) != "")
+
+
+@lru_cache(maxsize=256)
+def _code(function: Any) -> str:
+    """The source of a function without its name, types, decorators and docstring; empty where there is none."""
+    try:
+        [tree] = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    except (OSError, TypeError, SyntaxError):
+        return ""
+    if not isinstance(tree, ast.FunctionDef):
+        return ""
+    arguments = [*tree.args.args, *tree.args.kwonlyargs, *filter(None, [tree.args.kwarg])]
+    for argument in arguments:
+        argument.annotation = None
+    body = [
+        line
+        for line in tree.body
+        if not (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant))
+    ]
+    return "\n".join(map(ast.unparse, [tree.args, *body]))

@@ -1,0 +1,267 @@
+"""bf16 through the fused layers: as near to fp32 as transformers' own bf16 is, forward and backward.
+
+The reference is transformers in fp32 on the very same (bf16) weights, and the yardstick transformers in bf16: what
+the fused layers compute may be off by as much as that, and half as much again.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from gram.engine import fused
+from gram.engine.base import TokenRow
+from gram.engine.choose import choose_engine
+from gram.engine.flash import attend
+from gram.engine.layer import ROWS, blocks
+from gram.engine.plain import Plain
+from gram.engine.tree import Tree
+from gram.modeling.trainable import LoraSettings, add_lora
+
+SLACK = 1.5
+KNOWN = ("llama", "qwen2", "qwen3", "mistral")
+UNKNOWN = ("gemma", "phi3", "granite", "olmo2")
+ROW = [(7 * place + 3) % 200 for place in range(90)]
+ROWS_OF_PAIR = [TokenRow([*ROW, 5, 6, 7]), TokenRow([*ROW[:60], 9, 8, *ROW[60:80]]), TokenRow(ROW[:33])]
+
+
+def model_of(kind: str, layers: int = 3) -> Any:
+    """Weights that bf16 holds exactly, norms that matter, and three layers of two heads per key head."""
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        kind,
+        vocab_size=256,
+        hidden_size=128,
+        intermediate_size=192,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=512,
+        initializer_range=0.09,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=1,
+        pad_token_id=0,
+        use_cache=False,
+    )
+    model = AutoModelForCausalLM.from_config(config).eval()
+    for name, weight in model.named_parameters():
+        if "norm" in name:
+            weight.data.uniform_(0.5, 1.5)
+        weight.data = weight.data.bfloat16().float()
+    return model
+
+
+def distance(one: Tensor, two: Tensor) -> float:
+    return float((one.detach().float() - two.detach().float()).norm() / two.detach().float().norm())
+
+
+def logits(model: Any, engine: Any) -> Tensor:
+    with torch.no_grad():
+        return engine.next_logits(model, engine.lay_out(ROWS_OF_PAIR), range(64))
+
+
+@pytest.mark.parametrize("engine", [Tree(), Plain()], ids=["tree", "plain"])
+@pytest.mark.parametrize("kind", KNOWN)
+def test_known_families_say_what_they_say_in_fp32(kind: str, engine: Any) -> None:
+    exact = model_of(kind)
+    stock, ours = (copy.deepcopy(exact).bfloat16() for _ in range(2))
+    for model in (exact, stock, ours):
+        choose_engine(model, engine.name)
+    fused.unfuse(stock)
+    assert fused.fuse(ours) == 3
+    reference = logits(exact, engine)
+    theirs, mine = (distance(logits(model, engine), reference) for model in (stock, ours))
+    assert 0 < mine < SLACK * theirs
+
+
+@pytest.mark.parametrize("kind", UNKNOWN)
+def test_what_reads_otherwise_stays_as_it_is(kind: str) -> None:
+    """Gemma's norm adds one to its weight, Phi 3 has one product for gate and up, Granite scales its residual,
+    OLMo 2 has its norms behind: none of them may pass for Llama."""
+    model = model_of(kind)
+    before = logits(model.bfloat16(), Plain())
+    assert fused.fuse(model) == 0
+    assert torch.equal(logits(model, Plain()), before)
+
+
+def test_fp32_is_transformers_own_bit_for_bit() -> None:
+    model = model_of("llama")
+    before = logits(model, Plain())
+    fused.fuse(model)
+    assert torch.equal(logits(model, Plain()), before)
+
+
+def test_a_changed_weight_is_seen() -> None:
+    """Weights are kept in oneDNN's order beside themselves: a stale copy would go on saying the old thing."""
+    model = model_of("llama").bfloat16()
+    choose_engine(model)
+    fused.fuse(model)
+    before = logits(model, Tree())
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight.mul_(2)
+    after = logits(model, Tree())
+    fresh = copy.deepcopy(model)
+    assert not torch.equal(before, after)
+    assert torch.equal(logits(fresh, Tree()), after)
+
+
+def gradients(model: Any, engine: Any, *, autocast: bool) -> dict[str, Tensor]:
+    model.train()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        loss = engine.next_logits(model, engine.lay_out(ROWS_OF_PAIR), range(64)).square().mean()
+    loss.backward()
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def trained(kind: str, how: str) -> tuple[Any, Any, Any]:
+    """fp32 as the reference, transformers under autocast, and ours: the same weights three times."""
+    models: list[Any] = []
+    for number in range(3):
+        model = model_of(kind)
+        choose_engine(model)
+        if number == 2:
+            assert fused.fuse(model) == 3
+        if how == "lora":
+            torch.manual_seed(1)
+            low = number == 2  # ours holds frozen weights in bf16
+            model = add_lora(model.bfloat16() if low else model, LoraSettings(rank=4), score_head=False)
+            for name, weight in model.named_parameters():
+                if "lora_B" in name:
+                    weight.data.normal_(0, 0.1)
+        models.append(model)
+    return models[0], models[1], models[2]
+
+
+@pytest.mark.parametrize("how", ["all", "lora"])
+@pytest.mark.parametrize("kind", KNOWN)
+def test_gradients_are_those_of_fp32(kind: str, how: str) -> None:
+    exact, stock, ours = trained(kind, how)
+    reference = gradients(exact, Tree(), autocast=False)
+    theirs = gradients(stock, Tree(), autocast=True)
+    mine = gradients(ours, Tree(), autocast=True)
+    assert set(mine) == set(reference)
+    assert all(gradient.dtype == torch.float32 for gradient in mine.values())
+
+    def whole(parts: dict[str, Tensor]) -> Tensor:
+        return torch.cat([parts[name].flatten().float() for name in sorted(parts)])
+
+    assert distance(whole(mine), whole(reference)) < SLACK * distance(whole(theirs), whole(reference))
+    worst = max(distance(mine[name], reference[name]) for name in reference)
+    assert worst < 2 * max(distance(theirs[name], reference[name]) for name in reference)
+
+
+def test_frozen_parts_get_no_gradient_and_pass_it_on() -> None:
+    """Only the first layer's queries are trained: everything behind them is frozen, and passes on what it gets."""
+    exact, ours = model_of("llama"), model_of("llama")
+    for model in (exact, ours):
+        choose_engine(model)
+        model.requires_grad_(False)
+        model.model.layers[0].self_attn.q_proj.weight.requires_grad_(True)
+    fused.fuse(ours)
+    [(name, mine)] = gradients(ours, Tree(), autocast=True).items()
+    assert distance(mine, gradients(exact, Tree(), autocast=False)[name]) < 0.06  # wrong would be near 1
+
+
+@pytest.fixture
+def with_adapter() -> Iterator[Any]:
+    torch.manual_seed(1)
+    model = add_lora(model_of("llama").bfloat16(), LoraSettings(rank=4), score_head=False)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            weight.data.normal_(0, 0.3)
+    yield model.eval()
+
+
+def test_an_adapter_counts_while_it_is_on(with_adapter: Any) -> None:
+    """On, off, and merged: what peft says each time."""
+    base = with_adapter.get_base_model()
+    choose_engine(base)
+    stock = logits(with_adapter, Tree())
+    with with_adapter.disable_adapter():
+        stock_off = logits(with_adapter, Tree())
+    fused.fuse(base)
+    mine = logits(with_adapter, Tree())
+    with with_adapter.disable_adapter():
+        mine_off = logits(with_adapter, Tree())
+    assert distance(mine, stock) < 0.1
+    assert distance(mine_off, stock_off) < 0.1
+    assert distance(stock, stock_off) > 0.3
+    with_adapter.merge_adapter()
+    assert distance(logits(with_adapter, Tree()), stock) < 0.1
+
+
+def test_other_adapters_are_left_to_peft() -> None:
+    """DoRA scales the whole product, dropout draws: peft computes both itself."""
+    from peft import LoraConfig, get_peft_model
+
+    for settings in ({"use_dora": True}, {"lora_dropout": 0.5}):
+        torch.manual_seed(1)
+        config = LoraConfig(r=4, target_modules=["q_proj"], task_type="CAUSAL_LM", **settings)
+        model = get_peft_model(model_of("llama").bfloat16(), config).train()
+        choose_engine(model.get_base_model(), "plain")
+        fused.fuse(model)
+        fused_layer, seen = model.get_base_model().model.layers[0], []
+        fused_layer.self_attn.register_forward_hook(lambda *_: seen.append("transformers"))
+        logits(model, Plain())
+        assert seen == ["transformers"]
+
+
+def test_a_hook_on_a_product_is_called() -> None:
+    """Offloading and tracing hang hooks on single layers: these must not be passed by."""
+    model = model_of("llama").bfloat16()
+    choose_engine(model, "plain")
+    fused.fuse(model)
+    seen = []
+    model.model.layers[0].mlp.up_proj.register_forward_hook(lambda *_: seen.append(1))
+    logits(model, Plain())
+    assert seen
+
+
+@pytest.mark.parametrize("window", [None, 40])
+@pytest.mark.parametrize(("queries", "keys"), [(70, 70), (33, 120), (200, 231)])
+@pytest.mark.parametrize("heads", [2, 6])
+def test_attention_backward_is_that_of_fp32(heads: int, queries: int, keys: int, window: int | None) -> None:
+    """torch's own attention computes both: fp32 as the reference, bf16 as the yardstick."""
+    torch.manual_seed(0)
+    padded = keys + -keys % 32
+    shapes = [(1, heads, queries, 16), (1, 2, padded, 16), (1, 2, padded, 16)]
+    tensors = [torch.randn(shape).bfloat16() for shape in shapes]
+    places = torch.arange(keys - queries, keys)[:, None]
+    sees = torch.arange(padded) <= places
+    if window is not None:
+        sees &= torch.arange(padded) > places - window
+    mask = torch.zeros(queries, padded).masked_fill(~sees, -torch.inf)
+    grad = torch.randn(shapes[0])
+
+    def run(function: Any, dtype: torch.dtype) -> list[Tensor]:
+        leaves = [tensor.to(dtype).requires_grad_() for tensor in tensors]
+        out = function(*leaves)
+        return [out, *torch.autograd.grad(out, leaves, grad.to(dtype))]
+
+    def stock(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask.to(q.dtype), enable_gqa=True)
+
+    def ours(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return attend(q, k, v, keys, mask.bfloat16(), None, window)
+
+    exact, theirs, mine = run(stock, torch.float32), run(stock, torch.bfloat16), run(ours, torch.bfloat16)
+    for number in range(4):
+        assert distance(mine[number], exact[number]) < max(2 * distance(theirs[number], exact[number]), 0.01)
+    assert not mine[2][:, :, keys:].any()  # nobody sees what lies behind the keys
+
+
+def test_blocks_are_even() -> None:
+    """600 rows are 2 blocks of 300, and not one of 512 and a small rest, which is slow to multiply."""
+    sizes = [rows.stop - rows.start for rows in blocks(600)]
+    assert sizes == [300, 300]
+    assert [rows.stop - rows.start for rows in blocks(ROWS)] == [ROWS]
+    covered = [place for rows in blocks(1537) for place in range(rows.start, rows.stop)]
+    assert covered == list(range(1537))
