@@ -40,7 +40,7 @@ import numpy as np
 import gram
 from gram.demo.world import World
 from gram.modeling.quiet import quiet_libraries
-from gram.progress import chunks_with_progress
+from gram.progress import chunks, parts_with_progress
 from gram.ranking import SCHEDULES, rank_many
 from gram.types import Contest, FloatArray, Pair, Verdicts, as_chat
 
@@ -217,7 +217,7 @@ def study(pools: Sequence[Pool], models: Mapping[str, Any], sizes: Sequence[int]
     local = models["judge"]
     judge = Memory(local)
     by_judge: list[FloatArray] = []
-    for chunk in chunks_with_progress(pools, 4, title="judging"):
+    for chunk in parts_with_progress(chunks(pools, 4), title="judging"):
         by_judge += judge_scores(chunk, judge)
     scores = {name: by_judge if name == "judge" else scalar_scores(pools, models[name]) for name in models}
     scores["ensemble"] = ensemble([scores[name] for name in ENSEMBLE])

@@ -6,12 +6,16 @@ of the folders. Heavy libraries are imported inside the fixtures, so that tests 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
+import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from gram import Message, Pair, Preference
@@ -72,6 +76,16 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, di
     code = main([str(argument) for argument in arguments])
     captured = capsys.readouterr()
     return code, json.loads(captured.out) if captured.out else {}, captured.err
+
+
+def wait_for_end(pids: Iterable[int]) -> None:
+    """Wait until these processes are no more, or only names that nobody asked for."""
+    end = time.monotonic() + 60
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                assert time.monotonic() < end, pid
+                time.sleep(0.01)
 
 
 def sharpened(model: Any, factor: float = 4.0) -> Any:

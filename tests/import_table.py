@@ -8,7 +8,7 @@ from __future__ import annotations
 
 # The ground floor: nouns and tools that know nothing of what the rooms above do with them.
 GROUND = {"types", "messages", "turns", "errors", "bounds", "paths", "files", "statistics", "asking"}
-GROUND |= {"progress", "config_file", "journal", "locks", "claims"}
+GROUND |= {"progress", "config_file", "journal", "locks", "claims", "workers"}
 PARTS = {"data", "rendering", "engine", "objectives", "modeling", "training", "scoring", "ranking"}
 PARTS |= {"evaluation", "adaptation", "report", "serving", "bulk", "rl", "plots", "bench"}
 
@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "statistics": {"types"},
     "bounds": {"errors"},
     "asking": {"errors", "bounds"},
+    "workers": {"errors", "types"},
     "progress": set(),
     "config_file": {"errors", "paths"},
     "data": GROUND,

@@ -105,7 +105,8 @@ def test_a_killed_run_over_benchmarks_ends_in_the_same_bytes(
     """32 comparisons and as many dressed up, in calls of about nine; killed at the given call."""
     evaluate, calls = runner.evaluate, [0]
 
-    def small(model: Any, items: Any, **keywords: Any) -> Any:
+    def small(workers: Any, items: Any, **keywords: Any) -> Any:
+        model = workers.model
         compare = model.compare
 
         def counted(asked: Any) -> Any:
@@ -115,7 +116,7 @@ def test_a_killed_run_over_benchmarks_ends_in_the_same_bytes(
             return compare(asked)
 
         model.compare = counted
-        return evaluate(model, items, chunk=9, **keywords)
+        return evaluate(workers, items, chunk=9, **keywords)
 
     monkeypatch.setattr(runner, "evaluate", small)
     command = ["eval", "--model", judge_folder, *two, "--output"]

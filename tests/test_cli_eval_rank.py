@@ -160,7 +160,8 @@ def test_a_killed_eval_goes_on_to_the_same_bytes(
     evaluate = runner.evaluate
     asked: list[int] = []
 
-    def in_small_chunks(model: Any, preferences: Any, **keywords: Any) -> Any:
+    def in_small_chunks(workers: Any, preferences: Any, **keywords: Any) -> Any:
+        model = workers.model
         compare = model.compare
 
         def counted(pairs: Any) -> Any:
@@ -170,7 +171,7 @@ def test_a_killed_eval_goes_on_to_the_same_bytes(
             return compare(pairs)
 
         model.compare = counted
-        return evaluate(model, preferences, chunk=4, **keywords)
+        return evaluate(workers, preferences, chunk=4, **keywords)
 
     monkeypatch.setattr(runner, "evaluate", in_small_chunks)
     run(capsys, *options, whole)

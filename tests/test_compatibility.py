@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 ASK = """
     base baseline centre_on context device dtype engine ensemble ensemble_penalty ensemble_with kind
     length_power max_length model raw_control_tokens reference revision single_order template
-    token_budget trust_remote_code
+    token_budget trust_remote_code workers
 """
 FLAGS = {
     "demo": "output quick seed",

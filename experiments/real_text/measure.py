@@ -20,7 +20,7 @@ from experiments.real_text.rows import labeled, test_rows
 from gram.evaluation.floors import bag_of_words, length_rule
 from gram.files import atomic_write
 from gram.modeling.quiet import quiet_libraries
-from gram.progress import chunks_with_progress
+from gram.progress import chunks, parts_with_progress
 from gram.types import Preference, PreferenceModel
 
 FLOORS = {"bag_of_words": "bag of words", "length_rule": "length rule"}
@@ -62,7 +62,7 @@ def read(name: str, seed: int = 0) -> list[Asked]:
 
 def _odds(model: PreferenceModel, rows: Sequence[Preference], title: str) -> list[list[float]]:
     found: list[list[float]] = []
-    for chunk in chunks_with_progress(rows, _CHUNK, title=title):
+    for chunk in parts_with_progress(chunks(rows, _CHUNK), title=title):
         found += model.compare([row.pair for row in chunk]).log_odds.round(5).tolist()
     return found
 

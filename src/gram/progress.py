@@ -9,17 +9,14 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def chunks_with_progress(
-    items: Sequence[T], size: int, *, start: int = 0, title: str, show: bool = True
-) -> Iterator[Sequence[T]]:
-    """``items`` from ``start`` on, ``size`` at a time; each counts as done when the next is asked for.
+def chunks(items: Sequence[T], size: int, *, start: int = 0) -> list[Sequence[T]]:
+    """``items`` from ``start`` on, ``size`` at a time.
 
     Example:
-        >>> list(chunks_with_progress([1, 2, 3, 4, 5], 2, start=1, title="scoring", show=False))
+        >>> chunks([1, 2, 3, 4, 5], 2, start=1)
         [[2, 3], [4, 5]]
     """
-    parts = [items[place : place + size] for place in range(start, len(items), size)]
-    return parts_with_progress(parts, done=start, title=title, show=show)
+    return [items[place : place + size] for place in range(start, len(items), size)]
 
 
 def parts_with_progress(

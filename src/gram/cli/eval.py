@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -93,7 +94,8 @@ def _measure(config: Config, selection: Selection, shard: Shard) -> dict[str, An
     records = session.on_file()
     resumed = len(records)
     if not records:
-        records, resumed, missing = session.ask(config.load_model(), both_orders=config.options.both_orders)
+        with config.at_work(session.calls) as workers:
+            records, resumed, missing = session.ask(workers, both_orders=config.options.both_orders)
         if missing:
             return {"output": str(config.output), "shard": config.shard, "waiting_for": missing}
     about: dict[str, Any] = {"model": config.model, "kind": config.kind, "single_order": config.single_order}
@@ -104,18 +106,16 @@ def _measure(config: Config, selection: Selection, shard: Shard) -> dict[str, An
 
 
 def _calibrate(config: Config, selection: Selection) -> dict[str, Any]:
-    """Fit the temperature and store it; checks first that it can be stored, as asking may take an hour."""
+    """Fit the temperature and store it; loading checks that it can be stored, as asking may take an hour."""
     from gram.evaluation import Session, fit_temperature
     from gram.modeling.manifest import FILE
-    from gram.scoring.calibrated import storable, store
+    from gram.scoring.calibrated import store, uncalibrated
 
     session = Session(selection, config.output, config.fingerprint() | {"calibrating": True})
-    model = config.load_model()
-    storable(Path(config.model), model, config.options)
-    model.temperature = 1.0
-    with claimed_files([Path(config.model) / FILE]):
-        records = session.on_file() or session.ask(model, both_orders=config.options.both_orders)[0]
+    load = partial(uncalibrated, config.load_model, Path(config.model), config.options)
+    with config.at_work(session.calls, load) as workers, claimed_files([Path(config.model) / FILE]):
+        records = session.on_file() or session.ask(workers, both_orders=config.options.both_orders)[0]
         calibration = asdict(fit_temperature([record for record in records if record.judged]))
         about = {**calibration, "data": Path(str(config.calibrate)).name, "seed": config.seed}
-        store(Path(config.model), model, about.pop("temperature"), about, config.options)
+        store(Path(config.model), records[0].template, about.pop("temperature"), about, config.options)
     return {"model": config.model, **calibration}

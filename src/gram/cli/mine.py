@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from gram.bounds import Count, Within
-from gram.cli.options import truncated_prompts
+from gram.cli.options import counts
 from gram.cli.rank import RankOptions
 from gram.files import atomic_write
 from gram.journal import Journal
+from gram.progress import chunks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,18 +52,18 @@ def _mine(config: Config, path: Path) -> dict[str, Any]:
 
     start_time = time.monotonic()
     contests = config.read(read_contests, config.output)
-    model = config.load_model()
     rule = {"margin": config.margin, "limit": config.limit}
     fingerprint = config.ranking_fingerprint(contests) | {"pairs": config.pairs} | rule
-    journal = Journal(path, fingerprint, rows=len(contests.examples), chunk=CHUNK)
-    resumed = journal.done
-    for chunk in rankings(model, contests.examples, config.schedule_options, start=resumed):
-        new = []
-        for contest, ranking in chunk:
-            pairs = mine(contest, ranking, config.pairs, margin=config.margin, limit=config.limit)
-            rows_of_pairs = [preference_row(contest, pair) for pair in pairs]
-            new.append(ranking_row(contest, ranking) | {"pairs": rows_of_pairs})
-        journal.append(new)
+    with config.at_work(len(chunks(contests.examples, CHUNK))) as workers:
+        journal = Journal(path, fingerprint, rows=len(contests.examples), chunk=CHUNK)
+        resumed = journal.done
+        for chunk in rankings(workers, contests.examples, config.schedule_options, start=resumed):
+            new = []
+            for contest, ranking in chunk:
+                pairs = mine(contest, ranking, config.pairs, margin=config.margin, limit=config.limit)
+                rows_of_pairs = [preference_row(contest, pair) for pair in pairs]
+                new.append(ranking_row(contest, ranking) | {"pairs": rows_of_pairs})
+            journal.append(new)
     rows = list(journal.records())
     with atomic_write(config.output) as file:
         file.writelines(json.dumps(p, ensure_ascii=False) + "\n" for row in rows for p in row["pairs"])
@@ -74,9 +75,8 @@ def _mine(config: Config, path: Path) -> dict[str, Any]:
         "pairs": sum(len(row["pairs"]) for row in rows),
         "prompts_without_pairs": sum(not row["pairs"] for row in rows),
         "schedule": config.schedule,
-        **cost(rows, resumed, model.usage.tokens),
+        **cost(rows, resumed, workers.usage.tokens),
         "rejected": contests.rejected,
-        "truncated_prompts": truncated_prompts(model, resumed),
-        "label_mass": model.usage.label_mass,
+        **counts(workers.usage, resumed),
         "seconds": round(time.monotonic() - start_time, 2),
     }

@@ -11,14 +11,14 @@ from gram.asking import LoadOptions
 from gram.bounds import Within
 from gram.claims import Reads, claimed_files
 from gram.config_file import READABLE_AS_MAPPING
-from gram.errors import ConfigError
 from gram.journal import partial_of
+from gram.workers import WHOLE, Share, Workers, workers_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gram.data import ExampleSet
-    from gram.types import RewardModel
+    from gram.types import RewardModel, Usage
 
 T = TypeVar("T")
 
@@ -43,6 +43,8 @@ class ModelOptions(LoadOptions):
     """uncertainty_weighted: how much the variance between the models costs."""
     centre_on: str | None = None
     """Ensembles of scalar models: rows whose answers put the models' zeros in one place."""
+    workers: Annotated[int, Within(1, 256)] = 1
+    """Processes that share the work, each with a model and its part of the cores (cuda: a GPU each)."""
 
     @property
     def options(self) -> LoadOptions:
@@ -64,28 +66,18 @@ class ModelOptions(LoadOptions):
             [*(model_folder(name) or name for name in models), *bases, self.template], [self.centre_on]
         )
 
-    def load_model(self) -> RewardModel:
-        """The model, or the ensemble, ready to be asked.
+    def load_model(self, share: Share = WHOLE) -> RewardModel:
+        """The model, or the ensemble, as ``asked_model`` gives it."""
+        from gram.scoring.asked import asked_model
 
-        Raises:
-            GramError: it cannot be loaded, or ``centre_on`` cannot be read or serves nothing.
-        """
-        from gram.data import read_scorables
-        from gram.modeling.quiet import quiet_libraries
-        from gram.scoring.ensemble import ensemble_with
-        from gram.scoring.loading import load_with
-        from gram.scoring.rows import centre
-
-        quiet_libraries()
-        if not self.ensemble_with:
-            if self.centre_on or self.ensemble != "mean":
-                raise ConfigError("--ensemble and --centre-on go with --ensemble-with")
-            return load_with(self.model, self.options)
         paths = [self.model, *self.ensemble_with]
-        model = ensemble_with(paths, self.ensemble, self.ensemble_penalty, self.options)
-        if self.centre_on:
-            centre(model, read_scorables(self.centre_on).examples)
-        return model
+        return asked_model(paths, self.options, self.ensemble, self.ensemble_penalty, self.centre_on, share)
+
+    def at_work(
+        self, parts: int, load: Callable[[Share], RewardModel] | None = None
+    ) -> AbstractContextManager[Workers[RewardModel]]:
+        """Workers with what ``load`` or ``load_model`` gives; no more than there are ``parts`` of work."""
+        return workers_with(load or self.load_model, min(self.workers, max(1, parts)))
 
     def check_prompts(self) -> Callable[[object], None] | None:
         """Refuses rows with prompts that a model cannot be shown; None where there is nothing to refuse."""
@@ -157,10 +149,6 @@ def _rejects(output: Path | None) -> Path:
     return Path("rejects.jsonl") if output is None else output.with_name(f"{output.name}.rejects.jsonl")
 
 
-def truncated_prompts(model: RewardModel, resumed: int) -> int | None:
-    """How many prompts of a run were shortened; None if it continues an earlier one, whose count is unknown.
-
-    Args:
-        resumed: how many rows the earlier run left.
-    """
-    return None if resumed else model.usage.truncated
+def counts(usage: Usage, resumed: int) -> dict[str, Any]:
+    """What a result says of the asking; how many prompts of ``resumed`` rows were shortened is not known."""
+    return {"truncated_prompts": None if resumed else usage.truncated, "label_mass": usage.label_mass}

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gram.bounds import Count, Seed
-from gram.cli.options import InputOptions, truncated_prompts
+from gram.cli.options import InputOptions, counts
 from gram.files import finite
 from gram.journal import Journal
+from gram.progress import chunks
 
 if TYPE_CHECKING:
     from gram.data import ExampleSet
@@ -70,29 +71,28 @@ def _rank(config: Config) -> dict[str, Any]:
 
     start_time = time.monotonic()
     contests = config.read(read_contests, config.output)
-    model = config.load_model()
     resumed, rows = 0, []
-    if config.output is None:
-        for chunk in rankings(model, contests.examples, config.schedule_options):
-            for row in [ranking_row(contest, ranking) for contest, ranking in chunk]:
-                rows.append(row)
-                print(json.dumps(finite(row), ensure_ascii=False), flush=True)
-    else:
-        fingerprint = config.ranking_fingerprint(contests)
-        journal = Journal(config.output, fingerprint, rows=len(contests.examples), chunk=CHUNK)
-        resumed = journal.done
-        for chunk in rankings(model, contests.examples, config.schedule_options, start=resumed):
-            journal.append(ranking_row(contest, ranking) for contest, ranking in chunk)
-        rows = list(journal.records())
-        journal.finish()
+    with config.at_work(len(chunks(contests.examples, CHUNK))) as workers:
+        if config.output is None:
+            for chunk in rankings(workers, contests.examples, config.schedule_options):
+                for row in [ranking_row(contest, ranking) for contest, ranking in chunk]:
+                    rows.append(row)
+                    print(json.dumps(finite(row), ensure_ascii=False), flush=True)
+        else:
+            fingerprint = config.ranking_fingerprint(contests)
+            journal = Journal(config.output, fingerprint, rows=len(contests.examples), chunk=CHUNK)
+            resumed = journal.done
+            for chunk in rankings(workers, contests.examples, config.schedule_options, start=resumed):
+                journal.append(ranking_row(contest, ranking) for contest, ranking in chunk)
+            rows = list(journal.records())
+            journal.finish()
     return {
         "output": str(config.output) if config.output is not None else None,
         "prompts": len(contests.examples),
         "resumed": resumed,
         "schedule": config.schedule,
-        **cost(rows, resumed, model.usage.tokens),
+        **cost(rows, resumed, workers.usage.tokens),
         "rejected": contests.rejected,
-        "truncated_prompts": truncated_prompts(model, resumed),
-        "label_mass": model.usage.label_mass,
+        **counts(workers.usage, resumed),
         "seconds": round(time.monotonic() - start_time, 2),
     }

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gram.cli.options import InputOptions, truncated_prompts
+from gram.cli.options import InputOptions, counts
 from gram.journal import Journal
-from gram.progress import chunks_with_progress
+from gram.progress import chunks, parts_with_progress
 
 _CHUNK = 128  # rows per write: what a kill can cost
 
@@ -40,18 +40,19 @@ def _score(config: Config) -> dict[str, Any]:
     start_time = time.monotonic()
     rows = config.read(read_scorables, config.output)
     header = config.fingerprint() | {"input": [source.sha256 for source in rows.sources]}
-    model = config.load_model()
-    journal = Journal(config.output, header, rows=len(rows.examples), chunk=_CHUNK)
-    resumed = journal.done
-    for chunk in chunks_with_progress(rows.examples, _CHUNK, start=resumed, title="scoring"):
-        journal.append(score_rows(model, chunk))
+    with config.at_work(len(chunks(rows.examples, _CHUNK))) as workers:
+        journal = Journal(config.output, header, rows=len(rows.examples), chunk=_CHUNK)
+        resumed = journal.done
+        parts = chunks(rows.examples, _CHUNK, start=resumed)
+        bar = parts_with_progress(parts, done=resumed, title="scoring")
+        for _, scores in zip(bar, workers.map(score_rows, parts), strict=True):
+            journal.append(scores)
     journal.finish()
     return {
         "output": str(config.output),
         "rows": len(rows.examples),
         "resumed": resumed,
         "rejected": rows.rejected,
-        "truncated_prompts": truncated_prompts(model, resumed),
-        "label_mass": model.usage.label_mass,
+        **counts(workers.usage, resumed),
         "seconds": round(time.monotonic() - start_time, 2),
     }

@@ -10,7 +10,9 @@ from torch import nn
 
 from gram.engine.heads import core
 
-_MOST = {"cpu": 4_096, "cuda": 131_072}  # a CPU keeps smaller packs in its cache; a GPU wants large products
+MOST = {"cpu": 4_096, "cuda": 131_072}
+"""Tokens per forward pass where memory is no limit: a CPU has a cache, a GPU wants large products."""
+
 _FEWEST = 2_048
 _SHARE = 0.4  # of the free memory; the rest is for the output layer, the keys of paths, and other programs
 
@@ -24,4 +26,4 @@ def token_budget_for(model: nn.Module) -> int:
     # What one layer holds at a time: the hidden states and their norm, queries, keys, values, gated product.
     mlp_size = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
     bytes_per_token = inner.dtype.itemsize * (8 * config.hidden_size + 3 * mlp_size)
-    return max(_FEWEST, min(_MOST.get(place, _MOST["cpu"]), int(_SHARE * free / bytes_per_token)))
+    return max(_FEWEST, min(MOST.get(place, MOST["cpu"]), int(_SHARE * free / bytes_per_token)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from gram.evaluation.texts import repetition
 from gram.journal import Journal
 from gram.progress import parts_with_progress
 from gram.types import Chat, FloatArray, PreferenceModel, RewardModel, ScalarModel, Usage, Verdicts
+from gram.workers import Alone, Workers
 
 # Largest log-odds in the records, also for a model that is certain: the probability is 0 or 1 long before.
 MAX_LOG_ODDS = 1000.0
@@ -47,7 +49,7 @@ class Comparison:
 
 
 def evaluate(
-    model: PreferenceModel | ScalarModel,
+    model: PreferenceModel | ScalarModel | Workers[PreferenceModel | ScalarModel],
     items: Sequence[Item],
     *,
     stamp: Stamp | None = None,
@@ -62,6 +64,7 @@ def evaluate(
     Args:
         model: compares pairs, or scores single answers; one that does both is asked for scores, each answer
             of a call once, and its log-odds are their difference times the slope of a ``RewardModel``, or 1.
+            Or ``Workers`` that have one each.
         items: the questions; their labels are not shown to the model.
         stamp: goes into every record.
         journal: comparisons whose records are in it are not asked again, and new records are added call by
@@ -91,10 +94,13 @@ def evaluate(
     records = _resume(journal, parts) if journal is not None else []
     ends = np.cumsum([len(part) for part in parts])
     place = int(np.searchsorted(ends, len(records), side="right"))  # of the first call with records missing
-    for part in parts_with_progress(parts, start=place, title="judging", show=progress):
+    workers = model if isinstance(model, Workers) else Alone(model)
+    judged = workers.map(partial(_judge, stamp=stamp, both_orders=both_orders), parts[place:])
+    bar = parts_with_progress(parts, start=place, title="judging", show=progress)
+    for _, records_of_part in zip(bar, judged, strict=True):
         # A call of which some records are on file is made again as a whole, and only the others are added.
         on_file = len(records) - int(ends[place - 1] if place else 0)
-        new = _judge(model, part, stamp, both_orders)[on_file:]
+        new = records_of_part[on_file:]
         if journal is not None:
             journal.append(record.to_dict() for record in new)
         records += new

@@ -25,6 +25,7 @@ from gram.evaluation.texts import perturbed
 from gram.files import make_folder
 from gram.journal import Journal, partial_of, remove_journal
 from gram.types import Preference, PreferenceModel, RewardModel, ScalarModel
+from gram.workers import Workers
 
 FLOOR_ROWS = 5000
 """Training rows per source for the bag of words; more do not help it."""
@@ -124,8 +125,13 @@ class Session:
                 remove_journal(path)
         return records
 
+    @property
+    def calls(self) -> int:
+        """How many calls of a model the whole run makes, at most."""
+        return -(-runner.comparisons(self.items) // runner.CHUNK)
+
     def ask(
-        self, model: PreferenceModel | ScalarModel, *, both_orders: bool = True
+        self, workers: Workers[PreferenceModel | ScalarModel], *, both_orders: bool = True
     ) -> tuple[list[Record], int, list[str]]:
         """Ask the model about every comparison that has no record on file yet.
 
@@ -133,13 +139,13 @@ class Session:
             The records; how many were on file; and, if other parts of the run are missing, their files' names
             (then there are no records yet).
         """
-        template = model.template if isinstance(model, RewardModel) else None
+        [template] = workers.map(_template_hash, [None])
         journal = Journal(self.shard.file(self.output), self._header)
         resumed = journal.done
         records = runner.evaluate(
-            model,
+            workers,
             self.items,
-            stamp=runner.Stamp(self.run, template.hash if template else "", self.selection.seed),
+            stamp=runner.Stamp(self.run, template, self.selection.seed),
             journal=journal,
             both_orders=both_orders,
             shard=self.shard,
@@ -167,6 +173,11 @@ class Session:
             test_texts = {_texts(row) for row in preferences_of(questions.items)}
             rows_of[questions.source.name] = [row for row in rows if _texts(row) not in test_texts]
         return rows_of
+
+
+def _template_hash(model: PreferenceModel | ScalarModel, _: None) -> str:
+    template = model.template if isinstance(model, RewardModel) else None
+    return template.hash if template else ""
 
 
 def _questions(selection: Selection, output: Path) -> list[Questions]:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from gram.progress import chunks_with_progress
+from gram.progress import chunks, parts_with_progress
 from gram.ranking.driver import Ranking, rank_many
 from gram.ranking.mining import MinedPair
 from gram.types import Contest, PreferenceModel
+from gram.workers import Workers
 
 CHUNK = 16
 """Prompts ranked together."""
@@ -28,16 +30,23 @@ class ScheduleOptions:
 
 
 def rankings(
-    model: PreferenceModel, contests: Sequence[Contest], how: ScheduleOptions, *, start: int = 0
+    workers: Workers[PreferenceModel], contests: Sequence[Contest], how: ScheduleOptions, *, start: int = 0
 ) -> Iterator[list[tuple[Contest, Ranking]]]:
     """The contests from ``start`` on with their rankings, in order and by chunks: what is ranked together.
 
     A run that goes on must start at a whole chunk: what a model says depends, in the last bit, on what else
     is in its call.
     """
-    for chunk in chunks_with_progress(contests, CHUNK, start=start, title="ranking"):
-        rankings_of_chunk = rank_many(model, chunk, how.schedule, seed=how.seed, budget=how.budget)
-        yield list(zip(chunk, rankings_of_chunk, strict=True))
+    parts = chunks(contests, CHUNK, start=start)
+    ranked = workers.map(partial(_rank_chunk, how=how), parts)
+    for chunk, its_rankings in zip(
+        parts_with_progress(parts, done=start, title="ranking"), ranked, strict=True
+    ):
+        yield list(zip(chunk, its_rankings, strict=True))
+
+
+def _rank_chunk(model: PreferenceModel, chunk: Sequence[Contest], how: ScheduleOptions) -> list[Ranking]:
+    return rank_many(model, chunk, how.schedule, seed=how.seed, budget=how.budget)
 
 
 def ranking_row(contest: Contest, ranking: Ranking) -> dict[str, Any]:

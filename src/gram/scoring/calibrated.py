@@ -5,7 +5,7 @@ Knows manifests and models that have a ``temperature``; how one is fitted is eva
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from gram.errors import CheckpointError
 from gram.modeling.manifest import FILE, Manifest, completed, read_manifest
 from gram.modeling.shipped import model_folder
 from gram.types import RewardModel
+from gram.workers import Share
 
 
 def put_on(model: RewardModel, manifest: Manifest | None, asking: Asking) -> None:
@@ -26,21 +27,46 @@ def put_on(model: RewardModel, manifest: Manifest | None, asking: Asking) -> Non
     Args:
         asking: the options that ``model`` was loaded with.
     """
-    if manifest is not None and manifest.calibration and _as_trained(model, manifest, asking):
+    if manifest is not None and manifest.calibration and _as_trained(_template(model), manifest, asking):
         model.temperature = float(manifest.calibration["temperature"])
 
 
-def storable(folder: Path, model: RewardModel, asking: Asking) -> Manifest:
-    """The manifest that a temperature of ``model`` can be stored in; call it before fitting one.
+def uncalibrated(
+    load: Callable[[Share], RewardModel], folder: Path, asking: Asking, share: Share
+) -> RewardModel:
+    """The model that ``load`` gives, without its temperature: for fitting another.
 
     Args:
-        asking: the options that ``model`` was loaded with.
+        folder: where that temperature is to be stored.
+        asking: the options that the model is loaded with.
+        share: for ``load``.
 
     Raises:
-        CheckpointError: the folder has no ``gram.json``, belongs to the package, or ``model`` is asked in
+        CheckpointError: it cannot be stored there, see ``store``.
+    """
+    model = load(share)
+    _storable(folder, _template(model), asking)
+    model.temperature = 1.0
+    return model
+
+
+def store(folder: Path, template: str, temperature: float, about: Mapping[str, Any], asking: Asking) -> None:
+    """Write the temperature, and facts ``about`` its fit, into the folder's ``gram.json``.
+
+    Args:
+        template: hash of the template that the model was asked with; empty where it was none.
+        asking: the options that the model was loaded with.
+
+    Raises:
+        CheckpointError: the folder has no ``gram.json``, belongs to the package, or the model was asked in
             another way than ``gram.json`` says: the temperature would be wrong for the model that loading
             the folder gives.
     """
+    manifest = _storable(folder, template, asking)
+    replace(manifest, calibration={"temperature": temperature, **about}).write(folder)
+
+
+def _storable(folder: Path, template: str, asking: Asking) -> Manifest:
     manifest = read_manifest(folder) if folder.is_dir() else None
     if manifest is None and (within := model_folder(folder)):
         raise CheckpointError(
@@ -48,26 +74,18 @@ def storable(folder: Path, model: RewardModel, asking: Asking) -> Manifest:
         )
     if manifest is None:
         raise CheckpointError(f"{folder}: no {FILE} to store a temperature in; name a trained model's folder")
-    if not _as_trained(model, manifest, asking):
+    if not _as_trained(template, manifest, asking):
         raise CheckpointError(f"{folder}: is asked as another kind, template or likelihood than trained")
     return manifest
 
 
-def store(
-    folder: Path, model: RewardModel, temperature: float, about: Mapping[str, Any], asking: Asking
-) -> None:
-    """Write the temperature, and facts ``about`` its fit, into the folder's ``gram.json``.
-
-    Raises:
-        CheckpointError: it cannot be stored there, see ``storable``.
-    """
-    manifest = storable(folder, model, asking)
-    replace(manifest, calibration={"temperature": temperature, **about}).write(folder)
+def _template(model: RewardModel) -> str:
+    return model.template.hash if model.template is not None else ""
 
 
-def _as_trained(model: RewardModel, manifest: Manifest, asking: Asking) -> bool:
+def _as_trained(template: str, manifest: Manifest, asking: Asking) -> bool:
     """Whether log-odds mean what they meant when the temperature was fitted."""
-    if model.template is not None:
-        return manifest.kind == "judge" and model.template.hash == manifest.template_hash
+    if template:
+        return manifest.kind == "judge" and template == manifest.template_hash
     now, then = completed(asking, manifest), completed(Asking(), manifest)
     return now.kind == then.kind and now.of_likelihoods == then.of_likelihoods
