@@ -11,7 +11,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +111,18 @@ def make_manifest(kind: Kind, renderer: Renderer) -> Manifest:
         **renderer.settings,
         label_ids=list(renderer.label_ids) if kind == "judge" else [],
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def auto_is_fp32() -> Iterator[None]:
+    """``--dtype auto`` means fp32, the reference of all tests, whatever the machine could do.
+
+    Tests of auto itself replace the same function. Commands in processes of their own are safe without: auto
+    is fp32 for models as narrow as those of the tests.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gram.modeling.precision.multiplies_bf16", lambda device: False)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ ASK = """
 FLAGS = {
     "demo": "output quick seed",
     "train": """
-        adam_beta2 adapter base batch_size beta bf16 centring columns context data device engine epochs
+        adam_beta2 adapter base batch_size beta centring columns context data device dtype engine epochs
         eval_data eval_split eval_steps freeze gradient_checkpointing label_smoothing learning_rate
         length_power likelihood_form log_steps lora lora_alpha lora_rank margin max_eval_per_source
         max_grad_norm max_length max_per_source max_steps micro_batch_size model objective on_error
@@ -36,7 +36,7 @@ FLAGS = {
         unfreeze_layers vocab_size warmup weight_decay
     """,
     "adapt": """
-        adapter base batch_size columns data device engine folds kind label_smoothing learning_rates
+        adapter base batch_size columns data device dtype engine folds kind label_smoothing learning_rates
         lora_alpha lora_rank max_per_source max_steps method model on_error output overwrite revision seed
         split template trust_remote_code
     """,

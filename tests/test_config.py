@@ -393,5 +393,6 @@ def test_the_settings_of_a_fit_have_the_defaults_of_a_run() -> None:
     ours = {item.name: item.default for item in fields(TrainConfig)}
     shared = {item.name: item.default for item in fields(FitSettings) if item.name in ours}
     assert len(shared) == 16
-    for name in shared.keys() - {"device", "report_to"}:
+    assert (shared["dtype"], ours["dtype"]) == ("fp32", "auto")  # auto is decided before a fit begins
+    for name in shared.keys() - {"device", "dtype", "report_to"}:
         assert shared[name] == ours[name], name

@@ -1,7 +1,7 @@
 """bf16 through the fused layers: as near to fp32 as transformers' own bf16 is, forward and backward.
 
-The reference is transformers in fp32 on the very same (bf16) weights, and the yardstick transformers in bf16: what
-the fused layers compute may be off by as much as that, and half as much again.
+The reference is transformers in fp32 on the very same (bf16) weights, and the yardstick transformers in bf16:
+what the fused layers compute may be off by as much as that, and half as much again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from gram.engine import fused
+from gram.engine import fused, layer
 from gram.engine.base import TokenRow
 from gram.engine.choose import choose_engine
 from gram.engine.flash import attend
@@ -59,6 +59,10 @@ def model_of(kind: str, layers: int = 3) -> Any:
     return model
 
 
+def fused_layers(model: Any) -> int:
+    return sum("forward" in module.__dict__ for module in model.model.layers)
+
+
 def distance(one: Tensor, two: Tensor) -> float:
     return float((one.detach().float() - two.detach().float()).norm() / two.detach().float().norm())
 
@@ -76,7 +80,7 @@ def test_known_families_say_what_they_say_in_fp32(kind: str, engine: Any) -> Non
     for model in (exact, stock, ours):
         choose_engine(model, engine.name)
     fused.unfuse(stock)
-    assert fused.fuse(ours) == 3
+    assert fused_layers(ours) == 3
     reference = logits(exact, engine)
     theirs, mine = (distance(logits(model, engine), reference) for model in (stock, ours))
     assert 0 < mine < SLACK * theirs
@@ -84,26 +88,30 @@ def test_known_families_say_what_they_say_in_fp32(kind: str, engine: Any) -> Non
 
 @pytest.mark.parametrize("kind", UNKNOWN)
 def test_what_reads_otherwise_stays_as_it_is(kind: str) -> None:
-    """Gemma's norm adds one to its weight, Phi 3 has one product for gate and up, Granite scales its residual,
-    OLMo 2 has its norms behind: none of them may pass for Llama."""
+    """None of them may pass for Llama.
+
+    Gemma's norm adds one to its weight, Phi 3 has one product for gate and up, Granite scales its residual,
+    and OLMo 2 has its norms behind.
+    """
     model = model_of(kind)
     before = logits(model.bfloat16(), Plain())
-    assert fused.fuse(model) == 0
+    choose_engine(model, "plain")
+    assert fused_layers(model) == 0
     assert torch.equal(logits(model, Plain()), before)
 
 
 def test_fp32_is_transformers_own_bit_for_bit() -> None:
     model = model_of("llama")
     before = logits(model, Plain())
-    fused.fuse(model)
+    choose_engine(model, "plain", bf16=True)
+    assert fused_layers(model) == 3
     assert torch.equal(logits(model, Plain()), before)
 
 
 def test_a_changed_weight_is_seen() -> None:
-    """Weights are kept in oneDNN's order beside themselves: a stale copy would go on saying the old thing."""
+    """Weights are kept in oneDNN's order too: a stale copy would go on saying the old thing."""
     model = model_of("llama").bfloat16()
     choose_engine(model)
-    fused.fuse(model)
     before = logits(model, Tree())
     with torch.no_grad():
         model.model.layers[1].mlp.up_proj.weight.mul_(2)
@@ -126,9 +134,8 @@ def trained(kind: str, how: str) -> tuple[Any, Any, Any]:
     models: list[Any] = []
     for number in range(3):
         model = model_of(kind)
-        choose_engine(model)
-        if number == 2:
-            assert fused.fuse(model) == 3
+        choose_engine(model, training=True, bf16=number == 2)
+        assert fused_layers(model) == (3 if number == 2 else 0)
         if how == "lora":
             torch.manual_seed(1)
             low = number == 2  # ours holds frozen weights in bf16
@@ -159,13 +166,12 @@ def test_gradients_are_those_of_fp32(kind: str, how: str) -> None:
 
 
 def test_frozen_parts_get_no_gradient_and_pass_it_on() -> None:
-    """Only the first layer's queries are trained: everything behind them is frozen, and passes on what it gets."""
+    """Only the first layer's queries are trained: all behind them is frozen, and passes on what it gets."""
     exact, ours = model_of("llama"), model_of("llama")
     for model in (exact, ours):
-        choose_engine(model)
+        choose_engine(model, training=True, bf16=model is ours)
         model.requires_grad_(False)
         model.model.layers[0].self_attn.q_proj.weight.requires_grad_(True)
-    fused.fuse(ours)
     [(name, mine)] = gradients(ours, Tree(), autocast=True).items()
     assert distance(mine, gradients(exact, Tree(), autocast=False)[name]) < 0.06  # wrong would be near 1
 
@@ -184,10 +190,12 @@ def test_an_adapter_counts_while_it_is_on(with_adapter: Any) -> None:
     """On, off, and merged: what peft says each time."""
     base = with_adapter.get_base_model()
     choose_engine(base)
+    fused.unfuse(base)
     stock = logits(with_adapter, Tree())
     with with_adapter.disable_adapter():
         stock_off = logits(with_adapter, Tree())
-    fused.fuse(base)
+    choose_engine(base)
+    assert fused_layers(base) == 3
     mine = logits(with_adapter, Tree())
     with with_adapter.disable_adapter():
         mine_off = logits(with_adapter, Tree())
@@ -198,27 +206,26 @@ def test_an_adapter_counts_while_it_is_on(with_adapter: Any) -> None:
     assert distance(logits(with_adapter, Tree()), stock) < 0.1
 
 
-def test_other_adapters_are_left_to_peft() -> None:
+@pytest.mark.parametrize("settings", [{"use_dora": True}, {"lora_dropout": 0.5}], ids=["dora", "dropout"])
+def test_other_adapters_are_left_to_peft(settings: dict[str, Any]) -> None:
     """DoRA scales the whole product, dropout draws: peft computes both itself."""
     from peft import LoraConfig, get_peft_model
 
-    for settings in ({"use_dora": True}, {"lora_dropout": 0.5}):
-        torch.manual_seed(1)
-        config = LoraConfig(r=4, target_modules=["q_proj"], task_type="CAUSAL_LM", **settings)
-        model = get_peft_model(model_of("llama").bfloat16(), config).train()
-        choose_engine(model.get_base_model(), "plain")
-        fused.fuse(model)
-        fused_layer, seen = model.get_base_model().model.layers[0], []
-        fused_layer.self_attn.register_forward_hook(lambda *_: seen.append("transformers"))
-        logits(model, Plain())
-        assert seen == ["transformers"]
+    torch.manual_seed(1)
+    config = LoraConfig(r=4, target_modules=["q_proj"], task_type="CAUSAL_LM", **settings)
+    model: Any = get_peft_model(model_of("llama").bfloat16(), config).train()
+    base = model.get_base_model()
+    choose_engine(base, "plain")
+    seen: list[str] = []
+    base.model.layers[0].self_attn.register_forward_hook(lambda *_: seen.append("transformers"))
+    logits(model, Plain())
+    assert seen == ["transformers"]
 
 
 def test_a_hook_on_a_product_is_called() -> None:
     """Offloading and tracing hang hooks on single layers: these must not be passed by."""
     model = model_of("llama").bfloat16()
     choose_engine(model, "plain")
-    fused.fuse(model)
     seen = []
     model.model.layers[0].mlp.up_proj.register_forward_hook(lambda *_: seen.append(1))
     logits(model, Plain())
@@ -247,7 +254,9 @@ def test_attention_backward_is_that_of_fp32(heads: int, queries: int, keys: int,
         return [out, *torch.autograd.grad(out, leaves, grad.to(dtype))]
 
     def stock(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask.to(q.dtype), enable_gqa=True)
+        return nn.functional.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask.to(q.dtype), enable_gqa=True
+        )
 
     def ours(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return attend(q, k, v, keys, mask.bfloat16(), None, window)
@@ -265,3 +274,19 @@ def test_blocks_are_even() -> None:
     assert [rows.stop - rows.start for rows in blocks(ROWS)] == [ROWS]
     covered = [place for rows in blocks(1537) for place in range(rows.start, rows.stop)]
     assert covered == list(range(1537))
+
+
+def test_choosing_an_engine_fuses_bf16_and_proves_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """fp32 stays as it is, bf16 is fused, and layers that say something else are taken off again."""
+    exact, low = model_of("llama"), model_of("llama").bfloat16()
+    choose_engine(exact)
+    assert fused_layers(exact) == 0
+    choose_engine(exact, training=True, bf16=True)
+    assert fused_layers(exact) == 3
+    choose_engine(low)
+    assert fused_layers(low) == 3
+    original = layer.after
+    monkeypatch.setattr(fused, "after", lambda attended, x, after: original(attended, x, after) * 1.2)
+    with pytest.warns(UserWarning, match="without fused layers"):
+        choose_engine(low)
+    assert fused_layers(low) == 0

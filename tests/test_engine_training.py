@@ -145,7 +145,7 @@ def test_runs_that_train_some_weights(name: str, prepare: Callable[[Any], Any], 
 def test_runs_in_bf16(name: str, make: MakeWork) -> None:
     """Near a run in fp32, but not equal to it: the precision did change."""
     coarse, exact = (
-        trained(make(name, True), replace(SETTINGS, bf16=True)),
+        trained(make(name, True), replace(SETTINGS, dtype="bf16")),
         trained(make(name, True), SETTINGS),
     )
     assert coarse[0] == pytest.approx(exact[0], rel=0.05)

@@ -195,7 +195,7 @@ def test_every_arm_is_made_asked_and_shown(
     mix.main([])
     folder = place / "configs" / "gram-small"
     folder.mkdir(parents=True)
-    tiny = {"max_steps": 2, "batch_size": 4, "bf16": False, "max_length": 192, "tokenizer_data": []}
+    tiny = {"max_steps": 2, "batch_size": 4, "dtype": "fp32", "max_length": 192, "tokenizer_data": []}
     for path in sorted((ROOT / "configs" / "gram-small").glob("*.yaml")):
         options = yaml.safe_load(path.read_text()) | tiny | {"data": ["runs/gram-small/data/labeled.jsonl"]}
         options["model"] = options["model"].replace("light", "tiny")

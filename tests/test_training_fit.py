@@ -572,7 +572,9 @@ def test_bf16_computes_coarsely_and_leaves_the_model_as_it_was(
     objective, samples = work(name)
     exact = fit(make_model(objective), objective, samples, replace(SETTINGS, steps=3))
     model = make_model(objective)
-    result = fit(model, objective, samples, replace(SETTINGS, steps=3, bf16=True), eval_samples=samples[:5])
+    result = fit(
+        model, objective, samples, replace(SETTINGS, steps=3, dtype="bf16"), eval_samples=samples[:5]
+    )
     assert losses(result) == pytest.approx(losses(exact), rel=0.05)
     assert losses(result) != pytest.approx(losses(exact), rel=1e-6)
     assert {value.dtype for value in model.parameters()} == {torch.float32}

@@ -172,7 +172,7 @@ def test_stage_1_gives_a_likelihood_model(
         ({"objective": "scalar", "freeze": True}, ScalarHeadModel),
         ({"objective": "scalar", "text_regulariser": 0.1}, ScalarHeadModel),
         ({"objective": "scalar", "text_regulariser": 0.1, "text_form": "dpo", "lora": True}, ScalarHeadModel),
-        ({"objective": "likelihood", "lora": True, "bf16": True}, LikelihoodModel),
+        ({"objective": "likelihood", "lora": True, "dtype": "bf16"}, LikelihoodModel),
         ({"gradient_checkpointing": True, "micro_batch_size": 2}, JudgeModel),
     ],
     ids=str,
@@ -252,6 +252,7 @@ def test_the_manifest_tells_the_whole_story(
         "collapsed": 0,
         "steps": 2,
         "seed": 7,
+        "dtype": "fp32",
         "train_loss": result["train_loss"],
     }
     assert [(source["use"], source["records"]) for source in found.data] == [("train", 24), ("evaluation", 8)]
@@ -625,6 +626,8 @@ def test_a_killed_run_is_continued_by_the_same_command(
     kill_at(0)
     with pytest.raises(ConfigError, match="holds an unfinished run with other settings"):
         train(replace(config, learning_rate=2e-3))
+    with pytest.raises(ConfigError, match="holds an unfinished run with other settings"):
+        train(replace(config, dtype="bf16"))
     result = train(config)
     timeless = {"output", "seconds"}
     assert {k: v for k, v in result.items() if k not in timeless} == {

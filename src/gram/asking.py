@@ -19,6 +19,8 @@ Context: TypeAlias = Literal["chat", "judge"]
 Baseline: TypeAlias = Literal["none", "unconditional"]
 EngineName: TypeAlias = Literal["tree", "plain"]
 Dtype: TypeAlias = Literal["auto", "fp32", "bf16"]
+Precision: TypeAlias = Literal["fp32", "bf16"]
+"""What ``auto`` has become once the device and the model are known."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 LONGEST_PROMPT = 8192
@@ -90,7 +92,8 @@ class Running:
     device: str | None = None
     """cpu or cuda. Default: cuda where there is one."""
     dtype: Dtype = "auto"
-    """Precision of the weights. auto: fp32 on a CPU, the checkpoint's own on a GPU."""
+    """Precision of the weights. auto: bf16 for a model at least 512 wide, on a GPU or a CPU that multiplies
+    it in hardware (AMX); else fp32."""
     engine: EngineName = "tree"
     """tree: prefixes that prompts share are read once; plain: each prompt by itself. Scores are the same."""
     token_budget: Count | None = None
@@ -100,8 +103,9 @@ class Running:
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        name = str(self.dtype).removeprefix("torch.")  # torch's own names, and its objects, will do
-        object.__setattr__(self, "dtype", _TORCH_NAMES.get(name, self.dtype))
+        object.__setattr__(
+            self, "dtype", dtype_name(self.dtype)
+        )  # torch's own names, and its objects, will do
         _check("dtype", self.dtype, get_args(Dtype))
         _check("engine", self.engine, get_args(EngineName))
 
@@ -121,6 +125,17 @@ class LoadOptions(Running, Asking):
         Running.__post_init__(self)
         if self.base == "":
             raise ConfigError("base is empty: leave it out, or name one")
+
+
+def dtype_name(dtype: object) -> str:
+    """Our name of a precision that torch names; any other stays as torch calls it.
+
+    Example:
+        >>> dtype_name("torch.bfloat16"), dtype_name("fp32"), dtype_name("torch.float16")
+        ('bf16', 'fp32', 'float16')
+    """
+    name = str(dtype).removeprefix("torch.")
+    return _TORCH_NAMES.get(name, name)
 
 
 def _check(name: str, value: object, known: tuple[str, ...], *, optional: bool = False) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -15,6 +15,39 @@ from gram.paths import at_home
 Config = TypeVar("Config")
 READABLE_AS_MAPPING = {"mapping": True}
 """Metadata of an option written as NAME=VALUE,...: a file may give it as a mapping."""
+
+
+def replaces(*names: str) -> dict[str, Any]:
+    """Metadata of an option that took the place of others, whose values it cannot read.
+
+    Example:
+        >>> from dataclasses import field, make_dataclass
+        >>> Run = make_dataclass("Run", [("dtype", str, field(default="fp32", metadata=replaces("half")))])
+        >>> refuse_replaced_flags(Run, ["--half"])
+        Traceback (most recent call last):
+        gram.errors.ConfigError: --half is no option any more: dtype has taken its place
+    """
+    return {"replaces": names}
+
+
+def refuse_replaced_flags(kind: type[Any], flags: Sequence[str]) -> None:
+    """Refuse flags of options that others have replaced.
+
+    Raises:
+        ConfigError: naming the new option, and what can stand there.
+    """
+    for flag in flags:
+        if flag.startswith("--"):
+            name = flag.partition("=")[0].removeprefix("--").removeprefix("no-")
+            _refuse_replaced(kind, name.replace("-", "_"), flag)
+
+
+def _refuse_replaced(kind: type[Any], name: str, place: str) -> None:
+    for item in fields(kind):
+        if name in item.metadata.get("replaces", ()):
+            hint = get_type_hints(kind)[item.name]
+            values = f" ({', '.join(get_args(hint))})" if get_origin(hint) is Literal else ""
+            raise ConfigError(f"{place} is no option any more: {item.name}{values} has taken its place")
 
 
 def read_values(kind: type[Any], path: Path, renamed: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -53,6 +86,7 @@ def read_values(kind: type[Any], path: Path, renamed: Mapping[str, str] | None =
                 f"{path}: {raw_name} is now {new}; the old name goes with the next release", file=sys.stderr
             )
             name = new
+        _refuse_replaced(kind, name, f"{path}: option '{raw_name}'")
         if name not in options:
             raise ConfigError(f"{path}: unknown option '{raw_name}'; there are: {', '.join(options)}")
         if name in mappings and isinstance(value, dict):

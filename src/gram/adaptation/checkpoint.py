@@ -25,6 +25,7 @@ from gram.modeling.adapter_folder import base_of
 from gram.modeling.adapters import adapter_base
 from gram.modeling.loading import Head, LoadedModel, choose_device, load_model
 from gram.modeling.manifest import Manifest, read_manifest
+from gram.modeling.precision import precision_of
 from gram.modeling.saving import copy_checkpoint, library_versions, save_checkpoint
 from gram.modeling.shipped import model_folder
 from gram.modeling.showing import showing
@@ -56,6 +57,8 @@ def adapt_checkpoint(config: AdaptConfig) -> dict[str, Any]:
     began = time.monotonic()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("gram adapt runs in one process; start it without torchrun")
+    dtype = precision_of(config.model, config.dtype, config.device, **_of_model(config))
+    config = replace(config, dtype=dtype)  # from here on it is what it is, wherever it is told
     settings = _settings(config)
     reads = Reads([config.model, base_of(config.model, config.base), config.template], config.data)
     rejects = [_rejects(config)] if config.on_error == "skip" else []
@@ -181,6 +184,7 @@ def _training(config: AdaptConfig, kind: Kind, manifest: Manifest | None) -> Tra
         output=config.output,
         objective=_OBJECTIVES[kind],
         template=config.template,
+        dtype=config.dtype,
         engine=config.engine,
         trust_remote_code=config.trust_remote_code,
         **stored,
@@ -221,6 +225,7 @@ def _write(
             "steps": outcome.chosen.steps,
             "learning_rate": outcome.chosen.learning_rate,
             "seed": config.seed,
+            "dtype": config.dtype,
             "train_loss": outcome.train_loss,
         },
         data=[*manifest.data, *facts["data"]],

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from gram.asking import Dtype
 from gram.bounds import Count, Folds, Rank, Rate, Seed, Smoothing, check_bounds
 from gram.config_file import READABLE_AS_MAPPING
 from gram.errors import ConfigError
@@ -65,6 +66,9 @@ class AdaptConfig:
     """Parts of the data that are held back in turn; the rows of one prompt or group stay together."""
     seed: Seed = 0
     """Seed of adapters, data order and sampling."""
+    dtype: Dtype = "auto"
+    """Precision of the products in training, over fp32 weights, in which the model is asked. auto: bf16 for a
+    model at least 512 wide, on a GPU or a CPU that multiplies it in hardware (AMX); else fp32."""
     engine: Literal["tree", "plain"] = "tree"
     """tree: prefixes that rows share are read once; plain: each row by itself."""
     device: str | None = None

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from gram.asking import Precision
 from gram.bounds import Count, Folds, Rank, Rate, Seed, check_bounds
 from gram.errors import ConfigError
 from gram.modeling.trainable import LoraSettings, add_lora, freeze, merged, without_adapters
@@ -48,6 +49,7 @@ class AdaptSettings:
         lora_rank, lora_alpha: of the adapters.
         keep_adapters: leave them apart from the weights they were trained on.
         seed: of adapters and of the order of training.
+        dtype: precision of the products in training.
 
     Example:
         >>> AdaptSettings(method="all").rates, AdaptSettings().steps_for(rows=100)
@@ -63,6 +65,7 @@ class AdaptSettings:
     lora_alpha: Count = 32
     keep_adapters: bool = False
     seed: Seed = 0
+    dtype: Precision = "fp32"
 
     def __post_init__(self) -> None:
         if self.method not in RATES:
@@ -120,6 +123,7 @@ class Learner:
             schedule="constant_with_warmup",
             warmup=0.0,
             seed=self._settings.seed,
+            dtype=self._settings.dtype,
             device=self._device,
             log_steps=steps,
         )

@@ -43,6 +43,7 @@ def facts_of(config: AdaptConfig, rows: ExampleSet[Preference], outcome: Adaptat
         "log_loss_gain": asdict(decision.gain),
         "accuracy_gain": asdict(decision.accuracy_gain),
         "seed": config.seed,
+        "dtype": config.dtype,
         "data": [described(source, "adapt") for source in rows.sources],
     }
 

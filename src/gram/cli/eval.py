@@ -82,7 +82,7 @@ def run(config: Config) -> dict[str, Any]:
     reads = Reads(config.reads.files, [*config.reads.data, *selection.reads.data])
     with claimed_folder(config.output, names, reads, shared=shard.of > 1):
         result = _calibrate(config, selection) if config.calibrate else _measure(config, selection, shard)
-    return result | {"seconds": round(time.monotonic() - start_time, 2)}
+    return result | {"dtype": config.precision, "seconds": round(time.monotonic() - start_time, 2)}
 
 
 def _measure(config: Config, selection: Selection, shard: Shard) -> dict[str, Any]:
@@ -98,7 +98,8 @@ def _measure(config: Config, selection: Selection, shard: Shard) -> dict[str, An
             records, resumed, missing = session.ask(workers, both_orders=config.options.both_orders)
         if missing:
             return {"output": str(config.output), "shard": config.shard, "waiting_for": missing}
-    about: dict[str, Any] = {"model": config.model, "kind": config.kind, "single_order": config.single_order}
+    about: dict[str, Any] = {"model": config.model, "kind": config.kind, "dtype": config.precision}
+    about["single_order"] = config.single_order
     if config.ensemble_with:
         about["ensemble"] = [config.ensemble, *config.ensemble_with]
     numbers = write_run(session, records, train, about)

@@ -17,7 +17,7 @@ from typing import Any, get_origin, get_type_hints
 
 from gram.bounds import check_bounds
 from gram.claims import reading
-from gram.config_file import read_values
+from gram.config_file import read_values, refuse_replaced_flags
 from gram.errors import ConfigError, GramError
 from gram.files import finite
 from gram.paths import at_home
@@ -92,6 +92,7 @@ def parse(
     renamed = renamed or {}
     flags, path = _without_config([_expanded(argument) for argument in arguments])
     flags = [_with_new_name(flag, renamed, program) for flag in flags]
+    refuse_replaced_flags(kind, flags)
     hints = get_type_hints(kind, include_extras=True)
     _refuse_repeated([name for name, hint in hints.items() if get_origin(hint) is list], flags)
     values = read_values(kind, path, renamed) if path else {}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from gram.asking import LoadOptions
+from gram.asking import LoadOptions, Precision
 from gram.bounds import Within
 from gram.claims import Reads, claimed_files
 from gram.config_file import READABLE_AS_MAPPING
@@ -55,6 +55,13 @@ class ModelOptions(LoadOptions):
         return LoadOptions(**values)
 
     @property
+    def precision(self) -> Precision:
+        """What ``dtype`` means for the model, here."""
+        from gram.scoring.loading import precision_with
+
+        return precision_with(self.model, self.options)
+
+    @property
     def reads(self) -> Reads:
         """All local files that loading and asking the model reads."""
         from gram.modeling.adapter_folder import base_of
@@ -88,25 +95,15 @@ class ModelOptions(LoadOptions):
     def fingerprint(self) -> dict[str, Any]:
         """All that the scores depend on: a run can be continued only if none of it has changed.
 
-        Local models and templates, and the rows of ``centre_on``, are identified by their content and not by
-        their path, so that the shards of a run can use copies.
-
         Raises:
             CheckpointError: a file of the model cannot be read.
             DataError: the rows of ``centre_on`` cannot.
         """
         from gram.data import read_scorables
-        from gram.modeling.digests import content_of
+        from gram.modeling.fingerprint import fingerprint_of
 
-        settings = asdict(self.options)
-        for name in ("device", "engine", "token_budget", "base"):
-            del settings[name]
-        for name in ("reference", "template"):
-            settings[name] = settings[name] and content_of(str(settings[name]))
         centres = read_scorables(self.centre_on).sources if self.centre_on else ()
-        return settings | {
-            "model": content_of(self.model, self.base),
-            "ensemble_with": [content_of(name, self.base) for name in self.ensemble_with],
+        return fingerprint_of([self.model, *self.ensemble_with], self.options) | {
             "ensemble": self.ensemble,
             "ensemble_penalty": self.ensemble_penalty,
             "centre_on": [source.sha256 for source in centres],

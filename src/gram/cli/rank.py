@@ -88,6 +88,7 @@ def _rank(config: Config) -> dict[str, Any]:
             journal.finish()
     return {
         "output": str(config.output) if config.output is not None else None,
+        "dtype": config.precision,
         "prompts": len(contests.examples),
         "resumed": resumed,
         "schedule": config.schedule,

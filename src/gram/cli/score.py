@@ -50,6 +50,7 @@ def _score(config: Config) -> dict[str, Any]:
     journal.finish()
     return {
         "output": str(config.output),
+        "dtype": config.precision,
         "rows": len(rows.examples),
         "resumed": resumed,
         "rejected": rows.rejected,

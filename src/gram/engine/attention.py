@@ -141,7 +141,7 @@ def _step(dtype: torch.dtype) -> int:
 
 @lru_cache(maxsize=4)
 def _nodes_by_shape(plan: Plan, window: int | None) -> list[tuple[list[int], int]]:
-    """The nodes in groups of equally many queries that see equally many keys, and that number of keys."""
+    """The nodes in groups of equally many queries and keys, and that number of keys."""
     groups: dict[tuple[int, int], list[int]] = {}
     for node, size in enumerate(plan.sizes):
         path, skip = plan.seen(node, window)
@@ -156,7 +156,7 @@ def _stack(parts: list[Tensor]) -> Tensor:
 
 
 def _join(parts: list[Tensor], skip: int, behind: Tensor) -> Tensor:
-    """The tokens of several nodes, (1, h, length, d), in a row, without the first ``skip``; then ``behind``."""
+    """The tokens of several nodes, (1, h, length, d), without the first ``skip``; then ``behind``."""
     parts[0] = parts[0][:, :, skip:]
     if behind.shape[2]:
         parts.append(behind)
@@ -166,7 +166,7 @@ def _join(parts: list[Tensor], skip: int, behind: Tensor) -> Tensor:
 def _mask(
     queries: int, stop: int, keys: int, window: int | None, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    """(queries, keys) what is added to the scores: 0 where a query sees a key; the last sees key stop - 1."""
+    """(queries, keys) added to the scores: 0 where a query sees a key; the last sees up to ``stop``."""
     return _band(1 << (keys - 1).bit_length(), window, dtype, device)[stop - queries : stop, :keys]
 
 

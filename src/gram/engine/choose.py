@@ -1,4 +1,4 @@
-"""Which engine serves which model: recognised from its configuration, then proved on a small example.
+"""Which engine and layers serve which model: recognised from what it is, then proved on a small example.
 
 A model that cannot be read as a trie gets the plain engine, with a warning that says why.
 """
@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from gram.asking import EngineName
 from gram.engine.attention import NAME
 from gram.engine.base import Batch, Engine, TokenRow
+from gram.engine.fused import fuse, unfuse
 from gram.engine.heads import core, output_layer
 from gram.engine.plain import Plain, takes_positions
 from gram.engine.tree import Tree
@@ -29,8 +30,10 @@ _ALONE = {torch.float32: 1e-3}  # a row alone against the row in a batch; where 
 _ALONE_HALF = 0.25
 
 
-def choose_engine(model: PreTrainedModel, name: EngineName = "tree", *, training: bool = False) -> Engine:
-    """The engine for ``model``, whose attention is replaced where the engine needs that.
+def choose_engine(
+    model: PreTrainedModel, name: EngineName = "tree", *, training: bool = False, bf16: bool | None = None
+) -> Engine:
+    """The engine for ``model``, whose attention and layers are replaced where the engine needs that.
 
     Falls back to the plain engine, with one warning that says why, where the model cannot be read as a trie.
     The model must be on its device already; its mode and weights stay as they are.
@@ -38,21 +41,47 @@ def choose_engine(model: PreTrainedModel, name: EngineName = "tree", *, training
     Args:
         name: the engine to use if possible.
         training: the model is going to be trained, so that dropout in its attention matters.
+        bf16: the model computes in bf16, by its weights or by autocast; by default as its weights are.
 
     Raises:
         CheckpointError: its numbers depend on what else is in a batch, so that nothing could be trusted.
     """
     bare = core(model)
+    unfuse(bare)
     refuse_dependence(bare)
+    engine = _engine(bare, name, training)
+    if bare.dtype == torch.bfloat16 if bf16 is None else bf16:
+        _fuse(bare, engine)
+    return engine
+
+
+def _engine(bare: PreTrainedModel, name: EngineName, training: bool) -> Engine:
     if name == "plain":
         return Plain()
     reason = obstacle(bare) or _failed_trial(bare, training)
     if reason is None:
         return Tree()
     warnings.warn(
-        f"{type(bare).__name__} is read without sharing prefixes, which is slower: {reason}", stacklevel=2
+        f"{type(bare).__name__} is read without sharing prefixes, which is slower: {reason}", stacklevel=3
     )
     return Plain()
+
+
+def _fuse(model: PreTrainedModel, engine: Engine) -> None:
+    """Put the fused layers under ``model``, and prove each on two prompts: it says what it said before."""
+    modes = [(module, module.training) for module in model.modules()]
+    low = model.dtype == torch.bfloat16
+    with torch.inference_mode(), torch.autocast(model.device.type, torch.bfloat16, enabled=not low):
+        model.eval()
+        difference = fuse(model, lambda: _read(engine, model, _example(model)))
+    for module, mode in modes:
+        module.training = mode
+    if difference > 1:
+        warnings.warn(
+            f"{type(model).__name__} runs in bf16 without fused layers, which is slower: a layer would say "
+            f"something else with them, by {difference:.2g} times what rounding explains",
+            stacklevel=3,
+        )
 
 
 def refuse_dependence(model: PreTrainedModel) -> None:

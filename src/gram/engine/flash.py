@@ -1,9 +1,9 @@
 """Attention in bf16 on a CPU, for training: torch's flash kernel forward, products over tiles backward.
 
-torch's own backward kernel takes seven times as long as its forward (torch 2.13, 300 queries, 9 heads of 64), as
-it does not use the matrix units. Here the probabilities are computed again, tile by tile, from the kept
-log-normalisers (arXiv 2205.14135, algorithm 4): five products per tile, and fp32 between them. Knows queries,
-keys and values of sequences of one shape; knows no trie.
+torch's own backward kernel takes seven times as long as its forward (torch 2.13, 300 queries, 9 heads of
+64), as it does not use the matrix units. Here the probabilities are computed again, tile by tile, from the
+kept log-normalisers (arXiv 2205.14135, algorithm 4), with five products per tile. Knows queries, keys and
+values of sequences of one shape; knows no trie.
 """
 
 from __future__ import annotations

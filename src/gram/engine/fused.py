@@ -39,21 +39,53 @@ _ATTENTIONS: dict[tuple[str, str], Callable[[Any], Keywords]] = {
 
 _ORDERED = 2_000_000_000
 """Most bytes of frozen weights that are kept in oneDNN's order too, as a second copy of them."""
+_ROUNDING = 0.05  # of what a layer adds; measured 0.005 to 0.01, and near 1 where a norm or an angle is wrong
 
 
-def fuse(model: nn.Module) -> int:
-    """Put fused arithmetic under the decoder layers of ``model`` that are recognised; returns their number.
+def fuse(model: nn.Module, read: Callable[[], object]) -> float:
+    """Put fused arithmetic under the decoder layers of ``model`` that are recognised, and prove it.
 
     It runs where hidden states are bf16 (or under autocast to it), on a CPU and without a cache of keys;
     elsewhere the layer's own forward pass does. Weights in training and adapters of peft are read anew in
     every call.
+
+    Args:
+        read: runs a few prompts through the model. Each layer is then given the same input again, fused.
+
+    Returns:
+        The greatest difference of a layer, over what the rounding of bf16 explains; above 1 the model is as
+        it was. 0 where no layer is known.
     """
     layers = list(_known_layers(model))
+    calls: list[tuple[Any, tuple[Any, ...], Keywords, Tensor]] = []
+
+    def record(layer: Any, values: tuple[Any, ...], keywords: Keywords, output: Tensor) -> None:
+        calls.append((layer, values, keywords, output))
+
+    hooks = [layer.register_forward_hook(record, with_kwargs=True) for layer in layers]
+    if layers:
+        read()
+    for hook in hooks:
+        hook.remove()
     size = sum(p.numel() * p.element_size() for layer in layers for p in layer.parameters())
     weights = _Weights(ahead=size <= _ORDERED)
     for layer in layers:
         layer.forward = MethodType(partial(_forward, weights), layer)
-    return len(layers)
+    difference = max((_apart(*call) for call in calls), default=0.0)
+    if not difference <= 1:
+        unfuse(model)
+    return difference
+
+
+def _apart(layer: Any, values: tuple[Any, ...], keywords: Keywords, output: Tensor) -> float:
+    """How far the fused layer is from ``output``, over what rounding explains.
+
+    That is 5% of what the layer adds to the residual stream, and half a step of bf16 of the stream itself.
+    """
+    stream = (values[0] if values else keywords["hidden_states"]).float()
+    difference = (layer.forward(*values, **keywords).float() - output.float()).norm()
+    added = (output.float() - stream).norm()
+    return float(difference / (_ROUNDING * added + 2**-8 * output.float().norm()))
 
 
 def unfuse(model: nn.Module) -> None:
@@ -90,7 +122,7 @@ def _forward(
     x = hidden_states.reshape(-1, width).to(torch.bfloat16)  # (batch * length, width)
     half = first.width // 2
     cos, sin = (
-        t[..., :half].expand(batch, -1, -1).reshape(len(x), half).float() for t in position_embeddings
+        t[..., :half].expand(batch, -1, -1).reshape(len(x), half).float() for t in position_embeddings or ()
     )
     heads = before(x, cos, sin, first)  # (batch * length, heads, d) each
     q, k, v = (t.view(batch, length, -1, first.width).transpose(1, 2) for t in heads)
@@ -241,7 +273,7 @@ def _same(one: Any, two: Any) -> bool:
 
 @lru_cache(maxsize=256)
 def _code(function: Any) -> str:
-    """The source of a function without its name, types, decorators and docstring; empty where there is none."""
+    """The source of a function without its name, types, decorators and docstring; empty if unknown."""
     try:
         [tree] = ast.parse(textwrap.dedent(inspect.getsource(function))).body
     except (OSError, TypeError, SyntaxError):

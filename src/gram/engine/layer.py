@@ -100,14 +100,16 @@ def after(attended: Tensor, x: Tensor, layer: After) -> Tensor:
         attended: (N, heads * width) what attention gives.
         x: (N, H) the residual stream before the layer.
     """
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (attended, x, *layer.tensors)):
+    if torch.is_grad_enabled() and any(
+        t is not None and t.requires_grad for t in (attended, x, *layer.tensors)
+    ):
         return _After.apply(layer, attended, x, *layer.tensors)
     (first, wide, last), out = layer.fans(x.dtype), torch.empty_like(x)
     for rows in blocks(len(x)):
         [middle] = first.multiply(attended[rows], first.low(attended[rows]), plus=x[rows])
         normed, _ = _normed(middle, layer.norm)
         opened = gated(normed, wide)
-        [out[rows]] = last.multiply(opened, last.low(opened), plus=middle)
+        out[rows] = last.multiply(opened, last.low(opened), plus=middle)[0]
     return out
 
 
@@ -121,10 +123,13 @@ def blocks(length: int) -> Iterator[slice]:
 
 class _Before(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, layer: Before, x: Tensor, cos: Tensor, sin: Tensor, *_: Tensor | None) -> Any:
+    def forward(
+        ctx: Any, layer: Before, x: Tensor, cos: Tensor, sin: Tensor, *weights: Tensor | None
+    ) -> tuple[Tensor, ...]:
         fan, n = Fan(layer.parts, x.dtype), len(x)
         results = [x.new_empty(n, len(p.weight) // layer.width, layer.width) for p in layer.parts]
-        heads = [x.new_empty(r.shape) for r in results[:2]] if layer.head_norms else []  # as they were projected
+        projected = results[:2] if layer.head_norms else []
+        heads = [torch.empty_like(part) for part in projected]  # before their norms
         lows = []
         for rows in blocks(n):
             normed, _ = _normed(x[rows], layer.norm)
@@ -173,20 +178,20 @@ class _Before(torch.autograd.Function):
 
 class _After(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, layer: After, attended: Tensor, x: Tensor, *_: Tensor | None) -> Tensor:
+    def forward(ctx: Any, layer: After, attended: Tensor, x: Tensor, *weights: Tensor | None) -> Tensor:
         fans = layer.fans(x.dtype)
         (first, wide, last), out, middle = fans, torch.empty_like(x), torch.empty_like(x)
         gate, up = (x.new_empty(len(x), len(part.weight)) for part in (layer.gate, layer.up))
         lows = []
         for rows in blocks(len(x)):
             low = first.low(attended[rows])
-            [middle[rows]] = first.multiply(attended[rows], low, plus=x[rows])
+            middle[rows] = first.multiply(attended[rows], low, plus=x[rows])[0]
             normed, _ = _normed(middle[rows], layer.norm)
             low_wide = wide.low(normed)
             gate[rows], up[rows] = wide.multiply(normed, low_wide)
             opened = silu(gate[rows]).mul_(up[rows])
             low_last = last.low(opened)
-            [out[rows]] = last.multiply(opened, low_last, plus=middle[rows])
+            out[rows] = last.multiply(opened, low_last, plus=middle[rows])[0]
             lows.append((low, low_wide, low_last))
         ctx.save_for_backward(attended, middle, gate, up)
         ctx.layer, ctx.fans, ctx.lows = layer, fans, lows

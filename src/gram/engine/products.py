@@ -1,8 +1,8 @@
 """Linear layers as numbers: their products, what adapters add to them, and the gradients of both.
 
-Products are computed in bf16 with sums in fp32. Weights in fp32, which are in training, are rounded to bf16 for
-the product and get fp32 gradients. On a CPU with oneDNN the gate of an MLP, its other factor and the residual
-are applied while a tile of the result is in registers. Knows tensors only.
+Products are computed in bf16 with sums in fp32. Weights in fp32, which are in training, are rounded to bf16
+for the product and get fp32 gradients. On a CPU with oneDNN the gate of an MLP, its other factor and the
+residual are applied while a tile of the result is in registers. Knows tensors only.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Product:
 
 
 def order(weight: Tensor, rows: int) -> Tensor | None:
-    """A weight in the order in which oneDNN multiplies it, for inputs of about so many rows; None without it."""
+    """A weight in the order in which oneDNN multiplies it, for so many rows; None without oneDNN."""
     if not _onednn(weight):
         return None
     return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)
@@ -86,7 +86,7 @@ class Fan:
 
 
 def gated(x: Tensor, fan: Fan) -> Tensor:
-    """(n, in) to (n, out): ``silu(gate(x)) * up(x)`` of the two products of a fan (SwiGLU, arXiv 2002.05202)."""
+    """(n, in) to (n, out): ``silu(gate(x)) * up(x)``, a fan of two products (SwiGLU, arXiv 2002.05202)."""
     if fan.down is not None or not _onednn(x):
         gate, up = fan.multiply(x, fan.low(x))
         return silu(gate).mul_(up)
@@ -101,7 +101,8 @@ class Gradients:
     def __init__(self, fan: Fan) -> None:
         self._fan = fan
         trains = any(p.a is not None and p.a.requires_grad for p in fan.trained)
-        self._to_down = None if not trains or fan.down is None else fan.down.new_zeros(fan.down.shape).float()
+        down = fan.down if trains else None
+        self._to_down = None if down is None else torch.zeros_like(down, dtype=torch.float32)
         self._to_b = [
             None if p.b is None or not p.b.requires_grad else torch.zeros(p.b.shape[::-1], device=p.b.device)
             for p in fan.trained
@@ -109,7 +110,7 @@ class Gradients:
 
     @property
     def whole(self) -> bool:
-        """Whether ``finish`` needs the gradients and inputs of all rows: where a weight or a bias is trained."""
+        """Whether ``finish`` needs gradients and inputs of all rows: where a weight or a bias is trained."""
         return any(
             p.weight.requires_grad or (p.bias is not None and p.bias.requires_grad) for p in self._fan.trained
         )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from gram.asking import EngineName
+from gram.asking import EngineName, dtype_name
 from gram.engine.base import Batch, TokenRow
 from gram.engine.choose import choose_engine, rotary_switch
 from gram.engine.memory import token_budget_for
@@ -43,6 +43,11 @@ class Runner:
     def engine(self) -> str:
         """Name of the engine in use; ``plain`` where the model cannot be served otherwise."""
         return self._engine.name
+
+    @property
+    def dtype(self) -> str:
+        """Precision of the weights: ``fp32``, ``bf16``, or torch's name of another."""
+        return dtype_name(self._model.dtype)
 
     @property
     def token_budget(self) -> int:

@@ -59,7 +59,9 @@ def merge(items: Sequence[Item], shards: Sequence[Sequence[Record]]) -> list[Rec
     """
     runs = {record.run for shard in shards for record in shard}
     if len(runs) > 1:
-        raise DataError(f"the shards are of {len(runs)} different runs: model, options or data differ")
+        raise DataError(
+            f"the shards are of {len(runs)} different runs: model, options, --dtype or data differ"
+        )
     by_place = {record.place: record for shard in shards for record in shard}
     places = [(item.source, item.id, item.variant, i, j) for item in items for i, j in item.comparisons]
     total = sum(map(len, shards))

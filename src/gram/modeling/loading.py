@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gram.asking import Dtype
 from gram.errors import CheckpointError, ConfigError
 from gram.modeling.adapter_folder import Adapter, read_adapter
 from gram.modeling.adapters import brings_score_head, check_base, merge_adapter, on_disk
@@ -71,18 +70,6 @@ def choose_device(name: str | None) -> str:
     if name == "cuda" and not available:
         raise ConfigError("device cuda: torch finds no GPU here")
     return name
-
-
-def choose_dtype(name: Dtype, device: str) -> torch.dtype | Literal["auto"]:
-    """The precision of weights on ``device``; auto: fp32 on a CPU, elsewhere the checkpoint's own.
-
-    Example:
-        >>> choose_dtype("auto", "cpu"), choose_dtype("auto", "cuda"), choose_dtype("bf16", "cpu")
-        (torch.float32, 'auto', torch.bfloat16)
-    """
-    if name == "auto":
-        return torch.float32 if device == "cpu" else "auto"
-    return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
 
 
 def load_model(
@@ -192,16 +179,16 @@ def load_reference(
     loaded: LoadedModel,
     *,
     device: str,
-    dtype: torch.dtype | str = torch.float32,
     trust_remote_code: bool = False,
 ) -> LoadedModel:
-    """A second language model, whose scores are subtracted from those of ``loaded``.
+    """A second language model, in the precision of ``loaded``, from whose scores its own are subtracted.
 
     Raises:
         CheckpointError: as ``load_model``.
         ConfigError: it has another vocabulary.
     """
-    other = load_model(reference, "lm", device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    how: dict[str, Any] = {"device": device, "dtype": loaded.model.dtype}
+    other = load_model(reference, "lm", trust_remote_code=trust_remote_code, **how)
     if other.tokenizer.get_vocab() != loaded.tokenizer.get_vocab():
         raise ConfigError(f"reference {reference}: its vocabulary differs from that of the model")
     return other

@@ -18,7 +18,7 @@ from gram.modeling.checks import check_settings, check_weights
 from gram.modeling.shipped import Place
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 Head: TypeAlias = Literal["lm", "score"]
 
@@ -57,6 +57,22 @@ def open_tokenizer(place: Place, *, trust_remote_code: bool) -> PreTrainedTokeni
         check_settings(place.folder)
     with _told(place):
         return AutoTokenizer.from_pretrained(
+            place.name, revision=place.revision, trust_remote_code=trust_remote_code
+        )
+
+
+def open_config(place: Place, *, trust_remote_code: bool) -> PreTrainedConfig:
+    """The configuration of a folder or Hub name, without its weights.
+
+    Raises:
+        CheckpointError: there is none, or it cannot be read.
+    """
+    from transformers import AutoConfig
+
+    if place.folder:
+        check_settings(place.folder)
+    with _told(place):
+        return AutoConfig.from_pretrained(
             place.name, revision=place.revision, trust_remote_code=trust_remote_code
         )
 

@@ -40,7 +40,7 @@ def write_run(
     Args:
         train: rows to train the bag of words of each source.
         about: facts about the model that stand in results.json: ``model`` (its name), ``kind``,
-            ``single_order``, and ``ensemble`` where it is one.
+            ``dtype``, ``single_order``, and ``ensemble`` where it is one.
 
     Returns:
         The paths and the overall numbers, as the command prints them.
@@ -82,6 +82,7 @@ def _facts(session: Session, records: Sequence[Record], about: Mapping[str, Any]
     return {
         "version": 1,
         **{name: about[name] for name in ("model", "ensemble", "kind") if name in about},
+        "dtype": about["dtype"],
         "template_hash": records[0].template,
         "data": [
             {

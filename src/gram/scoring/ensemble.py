@@ -20,7 +20,7 @@ from gram.errors import ConfigError
 from gram.messages import as_answers, as_list
 from gram.modeling.adapter_folder import is_adapter
 from gram.scoring.judge import JudgeModel
-from gram.scoring.loading import load_with
+from gram.scoring.loading import load_with, precision_with
 from gram.scoring.scalar import ScalarHeadModel, Scorer, both_answers, verdicts_of
 from gram.types import (
     Chat,
@@ -252,9 +252,12 @@ def ensemble_with(
 ) -> JudgeEnsemble | ScorerEnsemble:
     """``ensemble`` with the options of ``load`` in one object.
 
-    A revision applies to the first model only, and a base to every member that is an adapter.
+    A revision applies to the first model only, and a base to every member that is an adapter. All members are
+    in one precision, that of the first.
     """
     paths = as_list(paths, "paths", "a list of folders or names")
+    if paths:
+        options = replace(options, dtype=precision_with(paths[0], options))
     adapters = [is_adapter(path) for path in paths]
     members = [
         load_with(

@@ -54,6 +54,7 @@ class JudgeModel:
     Args:
         both_orders: ask each pair both ways; False asks only with ``a`` shown first, at half the cost, and
             leaves the position bias in.
+        dtype: precision of the weights of a local model; None where the backend has none to tell.
 
     Example:
         A backend that always says A with 0.6 and B with 0.2 looks at the position alone::
@@ -69,10 +70,18 @@ class JudgeModel:
             ([0.5], [0.5])
     """
 
-    def __init__(self, backend: JudgeBackend, template: JudgeTemplate, *, both_orders: bool = True) -> None:
+    def __init__(
+        self,
+        backend: JudgeBackend,
+        template: JudgeTemplate,
+        *,
+        both_orders: bool = True,
+        dtype: str | None = None,
+    ) -> None:
         self._backend = backend
         self._template = template
         self._both_orders = both_orders
+        self._dtype = dtype
         self._usage = Usage()
         self._warned = False
         self.temperature = 1.0  # divides the log-odds; set by calibration
@@ -80,6 +89,11 @@ class JudgeModel:
     @property
     def template(self) -> JudgeTemplate:
         return self._template
+
+    @property
+    def dtype(self) -> str | None:
+        """Precision of the weights, ``fp32`` or ``bf16``; None where the backend does not tell."""
+        return self._dtype
 
     @property
     def slope(self) -> float:

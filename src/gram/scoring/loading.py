@@ -8,11 +8,12 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeAlias
 
-from gram.asking import Asking, LoadOptions, Running
+from gram.asking import Asking, LoadOptions, Precision, Running
 from gram.engine.runner import Runner
 from gram.errors import CheckpointError, ConfigError
-from gram.modeling.loading import LoadedModel, choose_device, choose_dtype, load_model, load_reference
+from gram.modeling.loading import LoadedModel, choose_device, load_model, load_reference
 from gram.modeling.manifest import Manifest, completed, read_manifest
+from gram.modeling.precision import TORCH, precision_of
 from gram.modeling.renderers import renderer_for
 from gram.modeling.shipped import model_folder
 from gram.rendering import Renderer
@@ -34,6 +35,7 @@ def load_with(path: str | Path, options: LoadOptions) -> LocalModel:
             f"context, length_power, baseline and reference are for likelihoods, and this is a {kind}"
         )
     device = choose_device(options.device)
+    precision = precision_with(path, options)
     loaded = load_model(
         path,
         "score" if kind == "scalar" else "lm",
@@ -41,9 +43,25 @@ def load_with(path: str | Path, options: LoadOptions) -> LocalModel:
         base=options.base,
         trust_remote_code=options.trust_remote_code,
         device=device,
-        dtype=choose_dtype(options.dtype, device),
+        dtype=TORCH[precision],
     )
     return wrap(loaded, options, options, source=path)
+
+
+def precision_with(path: str | Path, options: LoadOptions) -> Precision:
+    """The precision in which ``load_with`` loads the model.
+
+    Raises:
+        CheckpointError, ConfigError: as ``load``.
+    """
+    return precision_of(
+        path,
+        options.dtype,
+        options.device,
+        revision=options.revision,
+        base=options.base,
+        trust_remote_code=options.trust_remote_code,
+    )
 
 
 def wrap(
@@ -57,7 +75,7 @@ def wrap(
 
     Args:
         asking: how the model is asked; by default as it was trained.
-        running: its engine and token budget; the precision of a reference model.
+        running: its engine and token budget.
         source: the name of the model in errors.
 
     Raises:
@@ -87,7 +105,8 @@ def wrap(
         case _:
             _check_labels(source, renderer, loaded.manifest)
             backend = LocalBackend(renderer, runner)
-            model = JudgeModel(backend, renderer.template, both_orders=full_asking.both_orders)
+            both_orders = full_asking.both_orders
+            model = JudgeModel(backend, renderer.template, both_orders=both_orders, dtype=runner.dtype)
     put_on(model, loaded.manifest, asking)
     return model
 
@@ -155,13 +174,11 @@ def _reference(
     """The reference model that is asked for, or that the model was trained against."""
     if full_asking.reference is None:
         return None
-    device = loaded.model.device.type
     try:
         return load_reference(
             full_asking.reference,
             loaded,
-            device=device,
-            dtype=choose_dtype(running.dtype, device),
+            device=loaded.model.device.type,
             trust_remote_code=running.trust_remote_code,
         )
     except CheckpointError as error:

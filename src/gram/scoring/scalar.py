@@ -32,6 +32,11 @@ class Scorer(ABC):
         self.temperature = 1.0  # divides the log-odds; set by calibration
 
     @property
+    def dtype(self) -> str:
+        """Precision of the weights: ``fp32`` or ``bf16``."""
+        return self._runner.dtype
+
+    @property
     def slope(self) -> float:
         """Log-odds per unit of score: ``beta`` over the temperature."""
         return self.beta / self.temperature

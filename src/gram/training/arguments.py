@@ -6,10 +6,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from transformers import TrainingArguments
 
+from gram.asking import Precision
 from gram.errors import ConfigError
 from gram.training.config import TrainConfig, check_run_length
 from gram.training.stream import steps_for
@@ -17,7 +18,7 @@ from gram.training.stream import steps_for
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How to optimise; the fields are those of ``TrainConfig`` with the same names.
+    """How to optimise; the fields are those of ``TrainConfig`` with the same names, ``auto`` decided.
 
     Example:
         >>> FitSettings(steps=100, batch_size=8).learning_rate
@@ -34,7 +35,7 @@ class FitSettings:
     max_grad_norm: float = 1.0
     adam_beta2: float = 0.999
     seed: int = 0
-    bf16: bool = False
+    dtype: Precision = "fp32"
     gradient_checkpointing: bool = False
     device: Literal["cpu", "cuda"] = "cpu"
     log_steps: int = 20
@@ -44,6 +45,8 @@ class FitSettings:
 
     def __post_init__(self) -> None:
         check_run_length(self.steps, self.batch_size)
+        if self.dtype not in get_args(Precision):
+            raise ConfigError(f"dtype must be one of {', '.join(get_args(Precision))}, got '{self.dtype}'")
 
 
 def settings_of(config: TrainConfig, samples: int, device: str) -> FitSettings:
@@ -85,7 +88,7 @@ def training_arguments(
         max_grad_norm=settings.max_grad_norm,
         adam_beta2=settings.adam_beta2,
         seed=settings.seed,
-        bf16=settings.bf16,
+        bf16=settings.dtype == "bf16",
         use_cpu=settings.device == "cpu",
         average_tokens_across_devices=True,
         ddp_find_unused_parameters=False,

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+from gram.asking import Dtype
 from gram.bounds import Count, LengthPower, Rank, Rate, Seed, Share, Smoothing, Within, check_bounds
-from gram.config_file import READABLE_AS_MAPPING, read_config
+from gram.config_file import READABLE_AS_MAPPING, read_config, replaces
 from gram.errors import ConfigError
 
 Stage = Literal["pretrain", "finetune"]
@@ -123,8 +124,9 @@ class TrainConfig:
     """Second-moment decay of AdamW."""
     seed: Seed = 0
     """Seed of initial weights, data order and sampling."""
-    bf16: bool = False
-    """Compute in bfloat16 with fp32 weights."""
+    dtype: Dtype = field(default="auto", metadata=replaces("bf16"))
+    """Precision of the products, over fp32 weights. auto: bf16 for a model at least 512 wide, on a GPU or a
+    CPU that multiplies it in hardware (AMX); else fp32."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
     engine: Literal["tree", "plain"] = "tree"

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from accelerate import PartialState
 from transformers import PreTrainedModel
 
+from gram.asking import Precision
 from gram.claims import claimed_folder
 from gram.data import ExampleSet, Options, find_leaks, read_language, read_preferences
 from gram.errors import DataError
@@ -26,6 +27,7 @@ from gram.files import finite
 from gram.modeling.digests import content_of
 from gram.modeling.language_head import drop_language_head
 from gram.modeling.loading import LoadedModel, choose_device, model_source
+from gram.modeling.precision import precision_of
 from gram.modeling.saving import save_checkpoint
 from gram.modeling.trainable import LoraSettings, add_lora, freeze, merged
 from gram.objectives.language import Unlabeled
@@ -83,6 +85,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     start_time = time.monotonic()
     chief = int(os.environ.get("RANK", "0")) == 0
     device = choose_device(config.device)
+    config = replace(config, dtype=_precision(config))  # from here on it is what it is, wherever it is told
     processes = PartialState(cpu=device == "cpu")
     with ExitStack() as stack:
         if chief:
@@ -102,6 +105,18 @@ def train(config: TrainConfig) -> dict[str, Any]:
     if chief:
         (config.output / RESULT).unlink(missing_ok=True)  # the very last step, see ``finished_before``
     return result
+
+
+def _precision(config: TrainConfig) -> Precision:
+    """What ``dtype`` means for the model that training starts from."""
+    return precision_of(
+        config.model,
+        config.dtype,
+        config.device,
+        revision=config.revision,
+        base=config.base,
+        trust_remote_code=config.trust_remote_code,
+    )
 
 
 def _train(
@@ -168,6 +183,7 @@ def _summary(
         **{f"eval_{reason}": count for reason, count in (held_out.counts if held_out else {}).items()},
         "steps": result.steps,
         "engine": engine,
+        "dtype": config.dtype,
         "train_loss": result.train_loss,
         "evaluation": result.evaluation,
     }

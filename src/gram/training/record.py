@@ -67,6 +67,7 @@ def training_manifest(
             "collapsed": collapsed,
             "steps": result.steps,
             "seed": config.seed,
+            "dtype": config.dtype,
             "train_loss": result.train_loss,
         },
         data=sources,
