@@ -157,7 +157,6 @@ def test_a_tracker_is_looked_for_before_a_model_is(
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
-        (["--batch-size", "4", "--micro-batch-size", "3"], "micro_batch_size 3 does not divide"),
         (["--max-steps", "100000000", "--batch-size", "2"], "more than 100,000,000 examples"),
         (["--epochs", "1000000", "--batch-size", "1000000", "--max-steps", "101"], "more than 100,000,000"),
     ],

@@ -30,15 +30,15 @@ FLAGS = {
         adam_beta2 adapter base batch_size beta centring columns context data device dtype engine epochs
         eval_data eval_split eval_steps freeze gradient_checkpointing label_smoothing learning_rate
         length_power likelihood_form log_steps lora lora_alpha lora_rank margin max_eval_per_source
-        max_grad_norm max_length max_per_source max_steps micro_batch_size model objective on_error
+        max_grad_norm max_length max_per_source max_steps model objective on_error
         output overwrite pairs_per_prompt raw_control_tokens reference report_to revision save_steps
-        schedule seed split stage template text_form text_regulariser tokenizer_data trust_remote_code
-        unfreeze_layers vocab_size warmup weight_decay
+        schedule seed split stage template text_form text_regulariser token_budget tokenizer_data
+        trust_remote_code unfreeze_layers vocab_size warmup weight_decay
     """,
     "adapt": """
         adapter base batch_size columns data device dtype engine folds kind label_smoothing learning_rates
         lora_alpha lora_rank max_per_source max_steps method model on_error output overwrite revision seed
-        split template trust_remote_code
+        split template token_budget trust_remote_code
     """,
     "score": ASK + "columns input on_error output split",
     "eval": ASK + "bench calibrate columns data max_per_source on_error output perturb seed shard split",

@@ -335,7 +335,7 @@ def test_the_defaults_are_the_papers_two_stages() -> None:
             ({name: 0}, f"{name} must be at least 1.* got 0")
             for name in (
                 "batch_size",
-                "micro_batch_size",
+                "token_budget",
                 "max_steps",
                 "eval_steps",
                 "save_steps",

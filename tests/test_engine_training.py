@@ -129,8 +129,8 @@ def assert_same_run(mine: Any, theirs: Any, atol: float = 2e-5) -> None:
 
 @pytest.mark.parametrize("name", ["language", "preference", "scalar", "regularised", "dpo"])
 def test_runs_with_accumulation(name: str, make: MakeWork) -> None:
-    """Tries of two samples each, four to a step, against one padded batch of eight."""
-    tree = trained(make(name, True), replace(SETTINGS, micro_batch_size=2))
+    """Tries of at most 200 tokens, several to a step, against one padded batch of eight."""
+    tree = trained(make(name, True), replace(SETTINGS, token_budget=200))
     assert_same_run(tree, trained(make(name, False), SETTINGS))
 
 
@@ -232,7 +232,7 @@ def half(rank: int, port: int, works: list[Work], folder: str) -> None:
     place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     os.environ.update(place, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
-    found = [trained(work, replace(SETTINGS, micro_batch_size=2)) for work in works]
+    found = [trained(work, replace(SETTINGS, token_budget=200)) for work in works]
     if rank == 0:
         torch.save(found, Path(folder) / "found.pt")
     dist.destroy_process_group()
@@ -240,7 +240,7 @@ def half(rank: int, port: int, works: list[Work], folder: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_on_tries_train_like_one_on_batches(make: MakeWork, tmp_path: Path) -> None:
-    """Two micro-batches of two in each of two processes, against eight padded samples in one."""
+    """Tries of at most 200 tokens in each of two processes, against eight padded samples in one."""
     names = ["language", "preference", "scalar"]
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))

@@ -76,7 +76,7 @@ def stand_in(name: str, folder: Path) -> str:
 
 def small(config: TrainConfig, **changes: object) -> TrainConfig:
     return replace(
-        config, max_steps=2, batch_size=4, micro_batch_size=2, max_length=256, save_steps=None, **changes
+        config, max_steps=2, batch_size=4, token_budget=400, max_length=256, save_steps=None, **changes
     )
 
 

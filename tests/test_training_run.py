@@ -173,7 +173,7 @@ def test_stage_1_gives_a_likelihood_model(
         ({"objective": "scalar", "text_regulariser": 0.1}, ScalarHeadModel),
         ({"objective": "scalar", "text_regulariser": 0.1, "text_form": "dpo", "lora": True}, ScalarHeadModel),
         ({"objective": "likelihood", "lora": True, "dtype": "bf16"}, LikelihoodModel),
-        ({"gradient_checkpointing": True, "micro_batch_size": 2}, JudgeModel),
+        ({"gradient_checkpointing": True, "token_budget": 100}, JudgeModel),
     ],
     ids=str,
 )
@@ -554,7 +554,6 @@ def test_a_run_that_failed_before_it_began_does_not_block_the_folder(make_config
         ({"split": "test", "data": ["rows.jsonl::dev"]}, DataError, "rows.jsonl"),
         ({"template": "nowhere.json"}, TemplateError, "no template 'nowhere.json'"),
         ({"freeze": True, "unfreeze_layers": 4}, ConfigError, "cannot unfreeze 4 layers: the model has 3"),
-        ({"batch_size": 4, "micro_batch_size": 3}, ConfigError, "does not divide"),
         (
             {"objective": "likelihood", "beta": -1.0},
             ConfigError,
@@ -586,7 +585,7 @@ class Killed(BaseException):
 
 @pytest.fixture
 def kill_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
-    """Arms a kill in the given training step (one micro-batch each); 0 disarms it."""
+    """Arms a kill in the given training step (one forward pass each); 0 disarms it."""
     plain = Judge.loss_sum
 
     def arm(step: int) -> None:

@@ -87,7 +87,9 @@ def _adapt(config: AdaptConfig, settings: AdaptSettings, fresh: Path, began: flo
         how, loaded, loaded.manifest.context if loaded.manifest else "chat", device
     )
     usable = _usable(objective, rows.examples, config.on_error)
-    running = Running(engine=config.engine, trust_remote_code=config.trust_remote_code)
+    running = Running(
+        engine=config.engine, token_budget=config.token_budget, trust_remote_code=config.trust_remote_code
+    )
     reward_model = wrap(loaded, Asking(kind, config.template), running, source=config.model)
     is_asked_otherwise = manifest is not None and (
         manifest.kind != kind

@@ -56,6 +56,8 @@ class AdaptConfig:
     """Most optimizer steps to choose from. Default: by the number of rows."""
     batch_size: Count = 16
     """Rows per optimizer step."""
+    token_budget: Count | None = None
+    """Most tokens read in one forward pass: memory against speed. Default: by the free memory."""
     label_smoothing: Smoothing | None = None
     """eps: the probability given to the worse answer. Default: that of the model, else 0.1."""
     lora_rank: Rank = 16

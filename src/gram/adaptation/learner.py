@@ -45,6 +45,7 @@ class AdaptSettings:
         learning_rates: candidates for the rate; empty: those of the method.
         max_steps: largest number of optimizer steps among the candidates; None: by the number of rows.
         batch_size: rows per step.
+        token_budget: most tokens of a forward pass in training; None: by the free memory.
         folds: of the cross-validation.
         lora_rank, lora_alpha: of the adapters.
         keep_adapters: leave them apart from the weights they were trained on.
@@ -60,6 +61,7 @@ class AdaptSettings:
     learning_rates: tuple[Rate, ...] = ()
     max_steps: Count | None = None
     batch_size: Count = 16
+    token_budget: Count | None = None
     folds: Folds = 5
     lora_rank: Rank = 16
     lora_alpha: Count = 32
@@ -119,6 +121,7 @@ class Learner:
         how = FitSettings(
             steps=steps,
             batch_size=min(self._settings.batch_size, len(rows)),
+            token_budget=self._settings.token_budget,
             learning_rate=rate,
             schedule="constant_with_warmup",
             warmup=0.0,

@@ -58,6 +58,10 @@ class Engine(ABC):
         """Indices of ``rows`` in batches that read at most ``budget`` tokens (or hold a single row)."""
 
     @abstractmethod
+    def cut_groups(self, groups: Sequence[Sequence[TokenRow]], budget: int) -> Iterator[list[int]]:
+        """Indices of ``groups`` of rows in batches as of ``cut``; the rows of a group stay together."""
+
+    @abstractmethod
     def lay_out(self, rows: Sequence[TokenRow]) -> Batch:
         """One batch of n rows."""
 

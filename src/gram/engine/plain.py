@@ -31,6 +31,11 @@ class Plain(Engine):
     def cut(self, rows: Sequence[TokenRow], budget: int) -> Iterator[list[int]]:
         return length_batches([len(row.ids) for row in rows], budget)
 
+    def cut_groups(self, groups: Sequence[Sequence[TokenRow]], budget: int) -> Iterator[list[int]]:
+        most = max(map(len, groups), default=1)  # rows of a group
+        lengths = [max(len(row.ids) for row in group) for group in groups]
+        return length_batches(lengths, budget // most)
+
     def lay_out(self, rows: Sequence[TokenRow]) -> Batch:
         batch = left_pad([row.ids for row in rows])
         scored = torch.zeros(batch["input_ids"].shape, dtype=torch.bool)  # (n, T)

@@ -41,6 +41,9 @@ class Tree(Engine):
     def cut(self, rows: Sequence[TokenRow], budget: int) -> Iterator[list[int]]:
         return trie.cut([row.ids for row in rows], budget)
 
+    def cut_groups(self, groups: Sequence[Sequence[TokenRow]], budget: int) -> Iterator[list[int]]:
+        return trie.cut_groups([[row.ids for row in group] for group in groups], budget)
+
     def lay_out(self, rows: Sequence[TokenRow]) -> Batch:
         ids = [np.asarray(row.ids, dtype=np.int64) for row in rows]  # n times (length,)
         shared = trie.build(ids)  # N packed tokens in all

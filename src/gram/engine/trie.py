@@ -35,6 +35,8 @@ from numpy.typing import NDArray
 
 Places = NDArray[np.int64]
 Ids = Sequence[int] | Places
+Words = NDArray[np.uint32]
+"""Token ids, big-endian: their bytes sort as the ids do."""
 
 SHORTEST_SHARED = 4
 """A common run of fewer tokens is not shared but read once per prompt: splitting costs more than it saves."""
@@ -154,6 +156,35 @@ def cut(sequences: Sequence[Ids], budget: int) -> Iterator[list[int]]:
         yield pack
 
 
+def cut_groups(groups: Sequence[Sequence[Ids]], budget: int) -> Iterator[list[int]]:
+    """Indices of ``groups`` of sequences in packs of at most ``budget`` trie tokens; a group stays whole.
+
+    Groups that begin alike come together. A single group may exceed the budget. Tokens are counted from
+    above: a group is taken to share what its first sequence has in common with one of the group before it.
+
+    Example:
+        >>> one, two = [[1, 2, 3, 4, 5], [1, 2, 3, 4, 6]], [[9, 8], [9, 7]]
+        >>> list(cut_groups([one, two, one], budget=16)), list(cut_groups([one, two, one], budget=20))
+        ([[0, 2], [1]], [[0, 2, 1]])
+    """
+    arrays = [[np.asarray(sequence, dtype=">u4") for sequence in group] for group in groups]
+    keys = [[array.tobytes() for array in group] for group in arrays]
+    arrays = [_in_order(group, own) for group, own in zip(arrays, keys, strict=True)]
+    pack: list[int] = []
+    tokens = 0
+    for index in sorted(range(len(groups)), key=lambda index: min(keys[index])):
+        first, *rest = arrays[index]
+        alone = len(first) + sum(len(two) - _saved(one, two) for one, two in pairwise([first, *rest]))
+        new = alone - (max(_saved(other, first) for other in arrays[pack[-1]]) if pack else 0)
+        if pack and tokens + new > budget:
+            yield pack
+            pack, tokens = [], 0
+        tokens += new if pack else alone
+        pack.append(index)
+    if pack:
+        yield pack
+
+
 def _sorted(sequences: Sequence[Ids]) -> tuple[list[int], Places]:
     """Indices in lexicographic order, and how many first tokens each shares with the one before it."""
     arrays = [np.asarray(sequence, dtype=">u4") for sequence in sequences]
@@ -161,12 +192,26 @@ def _sorted(sequences: Sequence[Ids]) -> tuple[list[int], Places]:
     order = sorted(range(len(sequences)), key=lambda index: keys[index])
     shared = np.zeros(len(order), dtype=np.int64)
     for place in range(1, len(order)):
-        one, two = arrays[order[place - 1]], arrays[order[place]]
-        length = min(len(one), len(two))
-        differences = one[:length] != two[:length]  # (length,)
-        first = int(differences.argmax()) if length else 0
-        shared[place] = first if length and differences[first] else length
+        shared[place] = _common(arrays[order[place - 1]], arrays[order[place]])
     return order, shared
+
+
+def _saved(one: Words, two: Words) -> int:
+    """Tokens of ``two`` that are surely not read again beside ``one``."""
+    # A branch may stand up to SHORTEST_SHARED - 1 tokens above the point where two sequences part.
+    return max(0, _common(one, two) - SHORTEST_SHARED + 1)
+
+
+def _in_order(group: list[Words], keys: list[bytes]) -> list[Words]:
+    return [group[place] for place in sorted(range(len(group)), key=keys.__getitem__)]
+
+
+def _common(one: Words, two: Words) -> int:
+    """How many first tokens two sequences share."""
+    length = min(len(one), len(two))
+    differences = one[:length] != two[:length]  # (length,)
+    first = int(differences.argmax()) if length else 0
+    return first if length and differences[first] else length
 
 
 def _groups(shared: Places, first: int, last: int, depth: int) -> Iterator[tuple[int, int]]:

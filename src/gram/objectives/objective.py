@@ -7,7 +7,7 @@ spans of them that are scored, and one target. Knows no formula.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Generic, TypeVar
 
@@ -102,6 +102,14 @@ class Objective(ABC, Generic[Example]):
             "target": torch.tensor([sample.target for sample in samples], dtype=torch.float32),
             "margin": torch.tensor([sample.margin for sample in samples], dtype=torch.float32),
         }
+
+    def micro_batches(self, samples: Sequence[Sample], budget: int) -> Iterator[Batch]:
+        """``samples`` in batches of the engine that read at most ``budget`` tokens, or hold a single sample.
+
+        Samples that begin alike come together; those of a batch keep their order.
+        """
+        for pack in self._engine.cut_groups([sample.rows for sample in samples], budget):
+            yield self.collate([samples[place] for place in sorted(pack)])
 
 
 def cut_tokens(*encoded: Encoded) -> int:

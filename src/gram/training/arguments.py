@@ -27,7 +27,7 @@ class FitSettings:
 
     steps: int
     batch_size: int = 32
-    micro_batch_size: int | None = None
+    token_budget: int | None = None
     learning_rate: float = 1e-4
     schedule: str = "cosine"
     warmup: float = 0.05
@@ -65,7 +65,6 @@ def training_arguments(
     Raises:
         ConfigError: a batch that cannot be divided among the processes, or saving between evaluations.
     """
-    micro, accumulation = _micro_batches(settings)
     keep_best = evaluates and saves
     eval_every, save_every = _intervals(settings, keeps_best=keep_best)
     # Reentrant checkpointing, once transformers' default, finds no gradient under LoRA.
@@ -78,8 +77,7 @@ def training_arguments(
         **checkpointing,
         output_dir=str(folder),
         max_steps=settings.steps,
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=accumulation,
+        per_device_train_batch_size=share_of(settings),  # cut by tokens in ``fit``
         train_sampling_strategy="sequential",  # the stream is in training order already
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.schedule,
@@ -120,7 +118,7 @@ def check_settings(settings: FitSettings, *, evaluates: bool) -> None:
     Raises:
         ConfigError: as ``training_arguments``; or an experiment tracker that is not known or not installed.
     """
-    _micro_batches(settings)
+    share_of(settings)
     _intervals(settings, keeps_best=evaluates)
     _check_trackers(settings.report_to)
 
@@ -147,13 +145,18 @@ def _intervals(settings: FitSettings, *, keeps_best: bool) -> tuple[int, int]:
     return eval_every, save_every
 
 
-def _micro_batches(settings: FitSettings) -> tuple[int, int]:
-    """Examples per forward pass of one process, and forward passes per step."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+def share_of(settings: FitSettings) -> int:
+    """Examples of one step that one process reads.
+
+    Raises:
+        ConfigError: they cannot be dealt evenly.
+    """
+    world = processes()
     if settings.batch_size % world:
         raise ConfigError(f"batch_size {settings.batch_size} cannot be dealt to {world} processes")
-    share = settings.batch_size // world
-    micro = min(settings.micro_batch_size or share, share)
-    if share % micro:
-        raise ConfigError(f"micro_batch_size {micro} does not divide the {share} examples of one process")
-    return micro, share // micro
+    return settings.batch_size // world
+
+
+def processes() -> int:
+    """How many processes train together, as torchrun says."""
+    return int(os.environ.get("WORLD_SIZE", "1"))

@@ -108,8 +108,8 @@ class TrainConfig:
     """Optimizer steps."""
     batch_size: Count = 32
     """Examples per optimizer step, over all devices: never changed by the next option."""
-    micro_batch_size: Count | None = None
-    """Examples per forward pass on one device; smaller saves memory. Default: all of them."""
+    token_budget: Count | None = field(default=None, metadata=replaces("micro_batch_size"))
+    """Most tokens of one forward pass on one device: memory against speed. Default: by the free memory."""
     learning_rate: Rate = 1e-4
     """Peak learning rate of AdamW."""
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = "cosine"

@@ -1,8 +1,8 @@
 """One training run in memory: ``transformers.Trainer`` fed with sums and counts.
 
 The loss of an optimizer step is the sum over its global batch divided by the count over its global batch,
-whatever the micro-batch size, accumulation and number of processes. Knows objectives and samples; knows
-nothing of files of data, templates or manifests.
+whatever the token budget, which cuts it into forward passes, and the number of processes. Knows objectives
+and samples; knows nothing of files of data, templates or manifests.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
 
 from gram.engine.base import Batch
+from gram.engine.memory import training_budget_for
 from gram.errors import ConfigError
 from gram.files import naming
 from gram.objectives.objective import Objective, Sample
-from gram.training.arguments import FitSettings, training_arguments
+from gram.training.arguments import FitSettings, processes, training_arguments
 from gram.training.callbacks import CompleteLog, Guard, Observer, ProgressBar, check_finite, mean_loss
 from gram.training.stream import Stream
 
@@ -73,8 +74,8 @@ def fit(
     """
     if not samples:
         raise ConfigError("there is nothing to train on")
-    if 0 < len(eval_samples) < (processes := int(os.environ.get("WORLD_SIZE", "1"))):
-        raise ConfigError(f"{len(eval_samples)} evaluation samples are too few for {processes} processes")
+    if 0 < len(eval_samples) < (world := processes()):
+        raise ConfigError(f"{len(eval_samples)} evaluation samples are too few for {world} processes")
     with contextlib.ExitStack() as stack:
         folder = checkpoints or Path(tempfile.gettempdir())  # the trainer wants one, and writes nothing there
         arguments = training_arguments(
@@ -84,7 +85,8 @@ def fit(
             model,
             arguments,
             objective=objective,
-            stream=Stream(samples, steps=settings.steps, batch_size=settings.batch_size, seed=settings.seed),
+            stream=_stream(samples, settings),
+            budget=settings.token_budget or _budget_for(model, objective, settings),
             pass_length=len(samples),
             eval_samples=eval_samples,
         )
@@ -102,6 +104,22 @@ def fit(
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # bf16 was for the training only
     model.eval()
     return FitResult(trainer.state.global_step, mean_loss(history), history, evaluation)
+
+
+def _stream(samples: Sequence[Sample], settings: FitSettings) -> Stream:
+    order = {"steps": settings.steps, "batch_size": settings.batch_size, "seed": settings.seed}
+    return Stream(samples, **order, processes=processes())
+
+
+def _budget_for(model: nn.Module, objective: Objective[Any], settings: FitSettings) -> int:
+    """Most tokens of a forward pass, by the memory that is free now."""
+    return training_budget_for(
+        model,
+        settings.dtype,
+        checkpointing=settings.gradient_checkpointing,
+        all_logits=objective.engine == "plain",
+        processes=int(os.environ.get("LOCAL_WORLD_SIZE", str(processes()))),
+    )
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -147,7 +165,11 @@ def through(model: nn.Module, read: Callable[[nn.Module], Tensor]) -> Tensor:
 
 
 class _SumTrainer(Trainer):
-    """``Trainer`` that normalises by the objective's own count over the global batch."""
+    """``Trainer`` that normalises by the objective's own count over the global batch.
+
+    The trainer sees one batch per step and process: a list of micro-batches, cut by the budget. Their
+    gradients are summed, and shared between processes with the last of them.
+    """
 
     def __init__(
         self,
@@ -156,27 +178,42 @@ class _SumTrainer(Trainer):
         *,
         objective: Objective[Any],
         stream: Stream,
+        budget: int,
         pass_length: int,
         eval_samples: Sequence[Sample],
     ) -> None:
         super().__init__(
             model,
             args,
-            data_collator=objective.collate,  # type: ignore[arg-type]
+            data_collator=lambda samples: list(objective.micro_batches(samples, budget)),  # type: ignore[arg-type]
             train_dataset=stream,
             eval_dataset=eval_samples or None,  # type: ignore[arg-type]
         )
         self.model_accepts_loss_kwargs = True  # the loss arrives normalised over all accumulated batches
         self._objective = objective
+        self._budget = budget
         self._eval_samples = sorted(eval_samples, key=lambda sample: sample.length)
-        self._epochs_per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        self._epochs_per_step /= pass_length
+        self._epochs_per_step = args.train_batch_size * args.world_size / pass_length
 
-    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Tensor:
-        count = torch.stack([self._objective.count(batch) for batch in batch_samples]).sum().to(device)
+    def _get_num_items_in_batch(self, batch_samples: list[list[Batch]], device: torch.device) -> Tensor:
+        counts = [self._objective.count(batch) for batches in batch_samples for batch in batches]
+        count = torch.stack(counts).sum().to(device)
         if self.args.world_size > 1:
             count = cast(Tensor, self.accelerator.gather(count)).sum()
         return count
+
+    def training_step(  # type: ignore[override]
+        self, model: nn.Module, inputs: list[Batch], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        losses = []
+        for batch in inputs:
+            is_last = batch is inputs[-1]
+            with contextlib.nullcontext() if is_last else self.accelerator.no_sync(model):
+                losses.append(super().training_step(model, batch, num_items_in_batch))
+        return torch.stack(losses).sum()
+
+    def floating_point_ops(self, inputs: list[Batch]) -> int:  # type: ignore[override]
+        return sum(super(_SumTrainer, self).floating_point_ops(batch) for batch in inputs)
 
     def compute_loss(
         self,
@@ -218,10 +255,8 @@ class _SumTrainer(Trainer):
         return metrics
 
     def _eval_batches(self) -> Iterator[Batch]:
-        size = self.args.per_device_train_batch_size
         own_samples = self._eval_samples[self.args.process_index :: self.args.world_size]
-        for start in range(0, len(own_samples), size):
-            batch = self._objective.collate(own_samples[start : start + size])
+        for batch in self._objective.micro_batches(own_samples, self._budget):
             yield {name: value.to(self.args.device) for name, value in batch.items()}
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:

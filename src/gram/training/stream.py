@@ -19,7 +19,8 @@ class Stream(Dataset[Sample]):
     """``steps * batch_size`` samples in training order.
 
     Passes over the data follow each other without a gap, each in a fresh order. Within a step samples are
-    sorted by length, so that the micro-batches of one step hold little padding.
+    sorted by length and dealt to the processes one by one, so that all have about as much to read; the share
+    of a process stands together.
 
     Example:
         >>> from gram.engine.base import TokenRow
@@ -29,14 +30,17 @@ class Stream(Dataset[Sample]):
         [1, 2, 3, 4]
     """
 
-    def __init__(self, samples: Sequence[Sample], *, steps: int, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, samples: Sequence[Sample], *, steps: int, batch_size: int, seed: int, processes: int = 1
+    ) -> None:
         self._samples = samples
         passes = math.ceil(steps * batch_size / len(samples))
         orders = [np.random.default_rng((seed, number)).permutation(len(samples)) for number in range(passes)]
         order = np.concatenate(orders)[: steps * batch_size].reshape(steps, batch_size)
         lengths = np.array([sample.length for sample in samples])  # tokens
         by_length = np.argsort(-lengths[order], axis=1, kind="stable")  # (steps, batch_size)
-        self._order = np.take_along_axis(order, by_length, axis=1).ravel()
+        dealt = by_length.reshape(steps, -1, processes).swapaxes(1, 2).reshape(steps, batch_size)
+        self._order = np.take_along_axis(order, dealt, axis=1).ravel()
 
     def __len__(self) -> int:
         return len(self._order)
