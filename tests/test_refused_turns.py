@@ -60,7 +60,7 @@ COMMANDS: dict[str, list[str]] = {
     "mine": ["--kind", "likelihood", "--input"],
     "eval": ["--kind", "likelihood", "--data"],
     "adapt": ["--kind", "likelihood", "--data"],
-    "train": ["--objective", "likelihood", "--max-steps", "1", "--micro-batch-size", "2", "--data"],
+    "train": ["--objective", "likelihood", "--max-steps", "1", "--token-budget", "200", "--data"],
 }
 
 

@@ -729,9 +729,9 @@ def test_two_processes_train_like_one(
 ) -> None:
     """``gram train``, stage 1 and then stage 2 from it, under torchrun and in this process.
 
-    Two processes with two micro-batches of two, against one with eight: the same losses at every step, the
-    same evaluation, the same weights. Answers differ much in length, so that the processes hold different
-    numbers of tokens. Stage 2 replaces a finished model, and both processes meet a bad row.
+    Two processes with passes of at most 250 tokens, against one with whole steps: the same losses at every
+    step, the same evaluation, the same weights. Answers differ much in length, so that the processes hold
+    different numbers of tokens. Stage 2 replaces a finished model, and both processes meet a bad row.
     """
     bad: Rows = [{"prompt": "who ?", "a": "same", "b": "same", "p_a": 1.0}]
     pairs = write_rows(tmp_path / "rows.jsonl", [*rows_of(make_preferences(24)), *bad])
@@ -757,7 +757,7 @@ def test_two_processes_train_like_one(
     assert [main(command) for command in commands("one")] == [0, 0]
     shutil.copytree(tmp_path / "one" / "second", tmp_path / "two" / "second")
     (tmp_path / "launched.py").write_text(LAUNCHED, encoding="utf-8")
-    sparing = [[*command, "--micro-batch-size", "2"] for command in commands("two")]
+    sparing = [[*command, "--token-budget", "250"] for command in commands("two")]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
         [*torchrun, str(tmp_path / "launched.py"), json.dumps(sparing), str(tmp_path / "log")],

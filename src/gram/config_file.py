@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -25,7 +25,7 @@ def replaces(*names: str) -> dict[str, Any]:
         >>> Run = make_dataclass("Run", [("dtype", str, field(default="fp32", metadata=replaces("half")))])
         >>> refuse_replaced_flags(Run, ["--half"])
         Traceback (most recent call last):
-        gram.errors.ConfigError: --half is no option any more: dtype has taken its place
+        gram.errors.ConfigError: --half is no option any more: --dtype has taken its place
     """
     return {"replaces": names}
 
@@ -39,15 +39,21 @@ def refuse_replaced_flags(kind: type[Any], flags: Sequence[str]) -> None:
     for flag in flags:
         if flag.startswith("--"):
             name = flag.partition("=")[0].removeprefix("--").removeprefix("no-")
-            _refuse_replaced(kind, name.replace("-", "_"), flag)
+            _refuse_replaced(kind, name.replace("-", "_"), flag, _flag_of)
 
 
-def _refuse_replaced(kind: type[Any], name: str, place: str) -> None:
+def _flag_of(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _refuse_replaced(kind: type[Any], name: str, place: str, spelled: Callable[[str], str] = str) -> None:
     for item in fields(kind):
         if name in item.metadata.get("replaces", ()):
             hint = get_type_hints(kind)[item.name]
             values = f" ({', '.join(get_args(hint))})" if get_origin(hint) is Literal else ""
-            raise ConfigError(f"{place} is no option any more: {item.name}{values} has taken its place")
+            raise ConfigError(
+                f"{place} is no option any more: {spelled(item.name)}{values} has taken its place"
+            )
 
 
 def read_values(kind: type[Any], path: Path, renamed: Mapping[str, str] | None = None) -> dict[str, Any]:
