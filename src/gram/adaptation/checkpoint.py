@@ -88,7 +88,10 @@ def _adapt(config: AdaptConfig, settings: AdaptSettings, fresh: Path, began: flo
     )
     usable = _usable(objective, rows.examples, config.on_error)
     running = Running(
-        engine=config.engine, token_budget=config.token_budget, trust_remote_code=config.trust_remote_code
+        dtype=config.dtype,
+        engine=config.engine,
+        token_budget=config.token_budget,
+        trust_remote_code=config.trust_remote_code,
     )
     reward_model = wrap(loaded, Asking(kind, config.template), running, source=config.model)
     is_asked_otherwise = manifest is not None and (

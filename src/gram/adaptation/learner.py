@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from gram.asking import Precision
 from gram.bounds import Count, Folds, Rank, Rate, Seed, check_bounds
 from gram.errors import ConfigError
+from gram.modeling.lowered import Lowered
 from gram.modeling.trainable import LoraSettings, add_lora, freeze, merged, without_adapters
 from gram.objectives.objective import Objective, Sample
 from gram.training.config import check_run_length
@@ -106,6 +107,7 @@ class Learner:
             self._model = add_lora(model, lora, score_head=objective.head == "score")
         elif settings.method == "frozen":
             freeze(model)
+        self._lowered = Lowered(self._model) if settings.dtype == "bf16" else None
         weights = [weight for weight in self._model.parameters() if weight.requires_grad]
         self._start = [(weight, weight.detach().clone()) for weight in weights]
 
@@ -140,6 +142,8 @@ class Learner:
         Returns:
             The model; with its adapters apart where they are to be kept.
         """
+        if self._lowered is not None:
+            self._lowered.restore()
         if not adopted:
             self._restart()
         elif self._settings.keep_adapters:

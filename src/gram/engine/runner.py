@@ -28,13 +28,20 @@ class Runner:
         model: on its device, in evaluation mode.
         token_budget: most tokens read in one forward pass; by default chosen for the free memory.
         engine: ``tree`` reads shared prefixes once, ``plain`` reads every prompt by itself.
+        bf16: compute in bf16 where weights are fp32, because they are in training; by default as they are.
     """
 
     def __init__(
-        self, model: PreTrainedModel, *, token_budget: int | None = None, engine: EngineName = "tree"
+        self,
+        model: PreTrainedModel,
+        *,
+        token_budget: int | None = None,
+        engine: EngineName = "tree",
+        bf16: bool | None = None,
     ) -> None:
         self._model = model
-        self._engine = choose_engine(model, engine)
+        self._bf16 = bf16
+        self._engine = choose_engine(model, engine, bf16=bf16)
         self._budget = token_budget or token_budget_for(model)
         self._switch = rotary_switch(model)
         self._process = os.getpid()
@@ -46,8 +53,8 @@ class Runner:
 
     @property
     def dtype(self) -> str:
-        """Precision of the weights: ``fp32``, ``bf16``, or torch's name of another."""
-        return dtype_name(self._model.dtype)
+        """Precision of the products: ``fp32``, ``bf16``, or torch's name of another."""
+        return "bf16" if self._bf16 else dtype_name(self._model.dtype)
 
     @property
     def token_budget(self) -> int:
@@ -97,7 +104,7 @@ class Runner:
         finished_rows: set[int] = set()
         batch: list[int] = []
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), self._autocast():
                 for places in self._engine.cut([rows[index] for index in indices], self._budget):
                     batch = [indices[place] for place in places]
                     tensors = self._engine.lay_out([rows[index] for index in batch])
@@ -109,6 +116,10 @@ class Runner:
                 raise
             self._budget = max(1, self._budget // 2)
         return [index for index in indices if index not in finished_rows]
+
+    def _autocast(self) -> torch.autocast:
+        low = self._model.dtype == torch.bfloat16
+        return torch.autocast(self._model.device.type, torch.bfloat16, enabled=bool(self._bf16) and not low)
 
     def _groups(self, rows: Sequence[TokenRow]) -> list[list[int]]:
         """Indices of the rows, in groups that may share a batch.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import wraps
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeAlias
+from typing import Any, Concatenate, ParamSpec, TypeAlias
 
 from gram.asking import Asking, LoadOptions, Precision, Running
 from gram.engine.runner import Runner
@@ -75,7 +75,7 @@ def wrap(
 
     Args:
         asking: how the model is asked; by default as it was trained.
-        running: its engine and token budget.
+        running: its engine and token budget, and the precision of its products where weights are fp32.
         source: the name of the model in errors.
 
     Raises:
@@ -85,7 +85,9 @@ def wrap(
     full_asking = completed(asking, loaded.manifest)
     other = _reference(asking, full_asking, running, loaded)
     renderer = renderer_for(loaded, asking, source=source, readable=other.context if other else None)
-    runner = Runner(loaded.model, token_budget=running.token_budget, engine=running.engine)
+    bf16 = None if running.dtype == "auto" else running.dtype == "bf16"
+    how: dict[str, Any] = {"token_budget": running.token_budget, "engine": running.engine, "bf16": bf16}
+    runner = Runner(loaded.model, **how)
     model: LocalModel
     match full_asking.kind:
         case "scalar":
@@ -97,9 +99,7 @@ def wrap(
                 context=full_asking.context or "chat",
                 length_power=full_asking.length_power or 0.0,
                 baseline=full_asking.baseline,
-                reference=Runner(other.model, token_budget=running.token_budget, engine=running.engine)
-                if other
-                else None,
+                reference=Runner(other.model, **how) if other else None,
                 beta=loaded.manifest.beta if loaded.manifest else 1.0,
             )
         case _:

@@ -30,13 +30,14 @@ def make_objective(
     if config.max_length and config.max_length > loaded.context:
         raise ConfigError(f"max_length {config.max_length}: the model reads at most {loaded.context} tokens")
     renderer = renderer_for(loaded, asking_of(config, loaded), source=config.model)
-    reference = None
+    reference, bf16 = None, config.dtype == "bf16"
     if config.reference:
         trust = config.trust_remote_code
         reference = load_reference(config.reference, loaded, device=device, trust_remote_code=trust).model
-    engine = choose_engine(loaded.model, config.engine, training=True)
+        reference = reference.bfloat16() if bf16 else reference
+    engine = choose_engine(loaded.model, config.engine, training=True, bf16=bf16)
     if reference is not None and choose_engine(reference, config.engine).name != engine.name:
-        engine = choose_engine(loaded.model, "plain")
+        engine = choose_engine(loaded.model, "plain", training=True, bf16=bf16)
     match config.objective_name:
         case "language":
             return Language(renderer, engine=engine), renderer

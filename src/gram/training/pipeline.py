@@ -27,6 +27,7 @@ from gram.files import finite
 from gram.modeling.digests import content_of
 from gram.modeling.language_head import drop_language_head
 from gram.modeling.loading import LoadedModel, choose_device, model_source
+from gram.modeling.lowered import Lowered
 from gram.modeling.precision import precision_of
 from gram.modeling.saving import save_checkpoint
 from gram.modeling.trainable import LoraSettings, add_lora, freeze, merged
@@ -137,6 +138,7 @@ def _train(
     if chief:
         begin_output(config, [*sources, {"model": content_of(config.model, config.base)}])
     processes.wait_for_everyone()
+    lowered = Lowered(model) if config.dtype == "bf16" else None
     result = fit(
         model,
         objective,
@@ -146,6 +148,8 @@ def _train(
         checkpoints=config.output / CHECKPOINTS,
         title=f"{config.stage} {config.objective_name}",
     )
+    if lowered is not None:
+        lowered.restore()
     drop_language_head(model)
     if config.adapter == "merged":
         model = merged(model)
