@@ -16,6 +16,7 @@ from torch import nn
 from gram.engine.base import Engine
 from gram.engine.choose import choose_engine
 from gram.engine.runner import Runner
+from gram.modeling.lowered import Lowered
 from gram.modeling.trainable import LoraSettings, add_lora
 
 LORA = LoraSettings()
@@ -45,15 +46,17 @@ def for_scoring(model: Any, token_budget: int | None) -> Runner:
 
 
 def for_training(model: Any, *, bf16: bool, lora: bool) -> Training:
-    """An fp32 model as ``gram train`` trains it, with ``--bf16`` and ``--lora``; the model is changed.
+    """An fp32 model as ``gram train`` trains it, with ``--dtype bf16`` and ``--lora``; the model is changed.
 
     Args:
-        bf16: products in bf16, by autocast over fp32 weights.
+        bf16: products in bf16; weights in training stay fp32, frozen ones are held in bf16.
         lora: adapters on a frozen model.
     """
     model.train()
-    engine = choose_engine(model, training=True)
+    engine = choose_engine(model, training=True, bf16=bf16)
     trained: Any = add_lora(model, LORA, score_head=False) if lora else model
+    if bf16:
+        Lowered(trained)
     parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, fused=True)
     return Training(trained, engine, parameters, optimizer, torch.bfloat16 if bf16 else None)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_TILE = 1 << 19
+_TILE = 1 << 20
 """Scores of a tile, over all heads: 1 MB in bf16, of which two are alive at once."""
 _STEP = 32
 """Tiles begin and end at multiples of it: the matrix units take bf16 in steps of 32."""
@@ -62,65 +62,75 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         q, k, v, out, normaliser = ctx.saved_tensors
         keys, scale, window = ctx.rest
-        to_q = torch.empty_like(q)
-        to_k, to_v = (torch.zeros(t.shape, dtype=torch.float32, device=t.device) for t in (k, v))
-        for row in range(len(q)):
-            one = (t[row] for t in (q, k, v, out, grads[0], normaliser, to_q, to_k, to_v))
-            _tiles(*one, keys=keys, scale=scale, window=window)
-        return to_q, to_k.to(k.dtype), to_v.to(v.dtype), None, None, None, None
+        n, kv_heads, padded, d = k.shape
+        own = (grads[0] * out).sum(dim=-1, dtype=torch.float32)  # (n, heads, queries)
+
+        def by_key_head(t: Tensor) -> Tensor:  # (n, kv_heads, group, queries, d + 2)
+            return t.view(n, kv_heads, -1, *t.shape[2:])
+
+        queries, backs = by_key_head(_beside(q * scale, normaliser)), by_key_head(_beside(grads[0], own))
+        ones = k.new_ones(n, kv_heads, padded, 2)
+        ks, vs = torch.cat([k, ones], dim=3), torch.cat([v, ones], dim=3)
+        to_q, to_k, to_v = torch.empty_like(queries), torch.empty_like(k), torch.empty_like(v)
+        for row in range(n):
+            one = (t[row] for t in (queries, backs, ks, vs, to_q, to_k, to_v))
+            _tiles(*one, keys=keys, window=window)
+        to_q = to_q[..., :d].mul(scale).view(q.shape)
+        return to_q, to_k, to_v, None, None, None, None
 
 
 def _tiles(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    out: Tensor,
-    grad: Tensor,
-    normaliser: Tensor,
+    queries: Tensor,
+    backs: Tensor,
+    ks: Tensor,
+    vs: Tensor,
     to_q: Tensor,
     to_k: Tensor,
     to_v: Tensor,
     *,
     keys: int,
-    scale: float,
     window: int | None,
 ) -> None:
-    """The gradients of one sequence: fills ``to_q``, adds to ``to_k`` and ``to_v``.
+    """The gradients of one sequence: fills ``to_q`` (before the scale), ``to_k`` and ``to_v``.
 
     Args:
-        q, out, grad, to_q: (heads, queries, d).
-        k, v, to_k, to_v: (kv_heads, keys and more, d).
-        normaliser: (heads, queries).
+        queries: (kv_heads, group, queries, d + 2) scaled, with the normaliser beside them.
+        backs: (kv_heads, group, queries, d + 2) the gradient of the result, with its share beside it.
+        ks, vs: (kv_heads, keys and more, d + 2) with ones beside them.
+        to_q: like ``queries``; to_k, to_v: (kv_heads, keys and more, d).
     """
-    heads, queries, d = q.shape
-    kv_heads = len(k)
-    group, earlier_keys = heads // kv_heads, keys - queries
-    own = (grad.float() * out).sum(dim=-1)  # (heads, queries)
-    minus_normaliser, minus_own = _beside(q * scale, normaliser), _beside(grad, own)
-    k_and_one, v_and_one = (torch.cat([t, t.new_ones(*t.shape[:2], 2)], dim=2) for t in (k, v))
-    size = max(_STEP, _TILE // (heads * keys) // _STEP * _STEP)
-    for start in range(0, queries, size):
-        stop = min(start + size, queries)
+    kv_heads, group, length, _ = queries.shape
+    d, earlier_keys = to_k.shape[-1], keys - length
+    most = max(_STEP, _TILE // (kv_heads * group * keys))
+    size = -(-length // -(-length // most))  # tiles of about one size: a small rest is slow
+    sums = torch.zeros(2, *ks.shape, device=ks.device) if size < length else None  # of keys and values
+    for start in range(0, length, size):
+        stop = min(start + size, length)
         # Keys [first, last) are seen by some query of the tile; the ends lie on whole steps.
         first = 0 if window is None else max(0, earlier_keys + start - window + 1) // _STEP * _STEP
-        last = min(k.shape[1], earlier_keys + stop + -(earlier_keys + stop) % _STEP)
-
-        def tile(t: Tensor, start: int = start, stop: int = stop) -> Tensor:  # (kv_heads, group * tile, ...)
-            return t[:, start:stop].reshape(kv_heads, -1, t.shape[-1])
-
-        # (kv_heads, group * tile, last - first) each
-        p = torch.bmm(tile(minus_normaliser), k_and_one[:, first:last].transpose(1, 2))
+        last = min(ks.shape[1], earlier_keys + stop + -(earlier_keys + stop) % _STEP)
+        q, back = (t[:, :, start:stop].reshape(kv_heads, -1, d + 2) for t in (queries, backs))
+        k, v = ks[:, first:last], vs[:, first:last]
+        p = torch.bmm(q, k.transpose(1, 2))  # (kv_heads, group * tile, last - first)
         hidden = _hidden(stop - start, earlier_keys + start - first, last - first, window, q.dtype, q.device)
         p.view(kv_heads, group, stop - start, -1)[..., -hidden.shape[1] :].add_(hidden)
         p.exp_()
-        s = torch.bmm(tile(minus_own), v_and_one[:, first:last].transpose(1, 2)).mul_(p)
-        to_v[:, first:last] += torch.bmm(p.transpose(1, 2), tile(grad))
-        to_k[:, first:last].add_(torch.bmm(s.transpose(1, 2), tile(q)), alpha=scale)
-        to_q[:, start:stop] = torch.bmm(s, k[:, first:last]).mul_(scale).view(heads, stop - start, d)
+        s = torch.bmm(back, v.transpose(1, 2)).mul_(p)
+        to_q[:, :, start:stop] = torch.bmm(s, k).view(kv_heads, group, stop - start, -1)
+        of_keys, of_values = torch.bmm(s.transpose(1, 2), q), torch.bmm(p.transpose(1, 2), back)
+        if sums is None:
+            to_k.zero_()[:, first:last] = of_keys[..., :d]
+            to_v.zero_()[:, first:last] = of_values[..., :d]
+        else:
+            sums[0, :, first:last] += of_keys
+            sums[1, :, first:last] += of_values
+    if sums is not None:
+        to_k.copy_(sums[0, ..., :d])
+        to_v.copy_(sums[1, ..., :d])
 
 
 def _beside(x: Tensor, number: Tensor) -> Tensor:
-    """(heads, n, d + 2): x with minus a number per row, (heads, n) in fp32, in two bf16 parts beside it.
+    """(..., d + 2): x with minus a number per row, given in fp32, in two bf16 parts beside it.
 
     A product with rows that end in two ones subtracts the number before anything is rounded to bf16.
     """

@@ -107,8 +107,7 @@ def after(attended: Tensor, x: Tensor, layer: After) -> Tensor:
     (first, wide, last), out = layer.fans(x.dtype), torch.empty_like(x)
     for rows in blocks(len(x)):
         [middle] = first.multiply(attended[rows], first.low(attended[rows]), plus=x[rows])
-        normed, _ = _normed(middle, layer.norm)
-        opened = gated(normed, wide)
+        opened = gated(_normed(middle, layer.norm), wide)
         out[rows] = last.multiply(opened, last.low(opened), plus=middle)[0]
     return out
 
@@ -132,7 +131,7 @@ class _Before(torch.autograd.Function):
         heads = [torch.empty_like(part) for part in projected]  # before their norms
         lows = []
         for rows in blocks(n):
-            normed, _ = _normed(x[rows], layer.norm)
+            normed = _normed(x[rows], layer.norm)
             lows.append(fan.low(normed))
             for number, y in enumerate(fan.multiply(normed, lows[-1])):
                 y = y.view(-1, *results[number].shape[1:])
@@ -141,7 +140,7 @@ class _Before(torch.autograd.Function):
                     continue
                 if layer.head_norms:
                     heads[number][rows] = y
-                    y, _ = _normed(y, layer.head_norms[number])
+                    y = _normed(y, layer.head_norms[number])
                 _turn(y, cos[rows], sin[rows], results[number][rows])
         ctx.save_for_backward(x, cos, sin, *heads)
         ctx.layer, ctx.fan, ctx.lows = layer, fan, lows
@@ -157,21 +156,22 @@ class _Before(torch.autograd.Function):
         norms = _NormSums(layer.norm), *(_NormSums(norm) for norm in layer.head_norms or ())
         to_x = torch.empty_like(x)
         for rows, low in zip(blocks(len(x)), ctx.lows, strict=True):
-            normed, scale = _normed(x[rows], layer.norm)
+            unit, scale = _unit(x[rows], layer.norm.eps)
+            normed = norms[0].normed(unit)
             parts = []
             for number, grad in enumerate(grads):
                 grad = grad[rows]
                 if number < 2:
                     grad = _turn(grad, cos[rows], -sin[rows], torch.empty(grad.shape, dtype=x.dtype))
                     if layer.head_norms:
-                        own = heads[number][rows]
-                        grad = norms[1 + number].through(grad, own, _scale(own, layer.head_norms[number].eps))
+                        own = _unit(heads[number][rows], layer.head_norms[number].eps)
+                        grad = norms[1 + number].through(grad, *own).to(x.dtype)
                 parts.append(grad.reshape(len(normed), -1))
                 if sums.whole:
                     projected[number][rows] = parts[-1]
             if inputs is not None:
                 inputs[rows] = normed
-            to_x[rows] = norms[0].through(sums.through(parts, normed, low), x[rows], scale)
+            to_x[rows] = norms[0].through(sums.through(parts, normed, low), unit, scale)
         to_parts = sums.finish(projected or [None] * 3, inputs)
         return None, to_x, None, None, *(norm.result for norm in norms), *to_parts
 
@@ -180,47 +180,49 @@ class _After(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, layer: After, attended: Tensor, x: Tensor, *weights: Tensor | None) -> Tensor:
         fans = layer.fans(x.dtype)
-        (first, wide, last), out, middle = fans, torch.empty_like(x), torch.empty_like(x)
-        gate, up = (x.new_empty(len(x), len(part.weight)) for part in (layer.gate, layer.up))
-        lows = []
+        (first, wide, last), out = fans, torch.empty_like(x)
+        kept = []  # block by block: a copy into one tensor would be a pass over memory
         for rows in blocks(len(x)):
             low = first.low(attended[rows])
-            middle[rows] = first.multiply(attended[rows], low, plus=x[rows])[0]
-            normed, _ = _normed(middle[rows], layer.norm)
+            [middle] = first.multiply(attended[rows], low, plus=x[rows])
+            normed = _normed(middle, layer.norm)
             low_wide = wide.low(normed)
-            gate[rows], up[rows] = wide.multiply(normed, low_wide)
-            opened = silu(gate[rows]).mul_(up[rows])
+            gate, up = wide.multiply(normed, low_wide)
+            opened = silu(gate).mul_(up)
             low_last = last.low(opened)
-            out[rows] = last.multiply(opened, low_last, plus=middle[rows])[0]
-            lows.append((low, low_wide, low_last))
-        ctx.save_for_backward(attended, middle, gate, up)
-        ctx.layer, ctx.fans, ctx.lows = layer, fans, lows
+            out[rows] = last.multiply(opened, low_last, plus=middle)[0]
+            kept.append((middle, gate, up, low, low_wide, low_last))
+        ctx.save_for_backward(attended)
+        ctx.layer, ctx.fans, ctx.kept = layer, fans, kept
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        attended, middle, gate, up = ctx.saved_tensors
+        [attended] = ctx.saved_tensors
         layer, sums = ctx.layer, [Gradients(fan) for fan in ctx.fans]
         whole = any(part.whole for part in sums)
-        n, norm = len(middle), _NormSums(layer.norm)
+        n, norm = len(attended), _NormSums(layer.norm)
         size = n if whole else max(rows.stop - rows.start for rows in blocks(n))
-        opened, to_gate, to_up = (gate.new_empty(size, gate.shape[1]) for _ in range(3))
-        inputs = torch.empty_like(middle) if whole else None
-        to_attended, to_x = torch.empty_like(attended), torch.empty_like(middle)
-        for rows, (low, low_wide, low_last) in zip(blocks(n), ctx.lows, strict=True):
+        opened, to_gate, to_up = (attended.new_empty(size, len(layer.up.weight)) for _ in range(3))
+        inputs = torch.empty_like(grads[0]) if whole else None
+        to_attended, to_x = torch.empty_like(attended), torch.empty_like(grads[0])
+        for rows, kept in zip(blocks(n), ctx.kept, strict=True):
+            middle, g, u, low, low_wide, low_last = kept
             place = rows if whole else slice(0, rows.stop - rows.start)
-            grad, g, u = grads[0][rows], gate[rows], up[rows]
+            grad = grads[0][rows]
             half_open = silu(g)
             torch.mul(half_open, u, out=opened[place])
             to_opened = sums[2].through([grad], opened[place], low_last)
             torch.mul(half_open, to_opened, out=to_up[place])
             torch.ops.aten.silu_backward.grad_input(to_opened.mul_(u), g, grad_input=to_gate[place])
-            normed, scale = _normed(middle[rows], layer.norm)
+            unit, scale = _unit(middle, layer.norm.eps)
+            normed = norm.normed(unit)
             if inputs is not None:
                 inputs[rows] = normed
             to_normed = sums[1].through([to_gate[place], to_up[place]], normed, low_wide)
-            to_x[rows] = norm.through(to_normed, middle[rows], scale).add_(grad)
+            to_x[rows] = norm.through(to_normed, unit, scale)
+            to_x[rows].add_(grad)
             to_attended[rows] = sums[0].through([to_x[rows]], attended[rows], low)
         to_parts = [
             *sums[0].finish([to_x], attended),
@@ -237,31 +239,40 @@ class _NormSums:
         self._norm = norm
         self._sum = torch.zeros_like(norm.weight, dtype=torch.float32) if norm.weight.requires_grad else None
 
-    def through(self, grad: Tensor, x: Tensor, scale: Tensor) -> Tensor:
-        """The gradient of the input (..., H), given ``scale`` (..., 1), by which each row was multiplied."""
-        normed, g = x.float().mul_(scale), grad.float()
-        both = g * normed
+    def normed(self, unit: Tensor) -> Tensor:
+        """(..., H) bf16, of rows of length one (times the root of H) in fp32."""
+        return (unit * self._norm.weight.float()).bfloat16()
+
+    def through(self, grad: Tensor, unit: Tensor, scale: Tensor) -> Tensor:
+        """The gradient of the input, (..., H) fp32; ``unit`` is used up.
+
+        Args:
+            unit, scale: of the input, from ``_unit``.
+        """
+        g = grad.float()
+        both = g * unit
         if self._sum is not None:
             self._sum += both.flatten(0, -2).sum(dim=0)
         weight = self._norm.weight.float()
         share = both.mul_(weight).mean(dim=-1, keepdim=True)
-        return g.mul_(weight).sub_(normed.mul_(share)).mul_(scale).to(x.dtype)
+        return g.mul_(weight).sub_(unit.mul_(share)).mul_(scale)
 
     @property
     def result(self) -> Tensor | None:
         return None if self._sum is None else self._sum.to(self._norm.weight.dtype)
 
 
-def _normed(x: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
-    """(..., H) the norm of each row, and (..., 1) fp32 what the row was multiplied by."""
+def _normed(x: Tensor, norm: Norm) -> Tensor:
+    """(..., H) the norm of each row."""
+    return _unit(x, norm.eps)[0].mul_(norm.weight.float()).to(x.dtype)
+
+
+def _unit(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """(..., H) fp32 each row brought to a mean square of one, and (..., 1) what it was multiplied by."""
     wide = x.float()
-    scale = _scale(wide, norm.eps)
-    return wide.mul_(scale).mul_(norm.weight.float()).to(x.dtype), scale
-
-
-def _scale(x: Tensor, eps: float) -> Tensor:
-    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-    return length.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+    length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    scale = length.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+    return wide.mul_(scale), scale
 
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> Tensor:
