@@ -47,7 +47,7 @@ class Steps:
     """All training paths through one model, whose weights are fp32.
 
     Args:
-        bf16: products in bf16, as in ``gram train --bf16``.
+        bf16: products in bf16, as in ``gram train --dtype bf16``.
     """
 
     def __init__(self, model: Any, renderer: Renderer, machine: Machine, *, bf16: bool) -> None:

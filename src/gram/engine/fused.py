@@ -94,6 +94,11 @@ def unfuse(model: nn.Module) -> None:
         layer.__dict__.pop("forward", None)
 
 
+def is_fused(model: nn.Module) -> bool:
+    """Whether there are layers that run fused where hidden states are bf16."""
+    return any("forward" in layer.__dict__ for layer in _known_layers(model))
+
+
 def _known_layers(model: nn.Module) -> Iterator[Any]:
     return (module for module in core(model).modules() if _is_known(module))
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from gram.asking import Precision
+from gram.engine.fused import is_fused
 from gram.engine.heads import core
 
 MOST = {"cpu": 4_096, "cuda": 131_072}
@@ -23,6 +24,7 @@ _SHARE = 0.4  # of the free memory; the rest is for the output layer, the keys o
 _MOST_TRAINED = {"cpu": 8_192, "cuda": 65_536}
 _KEPT = 8  # values per token, layer and unit of width that wait for the backward pass; 7.9 were counted
 _BYTES: dict[Precision, int] = {"fp32": 4, "bf16": 3}  # each; under autocast about half are kept in fp32
+_FUSED = 1  # bytes in place of that in fused layers, which keep a third of the values, in bf16
 _AT_ONCE = 2  # layers whose values and gradients are there together, beside what waits
 _LOGITS = 12  # bytes per token and word where all logits are made: themselves, their softmax, their gradient
 _OPTIMIZER = 12  # bytes per trained weight: gradient and two moments in fp32
@@ -56,13 +58,18 @@ def training_budget_for(
     shared = 1 if inner.device.type == "cuda" else processes
     spare = _SHARE * (_free(inner) / shared - _OPTIMIZER * trained)
     config = inner.config.get_text_config()
-    each = bytes_per_trained_token(config, dtype, checkpointing=checkpointing, all_logits=all_logits)
+    fused = dtype == "bf16" and is_fused(inner)
+    each = bytes_per_trained_token(
+        config, dtype, checkpointing=checkpointing, all_logits=all_logits, fused=fused
+    )
     tokens = max(1, int(spare / each))
     most = _MOST_TRAINED.get(inner.device.type, _MOST_TRAINED["cpu"])
     return min(most, 1 << (tokens.bit_length() - 1))
 
 
-def bytes_per_trained_token(config: Any, dtype: Precision, *, checkpointing: bool, all_logits: bool) -> int:
+def bytes_per_trained_token(
+    config: Any, dtype: Precision, *, checkpointing: bool, all_logits: bool, fused: bool = False
+) -> int:
     """What a token holds in memory between the forward and the backward pass, for a decoder of this shape.
 
     All layers keep what they computed; with ``checkpointing`` only what came in, and one layer after another
@@ -70,6 +77,7 @@ def bytes_per_trained_token(config: Any, dtype: Precision, *, checkpointing: boo
 
     Args:
         config: of the text model.
+        fused: its layers are computed by ``engine.layer``.
 
     Example:
         >>> from transformers import LlamaConfig
@@ -81,7 +89,7 @@ def bytes_per_trained_token(config: Any, dtype: Precision, *, checkpointing: boo
     """
     heads = config.num_attention_heads * (getattr(config, "head_dim", None) or 0)
     hidden = max(config.hidden_size, heads)
-    layer = _KEPT * _BYTES[dtype] * (hidden + _mlp_size(config))
+    layer = _KEPT * (_FUSED if fused else _BYTES[dtype]) * (hidden + _mlp_size(config))
     kept = 2 * 4 * hidden if checkpointing else layer  # the input in fp32, and its copy for the next layer
     logits = _LOGITS * config.vocab_size if all_logits else 0
     return config.num_hidden_layers * kept + _AT_ONCE * layer + logits
