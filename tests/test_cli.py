@@ -411,6 +411,7 @@ def test_score_with_a_judge(
     assert 0 < result.pop("label_mass") < 1
     assert result == {
         "output": str(tmp_path / "s.jsonl"),
+        "dtype": "fp32",
         "rows": 12,
         "resumed": 0,
         "rejected": 0,

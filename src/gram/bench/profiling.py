@@ -23,7 +23,7 @@ _ATTENTION = ("scaled_dot_product", "flash_attn", "flash_attention", "efficient_
 # Whole names, without "aten::" and the underscores around them. In these models batched products and softmax
 # stand inside attention only: linear layers are mm and addmm, and label losses are a log-softmax.
 _NAMES: Mapping[str, str] = {
-    "products": "mm addmm linear mkldnn_linear mv addmv",
+    "products": "mm addmm linear mkldnn_linear linear_pointwise mv addmv",
     "attention": "bmm baddbmm softmax safe_softmax softmax_backward_data triton_tem_fused",
     "elementwise": """
         abs add addcdiv addcmul amax amin bitwise_and bitwise_not bitwise_or clamp clamp_min cos div eq exp
@@ -36,7 +36,7 @@ _NAMES: Mapping[str, str] = {
     """,
     "copies": """
         cat clone constant_pad_nd copy embedding embedding_dense_backward fill flip gather index index_add
-        index_copy index_put index_put_impl index_select masked_select repeat repeat_interleave roll scatter
+        index_copy index_put index_put_impl index_select masked_select reorder_linear_weight repeat repeat_interleave roll scatter
         scatter_add slice_backward stack to_copy zero
     """,
 }
@@ -52,7 +52,7 @@ def kind_of(name: str) -> str:
     """
     if any(part in name for part in _ATTENTION):
         return "attention"
-    return _KIND_OF.get(name.removeprefix("aten::").strip("_"), "rest")
+    return _KIND_OF.get(name.rpartition("::")[2].strip("_"), "rest")
 
 
 def shares(path: Callable[[], Any], device: str) -> dict[str, float]:
