@@ -36,8 +36,8 @@ _NAMES: Mapping[str, str] = {
     """,
     "copies": """
         cat clone constant_pad_nd copy embedding embedding_dense_backward fill flip gather index index_add
-        index_copy index_put index_put_impl index_select masked_select reorder_linear_weight repeat repeat_interleave roll scatter
-        scatter_add slice_backward stack to_copy zero
+        index_copy index_put index_put_impl index_select masked_select reorder_linear_weight repeat
+        repeat_interleave roll scatter scatter_add slice_backward stack to_copy zero
     """,
 }
 _KIND_OF = {name: kind for kind, names in _NAMES.items() for name in names.split()}
