@@ -69,7 +69,7 @@ class AdaptConfig:
     seed: Seed = 0
     """Seed of adapters, data order and sampling."""
     dtype: Dtype = "auto"
-    """Precision of the products in training, over fp32 weights, in which the model is asked. auto: bf16 for a
+    """Precision of the products, in training and in asking; weights in training stay fp32. auto: bf16 for a
     model at least 512 wide, on a GPU or a CPU that multiplies it in hardware (AMX); else fp32."""
     engine: Literal["tree", "plain"] = "tree"
     """tree: prefixes that rows share are read once; plain: each row by itself."""

@@ -125,8 +125,8 @@ class TrainConfig:
     seed: Seed = 0
     """Seed of initial weights, data order and sampling."""
     dtype: Dtype = field(default="auto", metadata=replaces("bf16"))
-    """Precision of the products, over fp32 weights. auto: bf16 for a model at least 512 wide, on a GPU or a
-    CPU that multiplies it in hardware (AMX); else fp32."""
+    """Precision of the products; weights in training stay fp32. auto: bf16 for a model at least 512 wide, on
+    a GPU or a CPU that multiplies it in hardware (AMX); else fp32."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
     engine: Literal["tree", "plain"] = "tree"
