@@ -290,3 +290,44 @@ def test_choosing_an_engine_fuses_bf16_and_proves_it(monkeypatch: pytest.MonkeyP
     with pytest.warns(UserWarning, match="without fused layers"):
         choose_engine(low)
     assert fused_layers(low) == 0
+
+
+def test_checkpointing_computes_again_what_layers_keep() -> None:
+    """The same gradients; and all that is kept goes through autograd, which alone lets go of it.
+
+    A tensor kept as an attribute of the graph would stay there under checkpointing: no gradient shows that.
+    """
+    found = []
+    for checkpointing in (False, True):
+        model = model_of("llama")
+        choose_engine(model, training=True, bf16=True)
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.train()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = Tree().next_logits(model, Tree().lay_out(ROWS_OF_PAIR), range(64)).square().mean()
+        nodes = graph_of(loss)
+        assert checkpointing or sum("_After" in type(node).__name__ for node in nodes) == 3
+        for node in nodes:
+            values = [v for v in vars_of(node).values() if isinstance(v, Tensor | list)]
+            assert not values, f"{type(node).__name__} keeps tensors that checkpointing does not know"
+        loss.backward()
+        found.append({name: p.grad for name, p in model.named_parameters()})
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def graph_of(loss: Tensor) -> list[Any]:
+    """All nodes behind ``loss``."""
+    seen: dict[int, Any] = {}
+    todo: list[Any] = [loss.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is not None and id(node) not in seen:
+            seen[id(node)] = node
+            todo += [behind for behind, _ in node.next_functions]
+    return list(seen.values())
+
+
+def vars_of(node: Any) -> dict[str, Any]:
+    """What a node of ours holds beside saved tensors; torch's own nodes hold nothing that Python sees."""
+    return getattr(node, "__dict__", {})

@@ -28,6 +28,9 @@ model of width 576 stays in a cache of 2 MB. Larger blocks make the products a f
 lies between them slower."""
 
 
+_KEPT = 6  # tensors that a block of ``after`` keeps
+
+
 @dataclass(frozen=True, slots=True)
 class Norm:
     """``x / sqrt(mean(x^2) + eps) * weight`` (arXiv 1910.07467)."""
@@ -142,20 +145,22 @@ class _Before(torch.autograd.Function):
                     heads[number][rows] = y
                     y = _normed(y, layer.head_norms[number])
                 _turn(y, cos[rows], sin[rows], results[number][rows])
-        ctx.save_for_backward(x, cos, sin, *heads)
-        ctx.layer, ctx.fan, ctx.lows = layer, fan, lows
+        # Whatever is kept goes through here: checkpointing lets go of it, and computes it again.
+        ctx.save_for_backward(x, cos, sin, *heads, *lows)
+        ctx.layer, ctx.fan, ctx.heads = layer, fan, len(heads)
         return tuple(results)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, cos, sin, *heads = ctx.saved_tensors
+        x, cos, sin, *kept = ctx.saved_tensors
+        heads, lows = kept[: ctx.heads], kept[ctx.heads :]
         layer, sums = ctx.layer, Gradients(ctx.fan)
         inputs = torch.empty_like(x) if sums.whole else None
         projected = [x.new_empty(len(x), len(p.weight)) for p in layer.parts] if sums.whole else []
         norms = _NormSums(layer.norm), *(_NormSums(norm) for norm in layer.head_norms or ())
         to_x = torch.empty_like(x)
-        for rows, low in zip(blocks(len(x)), ctx.lows, strict=True):
+        for rows, low in zip(blocks(len(x)), lows, strict=True):
             unit, scale = _unit(x[rows], layer.norm.eps)
             normed = norms[0].normed(unit)
             parts = []
@@ -191,15 +196,15 @@ class _After(torch.autograd.Function):
             opened = silu(gate).mul_(up)
             low_last = last.low(opened)
             out[rows] = last.multiply(opened, low_last, plus=middle)[0]
-            kept.append((middle, gate, up, low, low_wide, low_last))
-        ctx.save_for_backward(attended)
-        ctx.layer, ctx.fans, ctx.kept = layer, fans, kept
+            kept += [middle, gate, up, low, low_wide, low_last]
+        ctx.save_for_backward(attended, *kept)
+        ctx.layer, ctx.fans = layer, fans
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        [attended] = ctx.saved_tensors
+        attended, *saved = ctx.saved_tensors
         layer, sums = ctx.layer, [Gradients(fan) for fan in ctx.fans]
         whole = any(part.whole for part in sums)
         n, norm = len(attended), _NormSums(layer.norm)
@@ -207,7 +212,7 @@ class _After(torch.autograd.Function):
         opened, to_gate, to_up = (attended.new_empty(size, len(layer.up.weight)) for _ in range(3))
         inputs = torch.empty_like(grads[0]) if whole else None
         to_attended, to_x = torch.empty_like(attended), torch.empty_like(grads[0])
-        for rows, kept in zip(blocks(n), ctx.kept, strict=True):
+        for rows, kept in zip(blocks(n), zip(*[iter(saved)] * _KEPT, strict=True), strict=True):
             middle, g, u, low, low_wide, low_last = kept
             place = rows if whole else slice(0, rows.stop - rows.start)
             grad = grads[0][rows]
