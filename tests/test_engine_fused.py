@@ -292,15 +292,24 @@ def test_choosing_an_engine_fuses_bf16_and_proves_it(monkeypatch: pytest.MonkeyP
     assert fused_layers(low) == 0
 
 
-def test_checkpointing_computes_again_what_layers_keep() -> None:
-    """The same gradients; and all that is kept goes through autograd, which alone lets go of it.
+def test_checkpointing_computes_again_what_layers_keep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same gradients, each layer computed twice, and nothing kept past autograd, which lets go of it.
 
     A tensor kept as an attribute of the graph would stay there under checkpointing: no gradient shows that.
     """
-    found = []
+    found: list[dict[str, Any]] = []
+    calls: list[int] = []
+    original = layer.after
+
+    def counted(attended: Tensor, x: Tensor, after: layer.After) -> Tensor:
+        calls.append(1)
+        return original(attended, x, after)
+
+    monkeypatch.setattr(fused, "after", counted)
     for checkpointing in (False, True):
         model = model_of("llama")
         choose_engine(model, training=True, bf16=True)
+        calls.clear()
         if checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         model.train()
@@ -312,6 +321,7 @@ def test_checkpointing_computes_again_what_layers_keep() -> None:
             values = [v for v in vars_of(node).values() if isinstance(v, Tensor | list)]
             assert not values, f"{type(node).__name__} keeps tensors that checkpointing does not know"
         loss.backward()
+        assert len(calls) == (6 if checkpointing else 3)
         found.append({name: p.grad for name, p in model.named_parameters()})
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 

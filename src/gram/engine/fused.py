@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from gram.engine.heads import core
 from gram.engine.layer import ROWS, After, Before, Norm, after, before
@@ -119,16 +120,28 @@ def _forward(
     parts = None
     if past_key_values is None and position_embeddings is not None and _in_bf16(hidden_states):
         parts = weights.of(layer)
-    if parts is None:
+    if parts is None or position_embeddings is None:
         rest |= {"attention_mask": attention_mask, "past_key_values": past_key_values}
         return type(layer).forward(layer, hidden_states, position_embeddings=position_embeddings, **rest)
+    body = partial(_fused, layer, parts, attention_mask, position_embeddings, rest)
+    # transformers checkpoints in the forward pass of the layer's class, in whose place this one stands.
+    if layer.training and isinstance(layer, GradientCheckpointingLayer) and layer.gradient_checkpointing:
+        return layer._gradient_checkpointing_func(body, hidden_states)
+    return body(hidden_states)
+
+
+def _fused(
+    layer: Any,
+    parts: tuple[Before, After],
+    attention_mask: Tensor | None,
+    position_embeddings: tuple[Tensor, Tensor],
+    rest: Keywords,
+    hidden_states: Tensor,
+) -> Tensor:
     attention, (first, second) = layer.self_attn, parts
     batch, length, width = hidden_states.shape
     x = hidden_states.reshape(-1, width).to(torch.bfloat16)  # (batch * length, width)
-    half = first.width // 2
-    cos, sin = (
-        t[..., :half].expand(batch, -1, -1).reshape(len(x), half).float() for t in position_embeddings or ()
-    )
+    cos, sin = (_angles(part, batch, first.width // 2) for part in position_embeddings)
     heads = before(x, cos, sin, first)  # (batch * length, heads, d) each
     q, k, v = (t.view(batch, length, -1, first.width).transpose(1, 2) for t in heads)
     attended, _ = _kernel(attention.config)(
@@ -143,6 +156,11 @@ def _forward(
         **rest,
     )
     return after(attended.reshape(len(x), -1), x, second).view(batch, length, width)
+
+
+def _angles(embedding: Tensor, batch: int, half: int) -> Tensor:
+    """(batch * length, half) fp32 of (batch or 1, length, 2 * half), whose halves are equal."""
+    return embedding[..., :half].expand(batch, -1, -1).reshape(-1, half).float()
 
 
 def _in_bf16(hidden: Tensor) -> bool:
