@@ -1,21 +1,16 @@
 """The fused arithmetic of ``layer`` put under the decoder layers of a Hugging Face model, for bf16 on a CPU.
 
-A layer is recognised by its own source: the forward pass of the layer, its MLP and its norms must read as
-Llama's do, and its attention as that of a family listed here, whatever the model is called. It is used where
-hidden states are bf16; every layer in fp32, which is the reference, and all that is not recognised stay as
-they are. Knows modules and their weights; knows no rows, prompts or losses.
+It is used where a layer is recognised (``recognise``) and hidden states are bf16; every layer in fp32, which
+is the reference, and all that is not recognised stay as they are. Knows modules and their weights; knows no
+rows, prompts or losses.
 """
 
 from __future__ import annotations
 
-import ast
-import inspect
-import textwrap
 from collections.abc import Callable, Iterator
-from functools import lru_cache, partial
-from importlib import import_module
+from functools import partial
 from types import MethodType
-from typing import Any, TypeAlias
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,18 +20,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from gram.engine.heads import core
 from gram.engine.layer import ROWS, After, Before, Norm, after, before
 from gram.engine.products import Product, order
-
-Keywords: TypeAlias = dict[str, Any]
-
-_ATTENTIONS: dict[tuple[str, str], Callable[[Any], Keywords]] = {
-    ("llama", "LlamaAttention"): lambda attention: {},
-    ("qwen2", "Qwen2Attention"): lambda attention: {"sliding_window": attention.sliding_window},
-    ("qwen3", "Qwen3Attention"): lambda attention: {"sliding_window": attention.sliding_window},
-    ("mistral", "MistralAttention"): lambda attention: {
-        "sliding_window": attention.config.sliding_window,
-    },
-}
-"""Attention that is recognised, and the keywords with which it calls its kernel."""
+from gram.engine.recognise import Keywords, is_known, keywords_of
 
 _ORDERED = 2_000_000_000
 """Most bytes of frozen weights that are kept in oneDNN's order too, as a second copy of them."""
@@ -101,7 +85,7 @@ def is_fused(model: nn.Module) -> bool:
 
 
 def _known_layers(model: nn.Module) -> Iterator[Any]:
-    return (module for module in core(model).modules() if _is_known(module))
+    return (module for module in core(model).modules() if is_known(module))
 
 
 def _forward(
@@ -126,7 +110,7 @@ def _forward(
     body = partial(_fused, layer, parts, attention_mask, position_embeddings, rest)
     # transformers checkpoints in the forward pass of the layer's class, in whose place this one stands.
     if layer.training and isinstance(layer, GradientCheckpointingLayer) and layer.gradient_checkpointing:
-        return layer._gradient_checkpointing_func(body, hidden_states)
+        return cast(Any, layer)._gradient_checkpointing_func(body, hidden_states)
     return body(hidden_states)
 
 
@@ -152,7 +136,7 @@ def _fused(
         attention_mask,
         dropout=attention.attention_dropout if attention.training else 0.0,
         scaling=attention.scaling,
-        **_keywords(type(attention))(attention),
+        **keywords_of(type(attention))(attention),
         **rest,
     )
     return after(attended.reshape(len(x), -1), x, second).view(batch, length, width)
@@ -247,68 +231,3 @@ def _norm(module: Any) -> Norm:
 def _is_low_rank(module: nn.Module) -> bool:
     kind = type(module)
     return (kind.__module__, kind.__name__) == ("peft.tuners.lora.layer", "Linear")
-
-
-def _is_known(module: Any) -> bool:
-    """Whether a module is a decoder layer of a shape that ``layer`` computes."""
-    return (
-        all(hasattr(module, name) for name in ("self_attn", "mlp", "input_layernorm"))
-        and _reads_as(type(module), "llama", "LlamaDecoderLayer")
-        and _keywords(type(module.self_attn)) is not None
-        and _reads_as(type(module.mlp), "llama", "LlamaMLP")
-        and type(module.mlp.act_fn).__name__ in ("SiLU", "SiLUActivation")
-        and all(
-            _reads_as(type(norm), "llama", "LlamaRMSNorm")
-            for norm in (
-                module.input_layernorm,
-                module.post_attention_layernorm,
-                *([module.self_attn.q_norm] if hasattr(module.self_attn, "q_norm") else []),
-            )
-        )
-        and _same(
-            getattr(inspect.getmodule(type(module.self_attn)), "apply_rotary_pos_emb", None),
-            _reference("llama", "apply_rotary_pos_emb"),
-        )
-    )
-
-
-@lru_cache(maxsize=64)
-def _keywords(attention: type) -> Any:
-    """The entry of ``_ATTENTIONS`` for a class; None where it is not known."""
-    found = (keywords for place, keywords in _ATTENTIONS.items() if _reads_as(attention, *place))
-    return next(found, None)
-
-
-@lru_cache(maxsize=256)
-def _reads_as(kind: type, family: str, name: str) -> bool:
-    """Whether the forward pass of a class is, but for types and comments, that of a class of transformers."""
-    reference: Any = _reference(family, name)
-    return _same(kind.forward, reference.forward)  # type: ignore[attr-defined]
-
-
-def _reference(family: str, name: str) -> Any:
-    return getattr(import_module(f"transformers.models.{family}.modeling_{family}"), name)
-
-
-def _same(one: Any, two: Any) -> bool:
-    return one is two or (one is not None and _code(one) == _code(two) != "")
-
-
-@lru_cache(maxsize=256)
-def _code(function: Any) -> str:
-    """The source of a function without its name, types, decorators and docstring; empty if unknown."""
-    try:
-        [tree] = ast.parse(textwrap.dedent(inspect.getsource(function))).body
-    except (OSError, TypeError, SyntaxError):
-        return ""
-    if not isinstance(tree, ast.FunctionDef):
-        return ""
-    arguments = [*tree.args.args, *tree.args.kwonlyargs, *filter(None, [tree.args.kwarg])]
-    for argument in arguments:
-        argument.annotation = None
-    body = [
-        line
-        for line in tree.body
-        if not (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant))
-    ]
-    return "\n".join(map(ast.unparse, [tree.args, *body]))
