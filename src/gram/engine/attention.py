@@ -136,7 +136,7 @@ def _attention(
 
 def _step(dtype: torch.dtype) -> int:
     """Keys come in multiples of so many: matrix units read bf16 in tiles, and a part of one costs twice."""
-    return 32 if dtype == torch.bfloat16 else 1
+    return flash.STEP if dtype == torch.bfloat16 else 1
 
 
 @lru_cache(maxsize=4)

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 _TILE = 1 << 20
-"""Scores of a tile, over all heads: 1 MB in bf16, of which two are alive at once."""
-_STEP = 32
-"""Tiles begin and end at multiples of it: the matrix units take bf16 in steps of 32."""
+"""Most scores of a tile, over all heads: 2 MB in bf16, of which two are alive at once."""
+STEP = 32
+"""Keys come, and tiles begin and end at multiples of it: the matrix units take bf16 in steps of 32."""
 
 
 def attend(
@@ -101,14 +101,14 @@ def _tiles(
     """
     kv_heads, group, length, _ = queries.shape
     d, earlier_keys = to_k.shape[-1], keys - length
-    most = max(_STEP, _TILE // (kv_heads * group * keys))
+    most = max(STEP, _TILE // (kv_heads * group * keys))
     size = -(-length // -(-length // most))  # tiles of about one size: a small rest is slow
     sums = torch.zeros(2, *ks.shape, device=ks.device) if size < length else None  # of keys and values
     for start in range(0, length, size):
         stop = min(start + size, length)
         # Keys [first, last) are seen by some query of the tile; the ends lie on whole steps.
-        first = 0 if window is None else max(0, earlier_keys + start - window + 1) // _STEP * _STEP
-        last = min(ks.shape[1], earlier_keys + stop + -(earlier_keys + stop) % _STEP)
+        first = 0 if window is None else max(0, earlier_keys + start - window + 1) // STEP * STEP
+        last = min(ks.shape[1], earlier_keys + stop + -(earlier_keys + stop) % STEP)
         q, back = (t[:, :, start:stop].reshape(kv_heads, -1, d + 2) for t in (queries, backs))
         k, v = ks[:, first:last], vs[:, first:last]
         p = torch.bmm(q, k.transpose(1, 2))  # (kv_heads, group * tile, last - first)

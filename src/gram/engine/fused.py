@@ -7,7 +7,7 @@ rows, prompts or losses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from types import MethodType
 from typing import Any, cast
@@ -41,7 +41,8 @@ def fuse(model: nn.Module, read: Callable[[], object]) -> float:
         The greatest difference of a layer, over what the rounding of bf16 explains; above 1 the model is as
         it was. 0 where no layer is known.
     """
-    layers = list(_known_layers(model))
+    # A forward pass that somebody else has put on a layer (offloading, tracing) is left alone.
+    layers: list[Any] = [m for m in core(model).modules() if is_known(m) and "forward" not in m.__dict__]
     calls: list[tuple[Any, tuple[Any, ...], Keywords, Tensor]] = []
 
     def record(layer: Any, values: tuple[Any, ...], keywords: Keywords, output: Tensor) -> None:
@@ -75,17 +76,20 @@ def _apart(layer: Any, values: tuple[Any, ...], keywords: Keywords, output: Tens
 
 def unfuse(model: nn.Module) -> None:
     """Give every layer its own forward pass back."""
-    for layer in _known_layers(model):
-        layer.__dict__.pop("forward", None)
+    for module in core(model).modules():
+        if _is_ours(module):
+            del module.forward
 
 
 def is_fused(model: nn.Module) -> bool:
     """Whether there are layers that run fused where hidden states are bf16."""
-    return any("forward" in layer.__dict__ for layer in _known_layers(model))
+    return any(_is_ours(module) for module in core(model).modules())
 
 
-def _known_layers(model: nn.Module) -> Iterator[Any]:
-    return (module for module in core(model).modules() if is_known(module))
+def _is_ours(module: nn.Module) -> bool:
+    """Whether the forward pass that stands in for that of the class was put there by ``fuse``."""
+    function = getattr(module.__dict__.get("forward"), "__func__", None)
+    return isinstance(function, partial) and function.func is _forward
 
 
 def _forward(

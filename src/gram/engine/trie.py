@@ -26,7 +26,7 @@ A worked example, three rows (A, B, ... are tokens)::
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -141,19 +141,9 @@ def cut(sequences: Sequence[Ids], budget: int) -> Iterator[list[int]]:
         [[0, 2], [1]]
     """
     order, shared = _sorted(sequences)
-    pack: list[int] = []
-    tokens = 0
-    for index, common in zip(order, shared, strict=True):
-        length = len(sequences[index])
-        # A branch may stand up to SHORTEST_SHARED - 1 tokens above the point where two sequences part.
-        new = length - max(0, int(common) - SHORTEST_SHARED + 1)
-        if pack and tokens + new > budget:
-            yield pack
-            pack, tokens = [], 0
-        tokens += new if pack else length
-        pack.append(index)
-    if pack:
-        yield pack
+    # A branch may stand up to SHORTEST_SHARED - 1 tokens above the point where two sequences part.
+    common = {i: max(0, int(n) - SHORTEST_SHARED + 1) for i, n in zip(order, shared, strict=True)}
+    yield from _packs(order, lambda i: len(sequences[i]), lambda _, i: common[i], budget)
 
 
 def cut_groups(groups: Sequence[Sequence[Ids]], budget: int) -> Iterator[list[int]]:
@@ -170,16 +160,35 @@ def cut_groups(groups: Sequence[Sequence[Ids]], budget: int) -> Iterator[list[in
     arrays = [[np.asarray(sequence, dtype=">u4") for sequence in group] for group in groups]
     keys = [[array.tobytes() for array in group] for group in arrays]
     arrays = [_in_order(group, own) for group, own in zip(arrays, keys, strict=True)]
+
+    def alone(index: int) -> int:
+        first, *rest = arrays[index]
+        return len(first) + sum(len(two) - _saved(one, two) for one, two in pairwise([first, *rest]))
+
+    def shared(before: int, index: int) -> int:
+        return max(_saved(other, arrays[index][0]) for other in arrays[before])
+
+    yield from _packs(sorted(range(len(groups)), key=lambda i: min(keys[i])), alone, shared, budget)
+
+
+def _packs(
+    order: Iterable[int], alone: Callable[[int], int], shared: Callable[[int, int], int], budget: int
+) -> Iterator[list[int]]:
+    """Indices, in their order, in packs of at most ``budget`` tokens or of one.
+
+    Args:
+        alone: tokens of one by itself.
+        shared: tokens that the second of two neighbours in a pack need not read again.
+    """
     pack: list[int] = []
     tokens = 0
-    for index in sorted(range(len(groups)), key=lambda index: min(keys[index])):
-        first, *rest = arrays[index]
-        alone = len(first) + sum(len(two) - _saved(one, two) for one, two in pairwise([first, *rest]))
-        new = alone - (max(_saved(other, first) for other in arrays[pack[-1]]) if pack else 0)
+    for index in order:
+        own = alone(index)
+        new = own - (shared(pack[-1], index) if pack else 0)
         if pack and tokens + new > budget:
             yield pack
-            pack, tokens = [], 0
-        tokens += new if pack else alone
+            pack, tokens, new = [], 0, own
+        tokens += new
         pack.append(index)
     if pack:
         yield pack
