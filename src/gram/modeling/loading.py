@@ -14,7 +14,14 @@ import torch
 
 from gram.errors import CheckpointError, ConfigError
 from gram.modeling.adapter_folder import Adapter, read_adapter
-from gram.modeling.adapters import brings_score_head, check_base, merge_adapter, on_disk
+from gram.modeling.adapters import (
+    brings_score_head,
+    check_base,
+    check_going_on,
+    continue_adapter,
+    merge_adapter,
+    on_disk,
+)
 from gram.modeling.checks import check_finite, unembedded_words
 from gram.modeling.digests import check_files, tell_lost_manifest
 from gram.modeling.language_head import keep_language_head
@@ -80,6 +87,7 @@ def load_model(
     base: str | Path | None = None,
     trust_remote_code: bool = False,
     new_head: bool = False,
+    go_on: bool = False,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | str = torch.float32,
 ) -> LoadedModel:
@@ -92,10 +100,12 @@ def load_model(
         trust_remote_code: run code that comes with the model.
         new_head: the model is going to be trained; with ``score``, give a language model a new head, drawn
             from torch's generator.
+        go_on: the adapter's own weights are going to be trained: they stay apart from the base.
 
     Raises:
         CheckpointError: nothing there, broken files, or a model of another kind.
-        ConfigError: a revision of something that is not on the Hub, or a base of a whole model.
+        ConfigError: a revision of something that is not on the Hub, a base of a whole model, or ``go_on``
+            with a model that is no such adapter.
     """
     place = on_disk(find_place(reference, revision))
     manifest = read_manifest(place.folder) if place.folder else None
@@ -105,7 +115,9 @@ def load_model(
         check_files(place.folder, manifest.files) if manifest else tell_lost_manifest(place.folder)
     if manifest and adapter:
         check_base(adapter, manifest.base)
-    model = _weights(place, adapter, head, new_head, dtype, trust_remote_code)
+    if go_on:
+        check_going_on(place, adapter, head)
+    model = _weights(place, adapter, head, new_head, dtype, trust_remote_code, go_on)
     model = model.to(device).eval()  # type: ignore[arg-type]
     if not new_head:  # a model to train is found out by its first loss
         check_finite(place.name, model)
@@ -151,8 +163,12 @@ def _weights(
     new_head: bool,
     dtype: torch.dtype | str,
     trust_remote_code: bool,
+    go_on: bool = False,
 ) -> PreTrainedModel:
-    """The weights of a whole model, or of an adapter on its base, which may be an adapter again."""
+    """The weights of a whole model, or of an adapter on its base, which may be an adapter again.
+
+    Of these the uppermost stays apart with ``go_on``.
+    """
     if adapter is None:
         return open_weights(place, head, new_head=new_head, dtype=dtype, trust_remote_code=trust_remote_code)
     below, scores = on_disk(adapter.base), brings_score_head(adapter)
@@ -170,6 +186,8 @@ def _weights(
         dtype,
         trust_remote_code,
     )
+    if go_on:
+        return continue_adapter(model, adapter)
     model = merge_adapter(model, adapter)
     return _with_score_head(model, trust_remote_code) if of_language else model
 
@@ -249,16 +267,18 @@ def model_source(
     base: str | None = None,
     trust_remote_code: bool = False,
     language_head: bool = False,
+    go_on: bool = False,
 ) -> LoadedModel:
     """A model to train: a preset built on ``texts``, or a folder or Hub name in fp32.
 
     Args:
         texts: called for a preset only: the texts its tokenizer learns from.
         language_head: with head ``score``, keep the language model's head beside it while it trains.
+        go_on: train on the weights of an adapter, which stays apart from its base.
 
     Raises:
         CheckpointError: nothing there, or, with ``language_head``, no language model.
-        ConfigError: no such preset, or a language head that cannot be kept.
+        ConfigError: no such preset, a language head that cannot be kept, or ``go_on`` without an adapter.
     """
     if is_preset(reference):
         preset = build_preset(reference, texts(), seed=seed, vocab_size=vocab_size)
@@ -269,7 +289,7 @@ def model_source(
         return loaded
     of_model: dict[str, Any] = {"revision": revision, "base": base, "trust_remote_code": trust_remote_code}
     torch.manual_seed(seed)  # a new score head must be the same on every process
-    loaded = load_model(reference, head, new_head=True, **of_model)
+    loaded = load_model(reference, head, new_head=True, go_on=go_on, **of_model)
     if language_head:  # read a second time, after the new score head has been drawn as it would be without
         keep_language_head(loaded.model, load_model(reference, "lm", **of_model).model)
     loaded.model.to(torch.device(device))  # type: ignore[arg-type]

@@ -91,8 +91,9 @@ class TrainConfig:
     """With --freeze: also train this many last layers."""
     lora: bool = False
     """Train low-rank adapters on a frozen model."""
-    adapter: Literal["merged", "kept"] = "merged"
-    """lora: save a whole model, or the adapter alone: a PEFT folder of a few MB that names its base."""
+    adapter: Literal["merged", "kept", "continued"] = "merged"
+    """lora: save a whole model (merged), or the adapter alone: a PEFT folder of a few MB that names its base
+    (kept). continued: the model is such a folder; train its adapter on, with its rank, and keep it."""
     lora_rank: Rank = 16
     """Rank of the adapters."""
     lora_alpha: Count = 32
@@ -173,10 +174,16 @@ class TrainConfig:
             raise ConfigError("reference goes with objective likelihood")
 
     def _check_adapter(self) -> None:
-        if self.adapter == "kept" and not self.lora:
-            raise ConfigError("adapter kept goes with lora: without it there is no adapter to keep")
-        if self.adapter == "kept" and self.model.startswith("preset:"):
-            raise ConfigError(f"adapter kept: {self.model} is made anew, and an adapter has to name its base")
+        if self.adapter == "merged":
+            return
+        if not self.lora:
+            raise ConfigError(
+                f"adapter {self.adapter} goes with lora: without it there is no adapter to keep"
+            )
+        if self.model.startswith("preset:"):
+            raise ConfigError(
+                f"adapter {self.adapter}: {self.model} is made anew, and an adapter has to name its base"
+            )
 
     @property
     def objective_name(self) -> ObjectiveName:

@@ -207,7 +207,7 @@ def _to_train(model: PreTrainedModel, config: TrainConfig, *, score_head: bool) 
     """``model`` with the right weights free to train: all, the last layers, or adapters on a frozen model."""
     if config.freeze:
         freeze(model, config.unfreeze_layers)
-    elif config.lora:
+    elif config.lora and config.adapter != "continued":
         return add_lora(model, LoraSettings(config.lora_rank, config.lora_alpha), score_head=score_head)
     return model
 
@@ -256,6 +256,7 @@ def _load(
         base=config.base,
         trust_remote_code=config.trust_remote_code,
         language_head=config.text_regulariser > 0,
+        go_on=config.adapter == "continued",
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from gram.asking import Context, Kind
 from gram.data import ExampleSet, SourceInfo
+from gram.modeling.adapter_folder import base_of
 from gram.modeling.adapters import adapter_base
 from gram.modeling.manifest import Manifest
 from gram.modeling.saving import library_versions
@@ -38,7 +39,6 @@ def training_manifest(
         counts: samples trained on, those of them that were shortened, and those left out.
     """
     samples, truncated, collapsed = counts
-    kept = config.adapter == "kept"
     name = config.objective_name
     settings: dict[str, Any] = {"name": name}
     if name in ("preference", "likelihood"):
@@ -73,8 +73,17 @@ def training_manifest(
         data=sources,
         versions=library_versions(),
         evaluation=result.evaluation,
-        base=adapter_base(config.model, config.revision) if kept else {},
+        base=_base(config),
     )
+
+
+def _base(config: TrainConfig) -> dict[str, Any]:
+    """The base that an adapter of this run names; none where it is merged."""
+    if config.adapter == "continued":
+        below = base_of(config.model, config.base)
+        assert below is not None, "loading has refused what is no adapter"
+        return adapter_base(below, None)
+    return adapter_base(config.model, config.revision) if config.adapter == "kept" else {}
 
 
 def sources_of(rows: ExampleSet[Any], held_out: ExampleSet[Any] | None) -> list[dict[str, Any]]:
