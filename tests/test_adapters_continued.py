@@ -64,7 +64,9 @@ def tensors(folder: Path) -> dict[str, Any]:
     return load_file(folder / "adapter_model.safetensors")
 
 
-def test_it_goes_on_from_the_weights_of_the_adapter(kept: Path, rows: Path, tmp_path: Path, capsys: Any) -> None:
+def test_it_goes_on_from_the_weights_of_the_adapter(
+    kept: Path, rows: Path, tmp_path: Path, capsys: Any
+) -> None:
     """Steps with a rate of nearly nothing leave every tensor where it was; an adapter begun anew would have
     another rank (16), and B = 0."""
     still, moved = tmp_path / "still", tmp_path / "moved"
@@ -80,7 +82,9 @@ def test_it_goes_on_from_the_weights_of_the_adapter(kept: Path, rows: Path, tmp_
     assert np.abs(log_odds(moved) - log_odds(kept)).max() > 1e-3
 
 
-def test_it_stays_one_adapter_on_its_own_base(base: Path, kept: Path, rows: Path, tmp_path: Path, capsys: Any) -> None:
+def test_it_stays_one_adapter_on_its_own_base(
+    base: Path, kept: Path, rows: Path, tmp_path: Path, capsys: Any
+) -> None:
     """Not a stack: the folder names the base of the adapter that it goes on from, and loads without that."""
     output = tmp_path / "on"
     code, err = train(capsys, kept, rows, output, "--adapter", "continued", "--max-steps", 2)
@@ -104,7 +108,9 @@ def test_both_stages_in_one_adapter(base: Path, rows: Path, tmp_path: Path, caps
     from gram.modeling.loading import load_model
 
     steps = ("--max-steps", 2, "--learning-rate", 0.003)
-    code, err = train(capsys, base, rows, tmp_path / "one", "--stage", "pretrain", "--adapter", "kept", *steps)
+    code, err = train(
+        capsys, base, rows, tmp_path / "one", "--stage", "pretrain", "--adapter", "kept", *steps
+    )
     assert code == 0, err
     code, err = train(capsys, tmp_path / "one", rows, tmp_path / "two", "--adapter", "continued", *steps)
     assert code == 0, err

@@ -18,6 +18,7 @@ from transformers.masking_utils import sdpa_mask
 
 from gram.engine import flash
 from gram.engine.kernels import by_flex, by_varlen, varlen_serves
+from gram.engine.masks import causal_mask
 from gram.engine.plan import Plan
 from gram.errors import ConfigError
 
@@ -56,6 +57,9 @@ def tree_attention(
     tree_plan.windows.add(sliding_window)
     if obstacles:
         raise ConfigError(f"attention over a trie does not know {obstacles[0]}; use the plain engine")
+    if not query.is_cuda and query.requires_grad and query.dtype == torch.bfloat16:
+        q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))  # (N, heads, d) each
+        return flash.attend(q, k, v, tree_plan, scaling, sliding_window)[None], None
     attend = node_by_node if not query.is_cuda else by_varlen if varlen_serves(query) else by_flex
     return attend(query, key, value, tree_plan, scaling, sliding_window), None
 
@@ -104,9 +108,6 @@ def _attention(
     """
     n, heads, length, _ = q.shape
     kv_heads, earlier_keys, step = k.shape[1], keys - length, _step(k.dtype)
-    if q.requires_grad and q.dtype == torch.bfloat16:
-        mask = _mask(length, keys, k.shape[2], window, q.dtype, q.device)
-        return flash.attend(q, k, v, keys, mask, scaling, window)
     group, parts = heads // kv_heads, []
     if not earlier_keys and (window is None or length <= window):
         empty = k.shape[2] - length  # queries behind, as there are keys
@@ -124,7 +125,7 @@ def _attention(
         stop = earlier_keys + start + size  # keys [first, stop) are seen by some query of the block
         first = 0 if window is None else max(0, stop - size - window + 1) // step * step
         behind = stop + -stop % step
-        mask = _mask(size, stop, behind, window, q.dtype, q.device)[:, first:]  # (size, behind - first)
+        mask = causal_mask(size, stop, behind, window, q.dtype, q.device)[:, first:]  # (size, behind - first)
         if group > 1:  # query heads that share a key head become more queries of that head: no key is copied
             part, mask = part.reshape(n, kv_heads, group * size, -1), mask.repeat(group, 1)
         part = nn.functional.scaled_dot_product_attention(
@@ -161,22 +162,6 @@ def _join(parts: list[Tensor], skip: int, behind: Tensor) -> Tensor:
     if behind.shape[2]:
         parts.append(behind)
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
-
-
-def _mask(
-    queries: int, stop: int, keys: int, window: int | None, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    """(queries, keys) added to the scores: 0 where a query sees a key; the last sees up to ``stop``."""
-    return _band(1 << (keys - 1).bit_length(), window, dtype, device)[stop - queries : stop, :keys]
-
-
-@lru_cache(maxsize=4)
-def _band(size: int, window: int | None, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(size, size) the causal mask of one sequence; every node's mask is a piece of it."""
-    with torch.inference_mode(False):  # the cached mask may serve a training step later
-        sees = torch.ones(size, size, dtype=torch.bool, device=device).tril()
-        sees = sees if window is None else sees.triu(1 - window)
-        return torch.zeros(size, size, dtype=dtype, device=device).masked_fill_(~sees, -torch.inf)
 
 
 AttentionInterface.register(NAME, tree_attention)

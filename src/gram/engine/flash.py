@@ -1,19 +1,26 @@
-"""Attention in bf16 on a CPU, for training: torch's flash kernel forward, products over tiles backward.
+"""Attention over a trie in bf16 on a CPU, for training: a flash kernel, and its gradient by products.
 
 torch's own backward kernel takes seven times as long as its forward (torch 2.13, 300 queries, 9 heads of
 64), as it does not use the matrix units. Here the probabilities are computed again, tile by tile, from the
-kept log-normalisers (arXiv 2205.14135, algorithm 4), with five products per tile. Knows queries, keys and
-values of sequences of one shape; knows no trie.
+kept log-normalisers (arXiv 2205.14135, algorithm 4), with five products per tile.
+
+All nodes of a layer are one autograd function, which keeps whole tensors only: a few small ones for every
+node, kept from forward to backward, leave thousands of holes of different sizes, and the C library then
+looks through them at every allocation (a third of a training step, glibc 2.36). Knows plans; knows no model.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from gram.engine.masks import causal_mask
+from gram.engine.plan import Plan
 
 _TILE = 1 << 20
 """Most scores of a tile, over all heads: 2 MB in bf16, of which two are alive at once."""
@@ -22,61 +29,130 @@ STEP = 32
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, keys: int, mask: Tensor, scale: float | None, window: int | None
+    q: Tensor, k: Tensor, v: Tensor, plan: Plan, scale: float | None = None, window: int | None = None
 ) -> Tensor:
-    """(n, heads, queries, d): causal attention in which the last query sees the last of ``keys`` keys.
+    """(N, heads, d): every token sees its own node up to itself, and all nodes above.
 
     Args:
-        q: (n, heads, queries, d).
-        k, v: (n, kv_heads, at least ``keys``, d); what lies behind ``keys`` is seen by nobody.
-        mask: (queries, keys of k) what is added to the scores: minus infinity where nothing is seen.
+        q: (N, heads, d) of the N packed tokens.
+        k, v: (N, kv_heads, d).
         scale: of the scores; by default d to the power of -1/2.
-        window: how many keys, its own place included, a query sees at most; None: all before it.
+        window: how many tokens, itself included, a token sees at most; None: all before it.
     """
-    return _Attention.apply(q, k, v, keys, mask, q.shape[-1] ** -0.5 if scale is None else scale, window)
+    return _Attention.apply(q, k, v, plan, q.shape[-1] ** -0.5 if scale is None else scale, window)
+
+
+@dataclass(frozen=True)
+class _Node:
+    """Where the queries of a node stand among the packed tokens, and the keys that they see.
+
+    Attributes:
+        start, stop: the queries.
+        runs: (start, stop) of the keys, from the root down; the last run ends with the queries.
+        keys: how many these are.
+    """
+
+    start: int
+    stop: int
+    runs: tuple[tuple[int, int], ...]
+    keys: int
+
+    @property
+    def padded(self) -> int:
+        return self.keys + -self.keys % STEP
+
+
+@lru_cache(maxsize=4)
+def _nodes(plan: Plan, window: int | None) -> list[_Node]:
+    ends = [0]
+    for size in plan.sizes:
+        ends.append(ends[-1] + size)
+    found = []
+    for node in range(len(plan.sizes)):
+        path, skip = plan.seen(node, window)
+        runs = [(ends[number], ends[number + 1]) for number in path]
+        runs[0] = (runs[0][0] + skip, runs[0][1])
+        keys = sum(stop - start for start, stop in runs)
+        found.append(_Node(ends[node], ends[node + 1], tuple(runs), keys))
+    return found
 
 
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        keys: int,
-        mask: Tensor,
-        scale: float,
-        window: int | None,
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, plan: Plan, scale: float, window: int | None
     ) -> Tensor:
-        group = q.shape[1] // k.shape[1]
-        kk, vv = (t.repeat_interleave(group, dim=1) if group > 1 else t for t in (k, v))
-        out, normaliser = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            q, kk, vv, 0.0, False, attn_mask=mask, scale=scale
-        )
-        ctx.save_for_backward(q, k, v, out, normaliser)  # the normaliser is (n, heads, queries), fp32
-        ctx.rest = keys, scale, window
+        n, heads, d = q.shape
+        kv_heads = k.shape[1]
+        shape = kv_heads, heads // kv_heads
+        out, normaliser = q.new_empty(n, heads, d), q.new_empty(*shape, n, dtype=torch.float32)
+        for node in _nodes(plan, window):
+            rows = slice(node.start, node.stop)
+            mask = causal_mask(node.stop - node.start, node.keys, node.padded, window, q.dtype, q.device)
+            # Key heads in the place of the batch, query heads that share one in that of the heads, with a
+            # stride of nothing: so no key is copied.
+            keys, values = (
+                _seen(t, node, behind=0).transpose(0, 1)[:, None].expand(*shape, -1, -1) for t in (k, v)
+            )
+            result, normaliser[..., rows] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+                _by_key_head(q[rows], kv_heads), keys, values, 0.0, False, attn_mask=mask, scale=scale
+            )
+            _by_key_head(out[rows], kv_heads).copy_(result)
+        ctx.save_for_backward(q, k, v, out, normaliser)
+        ctx.rest = plan, scale, window
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         q, k, v, out, normaliser = ctx.saved_tensors
-        keys, scale, window = ctx.rest
-        n, kv_heads, padded, d = k.shape
-        own = (grads[0] * out).sum(dim=-1, dtype=torch.float32)  # (n, heads, queries)
+        plan, scale, window = ctx.rest
+        kv_heads, d = k.shape[1:]
+        own = (grads[0] * out).sum(dim=-1, keepdim=True, dtype=torch.float32)  # (N, heads, 1)
+        # (kv_heads, group, N, d + 2) each
+        queries = _beside(_by_key_head(q * scale, kv_heads), normaliser)
+        backs = _beside(_by_key_head(grads[0], kv_heads), _by_key_head(own, kv_heads)[..., 0])
+        ks, vs = (_with_ones(t.transpose(0, 1)) for t in (k, v))  # (kv_heads, N and STEP more, d + 2)
+        to_q = torch.empty_like(queries)
+        sums = torch.zeros(2, *ks.shape, device=k.device)  # of keys and of values, in fp32
+        for node in _nodes(plan, window):
+            rows = slice(node.start, node.stop)
+            keys, values = (_seen(t.transpose(0, 1), node, behind=STEP).transpose(0, 1) for t in (ks, vs))
+            q_rows, back_rows = queries[:, :, rows], backs[:, :, rows]
+            _tiles(q_rows, back_rows, keys, values, to_q[:, :, rows], sums, node, window)
+        to_q = to_q[..., :d].mul(scale).permute(2, 0, 1, 3).reshape(q.shape)
+        to_k, to_v = sums[..., : len(k), :d].transpose(1, 2).to(k.dtype)  # (N, kv_heads, d) each
+        return to_q, to_k, to_v, None, None, None
 
-        def by_key_head(t: Tensor) -> Tensor:  # (n, kv_heads, group, queries, d + 2)
-            return t.view(n, kv_heads, -1, *t.shape[2:])
 
-        queries, backs = by_key_head(_beside(q * scale, normaliser)), by_key_head(_beside(grads[0], own))
-        ones = k.new_ones(n, kv_heads, padded, 2)
-        ks, vs = torch.cat([k, ones], dim=3), torch.cat([v, ones], dim=3)
-        to_q, to_k, to_v = torch.empty_like(queries), torch.empty_like(k), torch.empty_like(v)
-        for row in range(n):
-            one = (t[row] for t in (queries, backs, ks, vs, to_q, to_k, to_v))
-            _tiles(*one, keys=keys, window=window)
-        to_q = to_q[..., :d].mul(scale).view(q.shape)
-        return to_q, to_k, to_v, None, None, None, None
+def _by_key_head(t: Tensor, kv_heads: int) -> Tensor:
+    """(n, heads, d) as (kv_heads, group, n, d), the query heads of one key head together; a view."""
+    return t.unflatten(1, (kv_heads, -1)).permute(1, 2, 0, 3)
+
+
+def _seen(t: Tensor, node: _Node, *, behind: int) -> Tensor:
+    """(node.padded, ...): the rows of ``t`` that a node sees, and any rows behind, which its mask hides.
+
+    Args:
+        t: (N + behind, ...), rows of all tokens, and some more.
+    """
+    more = node.padded - node.keys
+    start, stop = node.runs[-1]
+    if stop + more <= len(t):  # the rows that follow in memory serve as well as any
+        parts = [t[a:b] for a, b in node.runs[:-1]] + [t[start : stop + more]]
+    else:
+        assert not behind
+        parts = [t[a:b] for a, b in node.runs] + [t.new_zeros(more, *t.shape[1:])]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _with_ones(t: Tensor) -> Tensor:
+    """(kv_heads, N, d) as (kv_heads, N + STEP, d + 2): two ones beside every row, rows of zeros behind."""
+    heads, n, d = t.shape
+    wide = t.new_zeros(heads, n + STEP, d + 2)
+    wide[:, :n, :d] = t
+    wide[:, :n, d:] = 1
+    return wide
 
 
 def _tiles(
@@ -85,48 +161,53 @@ def _tiles(
     ks: Tensor,
     vs: Tensor,
     to_q: Tensor,
-    to_k: Tensor,
-    to_v: Tensor,
-    *,
-    keys: int,
+    sums: Tensor,
+    node: _Node,
     window: int | None,
 ) -> None:
-    """The gradients of one sequence: fills ``to_q`` (before the scale), ``to_k`` and ``to_v``.
+    """The gradients of one node: fills ``to_q`` (before the scale), adds to ``sums``.
 
     Args:
         queries: (kv_heads, group, queries, d + 2) scaled, with the normaliser beside them.
         backs: (kv_heads, group, queries, d + 2) the gradient of the result, with its share beside it.
-        ks, vs: (kv_heads, keys and more, d + 2) with ones beside them.
-        to_q: like ``queries``; to_k, to_v: (kv_heads, keys and more, d).
+        ks, vs: (kv_heads, node.padded, d + 2) with ones beside them.
+        to_q: like ``queries``.
+        sums: (2, kv_heads, N and more, d + 2) of the keys and values of all tokens.
     """
-    kv_heads, group, length, _ = queries.shape
-    d, earlier_keys = to_k.shape[-1], keys - length
-    most = max(STEP, _TILE // (kv_heads * group * keys))
+    kv_heads, group, length, width = queries.shape
+    earlier_keys = node.keys - length
+    most = max(STEP, _TILE // (kv_heads * group * node.keys))
     size = -(-length // -(-length // most))  # tiles of about one size: a small rest is slow
-    sums = torch.zeros(2, *ks.shape, device=ks.device) if size < length else None  # of keys and values
     for start in range(0, length, size):
         stop = min(start + size, length)
+        place = earlier_keys + start
         # Keys [first, last) are seen by some query of the tile; the ends lie on whole steps.
-        first = 0 if window is None else max(0, earlier_keys + start - window + 1) // STEP * STEP
+        first = 0 if window is None else max(0, place - window + 1) // STEP * STEP
         last = min(ks.shape[1], earlier_keys + stop + -(earlier_keys + stop) % STEP)
-        q, back = (t[:, :, start:stop].reshape(kv_heads, -1, d + 2) for t in (queries, backs))
+        q, back = (t[:, :, start:stop].reshape(kv_heads, -1, width) for t in (queries, backs))
         k, v = ks[:, first:last], vs[:, first:last]
         p = torch.bmm(q, k.transpose(1, 2))  # (kv_heads, group * tile, last - first)
-        hidden = _hidden(stop - start, earlier_keys + start - first, last - first, window, q.dtype, q.device)
-        p.view(kv_heads, group, stop - start, -1)[..., -hidden.shape[1] :].add_(hidden)
+        # Without a window every query sees the keys before the tile.
+        shown = place if window is None else first
+        seen = place - shown + stop - start
+        hidden = causal_mask(stop - start, seen, last - shown, window, q.dtype, q.device)
+        p.view(kv_heads, group, stop - start, -1)[..., shown - first :].add_(hidden)
         p.exp_()
         s = torch.bmm(back, v.transpose(1, 2)).mul_(p)
         to_q[:, :, start:stop] = torch.bmm(s, k).view(kv_heads, group, stop - start, -1)
-        of_keys, of_values = torch.bmm(s.transpose(1, 2), q), torch.bmm(p.transpose(1, 2), back)
-        if sums is None:
-            to_k.zero_()[:, first:last] = of_keys[..., :d]
-            to_v.zero_()[:, first:last] = of_values[..., :d]
-        else:
-            sums[0, :, first:last] += of_keys
-            sums[1, :, first:last] += of_values
-    if sums is not None:
-        to_k.copy_(sums[0, ..., :d])
-        to_v.copy_(sums[1, ..., :d])
+        _add(sums[0], torch.bmm(s.transpose(1, 2), q), node, first)
+        _add(sums[1], torch.bmm(p.transpose(1, 2), back), node, first)
+
+
+def _add(total: Tensor, part: Tensor, node: _Node, first: int) -> None:
+    """Add gradients of a node's keys from ``first`` on, (kv_heads, some, d + 2), where these keys stand."""
+    passed, last = 0, first + part.shape[1]
+    for start, stop in node.runs:
+        low, high = max(first, passed), min(last, passed + stop - start)
+        if low < high:
+            where = slice(start + low - passed, start + high - passed)
+            total[:, where] += part[:, low - first : high - first]
+        passed += stop - start
 
 
 def _beside(x: Tensor, number: Tensor) -> Tensor:
@@ -136,21 +217,3 @@ def _beside(x: Tensor, number: Tensor) -> Tensor:
     """
     high = number.to(x.dtype)
     return torch.cat([x, -torch.stack([high, (number - high).to(x.dtype)], dim=-1)], dim=-1)
-
-
-@lru_cache(maxsize=8)
-def _hidden(
-    queries: int, place: int, keys: int, window: int | None, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    """(queries, the last keys) minus infinity where a query of a tile does not see a key; 0 elsewhere.
-
-    Args:
-        place: of the first query among the ``keys`` of the tile. Without a window every query sees the keys
-            before it, and these are left out.
-    """
-    places = torch.arange(place, place + queries, device=device)[:, None]
-    columns = torch.arange(place if window is None else 0, keys, device=device)
-    sees = columns <= places
-    if window is not None:
-        sees &= columns > places - window
-    return torch.zeros(queries, len(columns), dtype=dtype, device=device).masked_fill_(~sees, -torch.inf)
