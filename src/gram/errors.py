@@ -59,6 +59,10 @@ class CheckpointError(GramError):
     """A model folder that is missing, broken, or of another kind than asked for."""
 
 
+class FetchError(GramError):
+    """A model of the catalogue that cannot be fetched: no network, no room, a tool missing, or forbidden."""
+
+
 class TrainingError(GramError):
     """Training that cannot go on: a loss that is not finite, or that diverges."""
 

@@ -31,13 +31,14 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.
 
 
 @contextmanager
-def locked(path: Path, output: Path, *, shared: bool = False) -> Iterator[bool]:
+def locked(path: Path, output: Path, *, shared: bool = False, wait: bool = False) -> Iterator[bool]:
     """Hold the lock file ``path`` during the block; gives whether nobody else held it when it began.
 
     Args:
         path: the lock file; its folder exists.
         output: what the lock is for, as errors name it.
         shared: others may hold it in the same way (the shards of a run), but nobody alone.
+        wait: for the end of another holder, which stderr names, instead of an error.
 
     Raises:
         OutputError: another process holds it (the message has its id), or the file cannot be written.
@@ -49,11 +50,32 @@ def locked(path: Path, output: Path, *, shared: bool = False) -> Iterator[bool]:
         >>> Path(".scores.gram.lock").exists()
         False
     """
-    descriptor, alone = _take(path, output, shared)
+    descriptor, alone = _take_in_turn(path, output, shared) if wait else _take(path, output, shared)
     try:
         yield alone
     finally:
         _release(path, descriptor)
+
+
+class _HeldError(OutputError):
+    """Another process holds the lock."""
+
+
+def _take_in_turn(path: Path, output: Path, shared: bool) -> tuple[int, bool]:
+    told = False
+    while True:
+        try:
+            return _take(path, output, shared)
+        except _HeldError as error:
+            if not told:
+                print(f"{error.args[0].partition(';')[0]}; waiting for its end", file=sys.stderr)
+                told = True
+        with contextlib.suppress(FileNotFoundError):  # its holder has removed it
+            descriptor = os.open(path, os.O_RDWR)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH)  # type: ignore[union-attr]  # it was held by this
+            finally:
+                os.close(descriptor)
 
 
 def _take(path: Path, output: Path, shared: bool) -> tuple[int, bool]:
@@ -99,7 +121,7 @@ def _lock(descriptor: int, output: Path, shared: bool) -> bool:
             raise
         print(f"output {output}: its file system has no locks; start no second run on it", file=sys.stderr)
         return True
-    raise OutputError(
+    raise _HeldError(
         f"output {output}: {_holder(descriptor)} is writing it; wait for its end, or name another output"
     )
 

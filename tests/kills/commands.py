@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
+from tests import toy_catalogue
 from tests.kills.harness import Command, Trial
 
 _THINGS = ("bread", "silver", "music", "bridge", "window", "letter", "garden", "harbour")
@@ -15,6 +17,7 @@ def prepare() -> None:
     import gram.adaptation.checkpoint
     import gram.cli.adapt
     import gram.cli.eval
+    import gram.cli.fetch
     import gram.cli.mine
     import gram.cli.rank
     import gram.cli.score
@@ -70,7 +73,11 @@ def make_commands(place: Path) -> list[Command]:
     adapt = ("adapt", "--model", model, "--data", data, "--learning-rates", "0.001", "--max-steps", "1")
     adapt += ("--folds", "2", "--lora-rank", "2", "--device", "cpu", "--output", "out")
     score = ("score", "--model", model, "--input", data, "--output", "out.jsonl")
+    os.environ["GRAM_HOME"] = "out"  # in the folder of each trial
+    os.environ.pop("HF_HUB_OFFLINE", None)  # the libraries have read it already, and keep off the network
+    toy_catalogue.put_in_place(toy_catalogue.make_catalogue(place / "shop", Path(model)), Path(model))
     return [
+        Command("fetch", ("fetch", "toy")),
         Command("score", score),
         Command("rank", ("rank", "--model", model, "--input", few, "--output", "out.jsonl")),
         Command("mine", ("mine", "--model", model, "--input", few, "--output", "out.jsonl")),

@@ -17,7 +17,7 @@ from typing import Any, get_origin, get_type_hints
 
 from gram.bounds import check_bounds
 from gram.claims import reading
-from gram.config_file import read_values, refuse_replaced_flags
+from gram.config_file import as_flags, read_values, refuse_replaced_flags
 from gram.errors import ConfigError, GramError
 from gram.files import finite
 from gram.paths import at_home
@@ -32,6 +32,7 @@ COMMANDS = {
     "rank": "rank the candidate answers of each prompt",
     "mine": "write chosen and rejected answers from ranked candidates",
     "bench": "time scoring or training beside what others do",
+    "fetch": "bring a language model to this machine, to start from",
 }
 
 RENAMED = {"eval": {"limit": "max_per_source"}, "adapt": {"limit": "max_per_source"}}
@@ -99,7 +100,7 @@ def parse(
     for name, hint in hints.items():
         if name in values and tyro.conf.Positional in getattr(hint, "__metadata__", ()):
             raise ConfigError(f"{path}: '{name}' has no flag; give it on the command line")
-    from_file = _as_flags(values)
+    from_file = as_flags(values)
     config = tyro.cli(
         kind,
         args=[*from_file, *flags],  # of an option in both the last wins
@@ -151,19 +152,6 @@ def _refuse_repeated(lists: list[str], flags: list[str]) -> None:
         times = names.count(option)
         if times > 1:
             raise ConfigError(f"{option} is given {times} times: give all values after one {option}")
-
-
-def _as_flags(values: dict[str, Any]) -> list[str]:
-    flags: list[str] = []
-    for name, value in values.items():
-        option = name.replace("_", "-")
-        if isinstance(value, bool):
-            flags.append(f"--{option}" if value else f"--no-{option}")
-        elif isinstance(value, list):
-            flags += [f"--{option}", *map(str, value)]
-        else:
-            flags += [f"--{option}", str(value)]
-    return flags
 
 
 def _overview() -> str:

@@ -28,7 +28,7 @@ class ModelOptions(LoadOptions):
     """Which model, and how it is asked: the options of ``gram.load`` and ``gram.ensemble`` as flags."""
 
     model: str
-    """Model folder, gram-small (comes with the package), or Hub name."""
+    """Model folder, gram-small (comes with the package), smollm2-135m (is fetched), or Hub name."""
     neutralise: bool | None = field(default=None, init=False)  # its flag is --raw-control-tokens
     both_orders: bool = field(default=True, init=False)  # its flag is --single-order
     raw_control_tokens: bool = False

@@ -58,6 +58,7 @@ def read_adapter(place: Place, base: str | Path | None = None) -> Adapter | None
     Raises:
         CheckpointError: a broken ``adapter_config.json``, or a base that is nowhere.
         ConfigError: ``base`` for a whole model.
+        FetchError: the base has to be fetched, and cannot be or must not.
     """
     folder = place.folder
     if folder is None or not (folder / ADAPTER_CONFIG).is_file():
@@ -75,7 +76,10 @@ def read_adapter(place: Place, base: str | Path | None = None) -> Adapter | None
 def base_of(name: str, base: str | Path | None = None) -> str | None:
     """The base of the adapter called ``name``, as a name that can be loaded; None for a whole model.
 
-    Never fails: what is wrong with an adapter is said when it is loaded.
+    What is wrong with an adapter is said when it is loaded, not here.
+
+    Raises:
+        FetchError: the base has to be fetched, and cannot be or must not.
     """
     folder = model_folder(name)
     if folder is None or not is_adapter(folder):
@@ -102,7 +106,7 @@ def _named_base(folder: Path, config: dict[str, Any]) -> Place:
             f"{folder}/{ADAPTER_CONFIG}: names no base model; say which with --base (base=)"
         )
     beside = folder / at_home(name)
-    if model_folder(name) is None and beside.is_dir():
+    if not at_home(name).is_dir() and beside.is_dir():
         return find_place(beside)
     try:
         found = find_place(name)

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from gram.errors import CheckpointError, ConfigError
+from gram.fetching import other_copy
 from gram.modeling.adapter_folder import Adapter
 from gram.modeling.attaching import attached, called, tensor_shapes
 from gram.modeling.digests import deciding_files
 from gram.modeling.opening import Head
-from gram.modeling.shipped import ADAPTER_CONFIG, Place, find_place
+from gram.modeling.shipped import ADAPTER_CONFIG, Place, find_place, portable_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -123,8 +124,8 @@ def adapter_base(reference: str, revision: str | None) -> dict[str, Any]:
         ) from error
     if place.folder is None:
         return {"name": place.name, "revision": place.revision or _commit(place), "files": {}}
-    folder = place.folder.resolve()
-    return {"name": str(folder), "revision": None, "files": deciding_files(folder, weights_only=True)}
+    files = deciding_files(place.folder, weights_only=True)
+    return {"name": portable_name(place.folder), "revision": None, "files": files}
 
 
 def _commit(place: Place) -> str | None:
@@ -166,7 +167,9 @@ def check_base(adapter: Adapter, recorded: Mapping[str, Any]) -> None:
         f"trained on ({names} differ)"
     )
     if not adapter.chosen:
-        raise CheckpointError(f"{message}; say with --base (base=) where that model is")
+        other = other_copy(adapter.base.folder)
+        fetch = f"'{other}' brings another copy, or " if other else ""
+        raise CheckpointError(f"{message}; {fetch}say with --base (base=) where that model is")
     warnings.warn(f"{message}; its scores may be others", stacklevel=2)
 
 

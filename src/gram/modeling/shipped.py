@@ -1,6 +1,6 @@
-"""What a model's name refers to: a folder, a model that comes with the package, or one on the Hub.
+"""What a model's name refers to: a folder, a model of the package or the catalogue, or one on the Hub.
 
-Knows names and folders only.
+Knows names and folders only; a model of the catalogue is fetched when its folder is first asked for.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gram.errors import CheckpointError, ConfigError
+from gram.fetching import fetchable, fetched_folder, named_by_catalogue
 from gram.modeling.manifest import FILE
 from gram.paths import at_home
 
@@ -29,12 +30,25 @@ def shipped_models() -> tuple[str, ...]:
 def model_folder(reference: str | Path) -> Path | None:
     """The local folder a model reference stands for; None if it has to be a Hub name.
 
-    A folder of that name comes before a model that comes with the package.
+    A folder of that name comes before a model that comes with the package, and before one that is fetched.
+
+    Raises:
+        FetchError: a model of the catalogue is not on this machine, and cannot be fetched or must not.
     """
-    path = at_home(reference)
+    path, name = at_home(reference), str(reference)
     if path.is_dir():
         return path
-    return _FOLDER / str(reference) if str(reference) in shipped_models() else None
+    if name in shipped_models():
+        return _FOLDER / name
+    return fetched_folder(name) if name in fetchable() else None
+
+
+def portable_name(folder: Path) -> str:
+    """How an adapter names this folder as its base: so that other machines find it, where they can.
+
+    The name of a model that was fetched; of any other folder its path, without links.
+    """
+    return named_by_catalogue(folder) or str(folder.resolve())
 
 
 def named_revision(name: str, revision: str | None = None) -> tuple[str, str | None]:
@@ -64,7 +78,7 @@ class Place:
 
 
 def find_place(reference: str | Path, revision: str | None = None) -> Place:
-    """The folder of a model (one that comes with the package too), or its name on the Hub.
+    """The folder of a model (of the package or the catalogue too), or its name on the Hub.
 
     Args:
         revision: branch, tag or commit of a Hub name, which may bring its own (``owner/name@revision``).
@@ -72,6 +86,7 @@ def find_place(reference: str | Path, revision: str | None = None) -> Place:
     Raises:
         CheckpointError: no such folder, or one without a model.
         ConfigError: a revision of something that is not on the Hub.
+        FetchError: as ``model_folder``.
     """
     folder = model_folder(reference)
     name, revision = (str(folder), revision) if folder else named_revision(str(reference), revision)
@@ -85,5 +100,8 @@ def find_place(reference: str | Path, revision: str | None = None) -> Place:
     if not folder and path.exists():
         raise CheckpointError(f"{name}: a model is a folder, this is a file")
     if not folder and looks_like_path:
-        raise CheckpointError(f"{name}: no such folder; with gram come: {', '.join(shipped_models())}")
+        raise CheckpointError(
+            f"{name}: no such folder; with gram come: {', '.join(shipped_models())}; it can fetch: "
+            f"{', '.join(fetchable())}"
+        )
     return Place(name, folder, revision)

@@ -68,7 +68,8 @@ def store(folder: Path, template: str, temperature: float, about: Mapping[str, A
 
 def _storable(folder: Path, template: str, asking: Asking) -> Manifest:
     manifest = read_manifest(folder) if folder.is_dir() else None
-    if manifest is None and (within := model_folder(folder)):
+    within = None if folder.is_dir() else model_folder(folder)
+    if within is not None and (within / FILE).is_file():
         raise CheckpointError(
             f"{folder}: comes with gram and is not changed; copy {within}, and name the copy"
         )

@@ -140,7 +140,8 @@ a likelihood scorer with ``kind="likelihood"``.
 
 Args:
     path: model folder, adapter (a PEFT folder; its base is loaded with it), ``gram-small`` (comes with the
-        package), or Hub name (``owner/name``, and ``owner/name@revision``).
+        package), ``smollm2-135m`` (fetched on its first use), or Hub name (``owner/name``, and
+        ``owner/name@revision``).
     kind, template, ...: the fields of ``gram.asking.LoadOptions``, which says what each means.
 
 Returns:
@@ -150,6 +151,7 @@ Raises:
     CheckpointError: nothing there, broken, or not of that kind.
     TemplateError: a wrong template, or labels that are not one token in their place.
     ConfigError: an option that makes no sense.
+    FetchError: a model that has to be fetched, and cannot be or must not (``GRAM_OFFLINE=1``).
 
 Example:
     >>> model = load("gram-small")  # scores are mean log-likelihoods per token, in nats

@@ -5,6 +5,7 @@ Knows the configuration of a run and its result; trains nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from gram.asking import Context, Kind
@@ -104,3 +105,24 @@ def described(source: SourceInfo, use: str) -> dict[str, Any]:
         "records": source.records,
         "sha256": source.sha256,
     }
+
+
+def left_out(result: Mapping[str, Any], samples: int, rejects: str) -> list[str]:
+    """What a training shortened or left out, in words, from the counts in its result; nothing that is 0.
+
+    Args:
+        samples: how many there are, of which some were shortened.
+        rejects: name of the file with the rows that were rejected.
+
+    Example:
+        >>> left_out({"truncated": 2, "collapsed": 0, "rejected": 1, "unpaired": 0}, 9, "bad.jsonl")
+        ['samples shortened, of 9: 2', 'rows rejected, see bad.jsonl: 1']
+    """
+    counts = {
+        f"samples shortened, of {samples}": result["truncated"],
+        "pairs left out, equal when shortened": result["collapsed"],
+        f"rows rejected, see {rejects}": result["rejected"],
+        "judged answers without a partner, left out": result["unpaired"],
+        "evaluation rows that are in the training data too": result.get("leaked", 0),
+    }
+    return [f"{description}: {count}" for description, count in counts.items() if count]
