@@ -228,6 +228,12 @@ def test_a_first_use_waits_and_takes_what_another_process_has_fetched(
     assert not left_over(tmp_path)
 
 
+def test_a_lock_that_a_kill_left_after_the_last_step_goes(downloads: list[str], tmp_path: Path) -> None:
+    fetch("toy")
+    (model_place(tmp_path).parent / ".toy.gram.lock").write_text("123 somewhere\n")
+    assert not fetch("toy").fetched and not left_over(tmp_path)
+
+
 # --- What can be missing ---
 
 

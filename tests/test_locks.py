@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,6 +94,29 @@ def test_who_waits_for_a_file_that_its_holder_removes_takes_a_new_one(
     monkeypatch.setattr(locks, "_lock", slow)
     with locked(path, Path("out")):
         assert len(taken) == 2 and path.exists()
+
+
+def test_who_waits_has_it_after_its_holder(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whether the holder lets go of it or is killed; stderr names it once."""
+    for is_killed in (False, True):
+        with holder(path) as first:
+            taken = threading.Event()
+
+            def take(taken: threading.Event = taken) -> None:
+                with locked(path, Path("out"), wait=True):
+                    taken.set()
+
+            waiting = threading.Thread(target=take)
+            waiting.start()
+            assert not taken.wait(0.2)
+            if is_killed:
+                first.kill()
+            else:
+                first.communicate("\n")
+            waiting.join(timeout=60)
+            assert taken.is_set() and not path.exists()
+        told = f"output out: process {first.pid} is writing it; waiting for its end\n"
+        assert capsys.readouterr().err == told
 
 
 def test_an_error_in_the_block_releases_it(path: Path) -> None:

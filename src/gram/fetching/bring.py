@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -71,6 +71,7 @@ def fetch(name: str, source: Source | None = None) -> Fetched:
     if damaged:
         _tell(f"{entry.name}: {', '.join(damaged)} missing or damaged in {place_of(entry)}; fetching again")
     if damaged == [] and source in (None, _came_from(entry)):
+        _remove_old_lock(entry)
         _tell(f"{entry.name}: is there, and whole, in {place_of(entry)}")
         return _fetched(entry, now=False)
     _refuse_offline(entry, damaged)
@@ -97,7 +98,7 @@ def _bring(entry: Entry, source: Source, *, wait: bool) -> None:
     folder = place_of(entry)
     with _told_of(folder):
         make_folder(folder.parent)
-        with locked(folder.with_name(f".{folder.name}{LOCK}"), folder, wait=wait):
+        with locked(_lock_of(entry), folder, wait=wait):
             if wait and is_there(entry):
                 return
             refuse_foreign(entry)
@@ -107,6 +108,18 @@ def _bring(entry: Entry, source: Source, *, wait: bool) -> None:
                 else:
                     _from_registry(entry, draft)
     _tell(f"{entry.name}: is in {folder}")
+
+
+def _lock_of(entry: Entry) -> Path:
+    folder = place_of(entry)
+    return folder.with_name(f".{folder.name}{LOCK}")
+
+
+def _remove_old_lock(entry: Entry) -> None:
+    """Remove the lock of a process that was killed after its last step."""
+    if _lock_of(entry).exists():
+        with suppress(OutputError), locked(_lock_of(entry), place_of(entry)):
+            pass
 
 
 def _from_registry(entry: Entry, draft: Path) -> None:
