@@ -221,6 +221,11 @@ def test_training_on_it_leaves_an_adapter_that_loads_elsewhere(
     manifest = json.loads((output / "gram.json").read_text())
     assert manifest["base"]["name"] == manifest["training"]["from"] == "toy"
     assert str(tmp_path / "home") not in (output / "gram.json").read_text()
+    on = tmp_path / "on"
+    options = ("--lora", "--adapter", "continued", *options[3:])
+    code, _, err = run(capsys, "train", "--model", output, "--data", training_rows, *options, "--output", on)
+    assert code == 0, err
+    assert json.loads((on / "adapter_config.json").read_text())["base_model_name_or_path"] == "toy"
     pair = gram.Pair(PROMPT, ANSWER, "why ?")
     before = gram.load(output, device="cpu").compare([pair]).log_odds
     (tmp_path / "home").rename(tmp_path / "another")
