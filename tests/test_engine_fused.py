@@ -20,6 +20,7 @@ from gram.engine.base import TokenRow
 from gram.engine.choose import choose_engine
 from gram.engine.layer import ROWS, blocks
 from gram.engine.plain import Plain
+from gram.engine.stand_in import take_away
 from gram.engine.tree import Tree
 from gram.modeling.trainable import LoraSettings, add_lora
 
@@ -78,7 +79,7 @@ def test_known_families_say_what_they_say_in_fp32(kind: str, engine: Any) -> Non
     stock, ours = (copy.deepcopy(exact).bfloat16() for _ in range(2))
     for model in (exact, stock, ours):
         choose_engine(model, engine.name)
-    fused.unfuse(stock)
+    take_away(stock.modules())
     assert fused_layers(ours) == 3
     reference = logits(exact, engine)
     theirs, mine = (distance(logits(model, engine), reference) for model in (stock, ours))
@@ -189,7 +190,7 @@ def test_an_adapter_counts_while_it_is_on(with_adapter: Any) -> None:
     """On, off, and merged: what peft says each time."""
     base = with_adapter.get_base_model()
     choose_engine(base)
-    fused.unfuse(base)
+    take_away(base.modules())
     stock = logits(with_adapter, Tree())
     with with_adapter.disable_adapter():
         stock_off = logits(with_adapter, Tree())

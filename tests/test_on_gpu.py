@@ -43,7 +43,7 @@ def test_dry_run(tmp_path: Path) -> None:
     ]
     assert all(words in ("done", "") for _, words in ends)
     text = "\n".join(table)
-    for words in ("W1: ", "W4 n=3: ", "stage 2, LoRA: ", "stage 1: ", "calls of 2: ", "36 skipped"):
+    for words in ("W1: ", "W4 n=3: ", "stage 2, LoRA: ", "stage 1: ", "calls of 2: ", "48 skipped"):
         assert words in text
     assert text.count("% of torch.mm") == 7  # four workloads and three steps
     assert (tmp_path / "out" / "tables.md").read_text(encoding="utf-8").strip() == done.stdout.strip()

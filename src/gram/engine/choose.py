@@ -14,13 +14,17 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from gram.asking import EngineName
+from gram.engine import fused, pieces
 from gram.engine.attention import NAME
 from gram.engine.base import Batch, Engine, TokenRow
-from gram.engine.fused import fuse, unfuse
 from gram.engine.heads import core, output_layer
 from gram.engine.plain import Plain, takes_positions
+from gram.engine.stand_in import take_away
 from gram.engine.tree import Tree
 from gram.errors import CheckpointError
+
+FUSED = {"cpu": fused.fuse, "cuda": pieces.fuse}
+"""What makes a model in bf16 faster on a device: a CPU waits for its memory, a GPU for launches."""
 
 _KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 _LONGEST = 72  # tokens of the example
@@ -47,7 +51,7 @@ def choose_engine(
         CheckpointError: its numbers depend on what else is in a batch, so that nothing could be trusted.
     """
     bare = core(model)
-    unfuse(bare)
+    take_away(bare.modules())
     refuse_dependence(bare)
     engine = _engine(bare, name, training)
     if bare.dtype == torch.bfloat16 if bf16 is None else bf16:
@@ -68,7 +72,10 @@ def _engine(bare: PreTrainedModel, name: EngineName, training: bool) -> Engine:
 
 
 def _fuse(model: PreTrainedModel, engine: Engine) -> None:
-    """Put the fused layers under ``model``, and prove each on two prompts: it says what it said before."""
+    """Put fused layers, or parts of them, under ``model``, and prove on two prompts what they say."""
+    fuse = FUSED.get(model.device.type)
+    if fuse is None:
+        return
     modes = [(module, module.training) for module in model.modules()]
     low = model.dtype == torch.bfloat16
     with torch.inference_mode(), torch.autocast(model.device.type, torch.bfloat16, enabled=not low):
@@ -78,8 +85,8 @@ def _fuse(model: PreTrainedModel, engine: Engine) -> None:
         module.training = mode
     if difference > 1:
         warnings.warn(
-            f"{type(model).__name__} runs in bf16 without fused layers, which is slower: a layer would say "
-            f"something else with them, by {difference:.2g} times what rounding explains",
+            f"{type(model).__name__} runs in bf16 without fused layers where one would say something else, "
+            f"which is slower: by {difference:.2g} times what rounding explains",
             stacklevel=3,
         )
 

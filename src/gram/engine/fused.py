@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from types import MethodType
 from typing import Any, cast
 
 import torch
@@ -20,7 +19,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from gram.engine.heads import core
 from gram.engine.layer import ROWS, After, Before, Norm, after, before
 from gram.engine.products import Product, order
-from gram.engine.recognise import Keywords, is_known, keywords_of
+from gram.engine.recognise import Keywords, in_bf16, is_known, kernel_of, keywords_of
+from gram.engine.stand_in import Call, calls_of, is_free, put, put_there, take_away
 
 _ORDERED = 2_000_000_000
 """Most bytes of frozen weights that are kept in oneDNN's order too, as a second copy of them."""
@@ -41,55 +41,32 @@ def fuse(model: nn.Module, read: Callable[[], object]) -> float:
         The greatest difference of a layer, over what the rounding of bf16 explains; above 1 the model is as
         it was. 0 where no layer is known.
     """
-    # A forward pass that somebody else has put on a layer (offloading, tracing) is left alone.
-    layers: list[Any] = [m for m in core(model).modules() if is_known(m) and "forward" not in m.__dict__]
-    calls: list[tuple[Any, tuple[Any, ...], Keywords, Tensor]] = []
-
-    def record(layer: Any, values: tuple[Any, ...], keywords: Keywords, output: Tensor) -> None:
-        calls.append((layer, values, keywords, output))
-
-    hooks = [layer.register_forward_hook(record, with_kwargs=True) for layer in layers]
-    if layers:
-        read()
-    for hook in hooks:
-        hook.remove()
+    layers: list[Any] = [m for m in core(model).modules() if is_known(m) and is_free(m)]
+    calls = calls_of(layers, read)
     size = sum(p.numel() * p.element_size() for layer in layers for p in layer.parameters())
     weights = _Weights(ahead=size <= _ORDERED)
     for layer in layers:
-        layer.forward = MethodType(partial(_forward, weights), layer)
-    difference = max((_apart(*call) for call in calls), default=0.0)
+        put(layer, _forward, weights)
+    difference = max((_apart(call) for call in calls), default=0.0)
     if not difference <= 1:
-        unfuse(model)
+        take_away(layers)
     return difference
 
 
-def _apart(layer: Any, values: tuple[Any, ...], keywords: Keywords, output: Tensor) -> float:
-    """How far the fused layer is from ``output``, over what rounding explains.
+def _apart(call: Call) -> float:
+    """How far the fused layer is from what it said, over what rounding explains.
 
     That is 5% of what the layer adds to the residual stream, and half a step of bf16 of the stream itself.
     """
-    stream = (values[0] if values else keywords["hidden_states"]).float()
-    difference = (layer.forward(*values, **keywords).float() - output.float()).norm()
-    added = (output.float() - stream).norm()
-    return float(difference / (_ROUNDING * added + 2**-8 * output.float().norm()))
-
-
-def unfuse(model: nn.Module) -> None:
-    """Give every layer its own forward pass back."""
-    for module in core(model).modules():
-        if _is_ours(module):
-            del module.forward
+    output = call.output.float()
+    stream = (call.values[0] if call.values else call.keywords["hidden_states"]).float()
+    difference = (call.module.forward(*call.values, **call.keywords).float() - output).norm()
+    return float(difference / (_ROUNDING * (output - stream).norm() + 2**-8 * output.norm()))
 
 
 def is_fused(model: nn.Module) -> bool:
     """Whether there are layers that run fused where hidden states are bf16."""
-    return any(_is_ours(module) for module in core(model).modules())
-
-
-def _is_ours(module: nn.Module) -> bool:
-    """Whether the forward pass that stands in for that of the class was put there by ``fuse``."""
-    function = getattr(module.__dict__.get("forward"), "__func__", None)
-    return isinstance(function, partial) and function.func is _forward
+    return any(put_there(module) is _forward for module in core(model).modules())
 
 
 def _forward(
@@ -106,7 +83,7 @@ def _forward(
     """The forward pass of a decoder layer, as transformers calls it."""
     rest |= {"position_ids": position_ids, "use_cache": use_cache}
     parts = None
-    if past_key_values is None and position_embeddings is not None and _in_bf16(hidden_states):
+    if past_key_values is None and position_embeddings is not None and _serves(hidden_states):
         parts = weights.of(layer)
     if parts is None or position_embeddings is None:
         rest |= {"attention_mask": attention_mask, "past_key_values": past_key_values}
@@ -126,13 +103,14 @@ def _fused(
     rest: Keywords,
     hidden_states: Tensor,
 ) -> Tensor:
-    attention, (first, second) = layer.self_attn, parts
+    attention, kernel, (first, second) = layer.self_attn, kernel_of(layer.self_attn), parts
+    assert kernel is not None
     batch, length, width = hidden_states.shape
     x = hidden_states.reshape(-1, width).to(torch.bfloat16)  # (batch * length, width)
     cos, sin = (_angles(part, batch, first.width // 2) for part in position_embeddings)
     heads = before(x, cos, sin, first)  # (batch * length, heads, d) each
     q, k, v = (t.view(batch, length, -1, first.width).transpose(1, 2) for t in heads)
-    attended, _ = _kernel(attention.config)(
+    attended, _ = kernel(
         attention,
         q,
         k,
@@ -151,18 +129,8 @@ def _angles(embedding: Tensor, batch: int, half: int) -> Tensor:
     return embedding[..., :half].expand(batch, -1, -1).reshape(-1, half).float()
 
 
-def _in_bf16(hidden: Tensor) -> bool:
-    if hidden.device.type != "cpu":
-        return False
-    if hidden.dtype == torch.bfloat16:
-        return True
-    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-
-
-def _kernel(config: Any) -> Callable[..., tuple[Tensor, Any]]:
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
-    return ALL_ATTENTION_FUNCTIONS[config._attn_implementation]
+def _serves(hidden: Tensor) -> bool:
+    return hidden.device.type == "cpu" and in_bf16(hidden)
 
 
 class _Weights:
@@ -179,7 +147,7 @@ class _Weights:
     def of(self, layer: Any) -> tuple[Before, After] | None:
         """What stands before and behind attention; None where a module is not what it was, or has hooks."""
         attention, mlp = layer.self_attn, layer.mlp
-        if attention.config._attn_implementation == "eager":  # no kernel that can be called by name
+        if kernel_of(attention) is None:
             return None
         modules = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
         found = [self._product(m) for m in (*modules, mlp.gate_proj, mlp.up_proj, mlp.down_proj)]

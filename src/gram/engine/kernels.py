@@ -27,6 +27,20 @@ def varlen_serves(query: Tensor) -> bool:
     return exists and query.is_cuda and query.dtype in (torch.bfloat16, torch.float16)
 
 
+def in_one_call(
+    query: Tensor, key: Tensor, value: Tensor, plan: Plan, scaling: float | None, window: int | None
+) -> Tensor:
+    """(1, heads, N, d) to (1, N, heads, d), by the kernel that is fastest here."""
+    device = query.device.type
+    if torch.is_autocast_enabled(device):
+        # As autocast does for torch's own attention. Queries and keys that were turned in fp32 are fp32, and
+        # values still in half precision: the flash kernel would take none of it.
+        dtype = torch.get_autocast_dtype(device)
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    attend = by_varlen if varlen_serves(query) else by_flex
+    return attend(query, key, value, plan, scaling, window)
+
+
 def by_varlen(
     query: Tensor, key: Tensor, value: Tensor, plan: Plan, scaling: float | None, window: int | None
 ) -> Tensor:

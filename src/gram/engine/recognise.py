@@ -2,7 +2,7 @@
 
 The forward passes of the layer, its MLP, norms and rotary embedding must be those of Llama, and that of its
 attention one of a family listed here, in the transformers that is installed, whatever the model is called.
-Knows classes and their source; runs nothing.
+Knows classes and their source, and how their hidden states are computed; runs nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +14,10 @@ from collections.abc import Callable
 from functools import lru_cache
 from importlib import import_module
 from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 Keywords: TypeAlias = dict[str, Any]
 
@@ -33,22 +37,43 @@ def is_known(module: Any) -> bool:
     return (
         all(hasattr(module, name) for name in ("self_attn", "mlp", "input_layernorm"))
         and _reads_as(type(module), "llama", "LlamaDecoderLayer")
-        and keywords_of(type(module.self_attn)) is not None
+        and is_attention(module.self_attn)
         and _reads_as(type(module.mlp), "llama", "LlamaMLP")
         and type(module.mlp.act_fn).__name__ in ("SiLU", "SiLUActivation")
-        and all(
-            _reads_as(type(norm), "llama", "LlamaRMSNorm")
-            for norm in (
-                module.input_layernorm,
-                module.post_attention_layernorm,
-                *([module.self_attn.q_norm] if hasattr(module.self_attn, "q_norm") else []),
-            )
-        )
+        and is_norm(module.input_layernorm)
+        and is_norm(module.post_attention_layernorm)
+    )
+
+
+def is_norm(module: Any) -> bool:
+    """Whether a module is Llama's RMSNorm."""
+    return _reads_as(type(module), "llama", "LlamaRMSNorm")
+
+
+def is_attention(module: Any) -> bool:
+    """Whether a module is attention of a listed family, with Llama's rotary embedding and norms, if any."""
+    return (
+        keywords_of(type(module)) is not None
+        and (not hasattr(module, "q_norm") or (is_norm(module.q_norm) and is_norm(module.k_norm)))
         and _same(
-            getattr(inspect.getmodule(type(module.self_attn)), "apply_rotary_pos_emb", None),
+            getattr(inspect.getmodule(type(module)), "apply_rotary_pos_emb", None),
             _reference("llama", "apply_rotary_pos_emb"),
         )
     )
+
+
+def kernel_of(attention: Any) -> Callable[..., tuple[Tensor, Any]] | None:
+    """The function that attention calls; None: it cannot be called by name."""
+    name = attention.config._attn_implementation
+    return None if name == "eager" else ALL_ATTENTION_FUNCTIONS[name]
+
+
+def in_bf16(hidden: Tensor) -> bool:
+    """Whether hidden states are bf16, or products of them are, under autocast."""
+    if hidden.dtype == torch.bfloat16:
+        return True
+    device = hidden.device.type
+    return torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16
 
 
 @lru_cache(maxsize=64)
