@@ -11,9 +11,12 @@ from torch.nn.functional import cross_entropy
 from gram.bench import workloads
 from gram.bench.decision import Decisions, pipeline_is_there
 from gram.bench.lora_step import lora_learner
+from gram.bench.measure import Machine
 from gram.bench.ours import for_training
+from gram.bench.score import Scoring
 from gram.bench.shapes import QUICK, build, renderer_for, tokenizer_for, twin
 from gram.bench.workloads import Sizes, Workload
+from gram.engine.fused import is_fused
 from gram.errors import ConfigError
 from gram.objectives.preference import Judge
 from gram.rendering import Renderer
@@ -25,6 +28,15 @@ def texts() -> tuple[Renderer, list[Workload]]:
     contests = workloads.made_up(12, seed=0)
     words = [answer for contest in contests for answer in contest.responses]
     return renderer_for(tokenizer_for(words)), workloads.scoring(contests, Sizes(2, {}, {}, ring=3), seed=0)
+
+
+def test_peers_of_scoring_run_layers_of_transformers(texts: tuple[Renderer, list[Workload]]) -> None:
+    """Choosing an engine in bf16 fuses layers: those of ours and of plain, and of no peer."""
+    renderer, [independent, _] = texts
+    model = build(QUICK["real"], dtype=torch.bfloat16, device="cpu", seed=0)
+    scoring = Scoring(model, renderer, Machine("cpu"), sample=independent.pairs, peer_batch=1)
+    assert is_fused(model) and is_fused(scoring._plain._model)
+    assert not is_fused(scoring._peer)
 
 
 @pytest.mark.skipif(not pipeline_is_there(), reason="needs a newer transformers")

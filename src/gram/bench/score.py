@@ -62,7 +62,8 @@ class Scoring:
         self._peer = twin(model)
         self._model = model
         self._ours = for_scoring(model, token_budget)
-        self._plain = Runner(self._peer, token_budget=token_budget, engine="plain")
+        # On a twin of its own: it fuses layers too, and the other peers have those of transformers.
+        self._plain = Runner(twin(model), token_budget=token_budget, engine="plain")
         self._work = Work.of(model)
         self._peer_batch = self._warm_up(renderer.judge(sample), peer_batch)
 
