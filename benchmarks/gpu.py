@@ -163,12 +163,12 @@ def _figures(result: dict[str, Any], ceilings: dict[str, float]) -> list[str]:
     if "calls" in result:
         lines = [f"torch.mm {result['mm_gflops'] / 1000:.3g} TFLOPS"]
         for size, paths in result["calls"].items():
-            ours, padded = paths["ours"], paths["padded"]
-            lines.append(
-                f"calls of {size}: {ours['pairs_per_second']:.3g} pairs/s, p50 {ours['p50_ms']:.3g} ms, "
-                f"p99 {ours['p99_ms']:.3g} ms; padded {padded['pairs_per_second']:.3g} pairs/s, "
-                f"p99 {padded['p99_ms']:.3g} ms"
-            )
+            found = [
+                f"{'' if name == 'ours' else name + ' '}{path['pairs_per_second']:.3g} pairs/s, "
+                f"p50 {path['p50_ms']:.3g} ms, p99 {path['p99_ms']:.3g} ms"
+                for name, path in paths.items()
+            ]
+            lines.append(f"calls of {size}: {'; '.join(found)}")
         return lines
     lines = []
     for row in result["rows"]:

@@ -1,7 +1,8 @@
 """Pairs that arrive one by one, and in batches: how many a second, and how long the slowest wait.
 
-Each pair is asked in both orders in bf16, from token ids to numbers, by our engine and by a left-padded batch
-through the stock model with the logits of the last position, in turn; wall time. Beside it, what ``torch.mm``
+Each pair is asked in both orders in bf16, from token ids to numbers, by our engine, by our engine over
+transformers' own layers, and by a left-padded batch through the stock model with the logits of the last
+position, in turn; wall time. Beside it, what ``torch.mm``
 reaches on large square matrices: the ceiling of the device.
 
 Command: python -m benchmarks.latency --shape real --device cuda --output latency.json
@@ -13,6 +14,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, get_args
@@ -28,6 +30,7 @@ from gram.bench.tables import rounded
 from gram.bench.workloads import independent_pairs
 from gram.engine.base import TokenRow
 from gram.engine.plain import left_pad
+from gram.engine.runner import Runner
 from gram.files import atomic_write
 from gram.modeling.quiet import quiet_libraries
 
@@ -58,19 +61,20 @@ def main() -> None:
 
 
 def measure(name: ShapeName, device: str, prompt_tokens: int, *, quick: bool) -> dict[str, Any]:
-    """The ceiling, and for each size of a call the speed and the waiting time of ours and of the peer."""
+    """The ceiling, and for each size of a call the speed and the waiting time of each path."""
     quiet_libraries()
     settings = BenchSettings(device=device, prompt_tokens=prompt_tokens)  # type: ignore[arg-type]
     contests, _, renderer, machine = prepare(settings)
     calls = FEW if quick else BATCHES
     model = build((QUICK if quick else SHAPES)[name], dtype=DTYPES["bf16"], device=device, seed=0)
-    stock, runner = twin(model), for_scoring(model, None)
+    stock = twin(model)
+    runners = {"ours": for_scoring(model, None), "unfused": for_scoring(twin(model), None, fused=False)}
     labels = list(renderer.label_ids)
     pairs = independent_pairs(contests, max(size * count for size, count in calls.items()), seed=0)
     orders = [renderer.judge([pair, pair.swapped()]) for pair in pairs]
     ids = [(list(one.ids), list(two.ids)) for one, two in orders]
 
-    def ours(some: Pairs) -> None:
+    def ours(runner: Runner, some: Pairs) -> None:
         runner.next_logprobs([TokenRow(row) for pair in some for row in pair], labels)
 
     def padded(some: Pairs) -> None:
@@ -78,7 +82,8 @@ def measure(name: ShapeName, device: str, prompt_tokens: int, *, quick: bool) ->
             batch = {k: v.to(device) for k, v in left_pad([row for pair in some for row in pair]).items()}
             stock(**batch, use_cache=False, logits_to_keep=1).logits[:, -1, labels].float().cpu()
 
-    paths = {"ours": ours, "padded": padded}
+    paths: dict[str, Callable[[Pairs], None]] = {name: partial(ours, one) for name, one in runners.items()}
+    paths["padded"] = padded
     return {
         "shape": name,
         "device": torch.cuda.get_device_name() if device == "cuda" else "CPU",

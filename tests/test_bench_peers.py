@@ -34,9 +34,10 @@ def test_peers_of_scoring_run_layers_of_transformers(texts: tuple[Renderer, list
     """Choosing an engine in bf16 fuses layers: those of ours and of plain, and of no peer."""
     renderer, [independent, _] = texts
     model = build(QUICK["real"], dtype=torch.bfloat16, device="cpu", seed=0)
-    scoring = Scoring(model, renderer, Machine("cpu"), sample=independent.pairs, peer_batch=1)
+    scoring = Scoring(model, renderer, Machine("cpu"), sample=independent.pairs, peer_batch=1, unfused=True)
+    assert scoring._unfused is not None
     assert is_fused(model) and is_fused(scoring._plain._model)
-    assert not is_fused(scoring._peer)
+    assert not is_fused(scoring._peer) and not is_fused(scoring._unfused._model)
 
 
 @pytest.mark.skipif(not pipeline_is_there(), reason="needs a newer transformers")

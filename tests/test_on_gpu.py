@@ -46,6 +46,8 @@ def test_dry_run(tmp_path: Path) -> None:
     for words in ("W1: ", "W4 n=3: ", "stage 2, LoRA: ", "stage 1: ", "calls of 2: ", "48 skipped"):
         assert words in text
     assert text.count("% of torch.mm") == 7  # four workloads and three steps
+    assert text.count("times ours: unfused ") == 7
+    assert text.count("; unfused ") == 2  # sizes of a call
     assert (tmp_path / "out" / "tables.md").read_text(encoding="utf-8").strip() == done.stdout.strip()
     [row, *_] = json.loads((tmp_path / "out" / "score-0.6b.json").read_text(encoding="utf-8"))["rows"]
     assert abs(row["tokens"]["prompts"] / row["prompts"] - 300) < 60

@@ -27,12 +27,14 @@ class Effort:
         sizes: of the workloads of scoring.
         pairs: in a step of training.
         steps: in a round.
+        unfused: whether ours is timed over transformers' own layers too.
     """
 
     rounds: int
     sizes: Sizes
     pairs: int
     steps: int
+    unfused: bool
 
 
 def effort(settings: BenchSettings, shape: ShapeName, dtype: Precision) -> Effort:
@@ -44,4 +46,5 @@ def effort(settings: BenchSettings, shape: ShapeName, dtype: Precision) -> Effor
         sizes,
         settings.pairs or (2 if slow else 4),
         settings.steps or (1 if slow else 2),
+        dtype == "bf16" and (settings.device == "cuda" or settings.quick),
     )

@@ -15,7 +15,9 @@ from torch import nn
 
 from gram.engine.base import Engine
 from gram.engine.choose import choose_engine
+from gram.engine.heads import core
 from gram.engine.runner import Runner
+from gram.engine.stand_in import take_away
 from gram.modeling.lowered import Lowered
 from gram.modeling.trainable import LoraSettings, add_lora
 
@@ -40,20 +42,30 @@ class Training:
     autocast: torch.dtype | None
 
 
-def for_scoring(model: Any, token_budget: int | None) -> Runner:
-    """The model behind the runner that ``gram.load`` uses."""
-    return Runner(model, token_budget=token_budget)
+def for_scoring(model: Any, token_budget: int | None, *, fused: bool = True) -> Runner:
+    """The model behind the runner that ``gram.load`` uses.
+
+    Args:
+        fused: as it is in use; else transformers' own layers run under the same engine.
+    """
+    runner = Runner(model, token_budget=token_budget)
+    if not fused:
+        take_away(core(model).modules())
+    return runner
 
 
-def for_training(model: Any, *, bf16: bool, lora: bool) -> Training:
+def for_training(model: Any, *, bf16: bool, lora: bool, fused: bool = True) -> Training:
     """An fp32 model as ``gram train`` trains it, with ``--dtype bf16`` and ``--lora``; the model is changed.
 
     Args:
         bf16: products in bf16; weights in training stay fp32, frozen ones are held in bf16.
         lora: adapters on a frozen model.
+        fused: as it is in use; else transformers' own layers run under the same engine.
     """
     model.train()
     engine = choose_engine(model, training=True, bf16=bf16)
+    if not fused:
+        take_away(core(model).modules())
     trained: Any = add_lora(model, LORA, score_head=False) if lora else model
     if bf16:
         Lowered(trained)

@@ -2,6 +2,7 @@
 
 The paths, from token ids to P(first label), with the same weights:
   ours        the tree engine, through the runner that ``gram.load`` uses
+  unfused     the same over transformers' own layers, in bf16 on a GPU
   plain       the same runner with the plain engine
   last        prompts sorted by length, left-padded batches of the size that is fastest for it here, logits
               of the last position only
@@ -45,6 +46,7 @@ class Scoring:
     Args:
         peer_batch: prompts in a batch of the last-position path; None: tried out on ``sample``.
         sample: pairs to warm up on.
+        unfused: time ours over transformers' own layers too.
     """
 
     def __init__(
@@ -56,12 +58,14 @@ class Scoring:
         sample: Sequence[Pair],
         token_budget: int | None = None,
         peer_batch: int | None = None,
+        unfused: bool = False,
     ) -> None:
         self._machine = machine
         self._renderer = renderer
         self._peer = twin(model)
         self._model = model
         self._ours = for_scoring(model, token_budget)
+        self._unfused = for_scoring(twin(model), token_budget, fused=False) if unfused else None
         # On a twin of its own: it fuses layers too, and the other peers have those of transformers.
         self._plain = Runner(twin(model), token_budget=token_budget, engine="plain")
         self._work = Work.of(model)
@@ -94,6 +98,8 @@ class Scoring:
             "reference": lambda: self._padded(prompts, some_pairs, whole=True),
             "matmul": body_matmuls(self._model, max(1, sum(packs) // len(packs)), self._model.dtype),
         }
+        if (unfused := self._unfused) is not None:
+            paths["unfused"] = lambda: self._scored(unfused, prompts)
         if workload.decision and pipeline_is_there():
             paths["decision"] = Decisions(self._peer, self._renderer, pairs).ask
         timings = self._machine.in_turn(paths, rounds)
@@ -108,7 +114,8 @@ class Scoring:
         }
         least = Cost(tokens, len(prompts))
         ceiling = 2 * self._work.body * (sum(packs) // len(packs)) / timings["matmul"].median
-        every = [name for name in ("ours", "plain", "last", "decision") if name in paths]  # read all prompts
+        whole = ("ours", "unfused", "plain", "last", "decision")  # read all prompts
+        every = [name for name in whole if name in paths]
         peer_seconds = {name: timings[name].seconds for name in every[1:]}
         peer_seconds["reference"] = [scale * seconds for seconds in timings["reference"].seconds]
         return {

@@ -88,6 +88,7 @@ def score(settings: BenchSettings, tell: Tell) -> dict[str, Any]:
             sample=todo[0].pairs[: _SAMPLE[settings.device]],
             token_budget=settings.token_budget,
             peer_batch=settings.peer_batch,
+            unfused=plan.unfused,
         )
         for workload in todo:
             tell(f"{name} {dtype}: {workload.name}")
@@ -106,7 +107,7 @@ def train(settings: BenchSettings, tell: Tell) -> dict[str, Any]:
         batches = [pairs[start : start + plan.pairs] for start in range(0, len(pairs), plan.pairs)]
         shape = (QUICK if settings.quick else SHAPES)[name]
         model = build(shape, dtype=torch.float32, device=settings.device, seed=settings.seed)
-        steps = Steps(model, renderer, machine, bf16=dtype == "bf16")
+        steps = Steps(model, renderer, machine, bf16=dtype == "bf16", unfused=plan.unfused)
         for stage in (steps.preference, steps.adapters, steps.language):
             tell(f"{name} {dtype}: {stage.__name__} step")
             label = {"shape": name, "dtype": dtype, "vocabulary": shape.vocabulary}

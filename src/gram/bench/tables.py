@@ -11,6 +11,7 @@ Measurement = Mapping[str, Any]
 """What was measured of one workload or stage, on one shape in one precision: a line of the table."""
 
 PEERS = {
+    "unfused": "unfused",
     "last": "last position",
     "reference": "reference",
     "decision": "pipeline(decision)",
@@ -29,9 +30,9 @@ times as long they take; in brackets the ratio of the arithmetic (products of bo
 every shared prefix read once), which a perfect machine would reach. `reference` is timed on a few pairs and
 scaled by its tokens. `decision` is transformers' `pipeline("decision")` in the same precision, asked the
 same tokens in one request, which it reads one prompt after the other; it puts the probabilities of the two
-labels over each other, ours over the whole vocabulary. `peak MB`: greatest growth of memory, ours / last
-position / reference. `max dp`: greatest difference of P(first label), ours against prompts asked one by one
-in the same precision."""
+labels over each other, ours over the whole vocabulary. `unfused`, on a GPU: ours over transformers' own
+layers. `peak MB`: greatest growth of memory, ours / last position / reference. `max dp`: greatest difference
+of P(first label), ours against prompts asked one by one in the same precision."""
 
 TRAIN_LEGEND = """\
 `per second`, `tokens/s` (shared prefixes counted once), `GFLOPS`: ours, as is `to fp32`, how many times as
@@ -40,9 +41,9 @@ and, where it is trained, of its weight (3 passes; with LoRA 2, and 3 of the ada
 times its forward. `ceiling`: as for scoring. `full logits`, `HF + PEFT`, `TRL`, `plain`: how many times as
 long a step takes as ours; in brackets the ratio of the arithmetic. Ours reads every pair in both orders and
 counts it once; `HF + PEFT` does the same in one padded batch; `TRL` reads each answer once, in one order.
-`peak MB`: growth of memory over weights and optimizer state, gradients included, ours / full logits or HF +
-PEFT. `gradients`: greatest difference of an entry from the plain path's (with LoRA from HF + PEFT's), over
-the greatest entry."""
+`unfused`, on a GPU: ours over transformers' own layers. `peak MB`: growth of memory over weights and
+optimizer state, gradients included, ours / full logits or HF + PEFT. `gradients`: greatest difference of an
+entry from the plain path's (with LoRA from HF + PEFT's), over the greatest entry."""
 
 PROFILE_LEGEND = """\
 Percent of the time of ours, by what `torch.profiler` gives to operations themselves. `products`: matrix
@@ -61,7 +62,7 @@ def page(subject: Subject, rows: Sequence[Measurement]) -> str:
 def score_table(rows: Sequence[Measurement]) -> str:
     """One line per workload, shape and precision."""
     head = ["workload", "model", "seconds", "tokens/s", "GFLOPS", "ceiling", "to fp32", "last position"]
-    head += ["reference", "plain", "decision", "peak MB", "max dp"]
+    head += ["reference", "plain", "decision", *(shown := _unfused(rows)), "peak MB", "max dp"]
     body = [
         [
             row["workload"],
@@ -72,6 +73,7 @@ def score_table(rows: Sequence[Measurement]) -> str:
             _ratio(row, "reference"),
             _ratio(row, "plain"),
             _ratio(row, "decision"),
+            *(_ratio(row, name) for name in shown),
             _memory(row, "ours", "last", "reference"),
             f"{row['max_dp']['ours']:.0e}",
         ]
@@ -83,7 +85,7 @@ def score_table(rows: Sequence[Measurement]) -> str:
 def train_table(rows: Sequence[Measurement]) -> str:
     """One line per stage, shape and precision."""
     head = ["step", "model", "per second", "tokens/s", "GFLOPS", "ceiling", "to fp32", "full logits"]
-    head += ["HF + PEFT", "TRL", "plain", "peak MB", "gradients"]
+    head += ["HF + PEFT", "TRL", "plain", *(shown := _unfused(rows)), "peak MB", "gradients"]
     body = []
     for row in rows:
         apart, peer = row["gradient_difference"], "hf" if "hf" in row["ratio"] else "full"
@@ -97,6 +99,7 @@ def train_table(rows: Sequence[Measurement]) -> str:
                 _ratio(row, "hf"),
                 _ratio(row, "trl"),
                 _ratio(row, "plain"),
+                *(_ratio(row, name) for name in shown),
                 _memory(row, "ours", peer),
                 f"{apart['hf'] if 'hf' in apart else apart['plain']:.0e}",
             ]
@@ -171,6 +174,11 @@ def _speed(row: Measurement) -> list[str]:
     """Tokens per second, GFLOPS, fraction of the ceiling and speed against fp32."""
     to_fp32 = f"{row['to_fp32']:.2f}" if "to_fp32" in row else ""
     return [f"{row['tokens_per_second']:.0f}", f"{row['gflops']:.0f}", f"{row['fraction']:.2f}", to_fp32]
+
+
+def _unfused(rows: Sequence[Measurement]) -> list[str]:
+    """The name of a column that stands where it was measured only."""
+    return ["unfused"] if any("unfused" in row["ratio"] for row in rows) else []
 
 
 def _ratio(row: Measurement, peer: str) -> str:

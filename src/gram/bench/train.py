@@ -2,6 +2,7 @@
 
 The paths, on the same pairs and the same weights to begin with, with the same optimizer settings:
   ours    the objective on the tree engine, set up as ``gram train`` does (``ours.py``)
+  unfused the same over transformers' own layers, in bf16 on a GPU
   plain   the objective on the plain engine
   full    a left-padded batch, logits of the whole vocabulary at every position (the published way)
   hf      with LoRA: a plain Hugging Face loop with PEFT, as a careful user writes it (``lora_step.py``)
@@ -48,9 +49,12 @@ class Steps:
 
     Args:
         bf16: products in bf16, as in ``gram train --dtype bf16``.
+        unfused: time ours over transformers' own layers too.
     """
 
-    def __init__(self, model: Any, renderer: Renderer, machine: Machine, *, bf16: bool) -> None:
+    def __init__(
+        self, model: Any, renderer: Renderer, machine: Machine, *, bf16: bool, unfused: bool = False
+    ) -> None:
         self._machine = machine
         self._renderer = renderer
         self._bf16 = bf16
@@ -60,6 +64,7 @@ class Steps:
         self._peer_parameters = list(self._peer.parameters())
         self._peer_optimizer = torch.optim.AdamW(self._peer_parameters, lr=LEARNING_RATE, fused=True)
         self._ours = for_training(model, bf16=bf16, lora=False)
+        self._unfused = self._without_fusing(lora=False) if unfused else None
 
     def preference(self, batches: Sequence[Sequence[Pair]], rounds: int) -> dict[str, Any]:
         """Stage 2, all weights: both orders of every pair, at half weight each."""
@@ -91,7 +96,14 @@ class Steps:
             labels=self._renderer.label_ids,
             smoothing=_EPS,
         )
-        learners = {"ours": _learner(ours, training), "hf": peer}
+        learners = {"ours": _learner(ours, training)}
+        if self._unfused is not None:
+            unfused = self._without_fusing(lora=True)
+            with torch.no_grad():
+                for parameter, value in zip(unfused.parameters, training.parameters, strict=True):
+                    parameter.copy_(value)
+            learners["unfused"] = _learner(ours, unfused)
+        learners["hf"] = peer
         weights = sum(parameter.numel() for parameter in training.parameters)
         return {"task": "stage 2, LoRA"} | self._measure(
             ours, samples, learners, rounds, {}, adapters=weights
@@ -126,10 +138,16 @@ class Steps:
         else:
             notes["full"] = f"not run: its logits would take {logit_bytes / 1e9:.0f} GB"
         autocast = torch.bfloat16 if self._bf16 else None
-        return {"ours": _learner(ours, self._ours)} | {
+        learners = {"ours": _learner(ours, self._ours)}
+        if self._unfused is not None:
+            learners["unfused"] = _learner(ours, self._unfused)
+        return learners | {
             name: Learner(loss, self._peer_parameters, self._peer_optimizer, autocast)
             for name, loss in peers.items()
         }
+
+    def _without_fusing(self, *, lora: bool) -> Training:
+        return for_training(copy.deepcopy(self._peer), bf16=self._bf16, lora=lora, fused=False)
 
     def _measure(
         self,
