@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from gram.engine.masks import causal_mask
 from gram.engine.plan import Plan
+from gram.engine.pool import ACTIVATIONS
 
 _TILE = 1 << 20
 """Most scores of a tile, over all heads: 2 MB in bf16, of which two are alive at once."""
@@ -85,7 +86,10 @@ class _Attention(torch.autograd.Function):
         n, heads, d = q.shape
         kv_heads = k.shape[1]
         shape = kv_heads, heads // kv_heads
-        out, normaliser = q.new_empty(n, heads, d), q.new_empty(*shape, n, dtype=torch.float32)
+        out, normaliser = (
+            ACTIVATIONS.rows(n, (heads, d), q.dtype),
+            q.new_empty(*shape, n, dtype=torch.float32),
+        )
         for node in _nodes(plan, window):
             rows = slice(node.start, node.stop)
             mask = causal_mask(node.stop - node.start, node.keys, node.padded, window, q.dtype, q.device)

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import silu
 
+from gram.engine.pool import ACTIVATIONS
 from gram.engine.products import Fan, Gradients, Product, gated
 
 ROWS = 512
@@ -28,7 +29,7 @@ model of width 576 stays in a cache of 2 MB. Larger blocks make the products a f
 lies between them slower."""
 
 
-_KEPT = 6  # tensors that a block of ``after`` keeps
+_LOWS = 3  # tensors that a block of ``after`` keeps beside its rows of the whole ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +130,10 @@ class _Before(torch.autograd.Function):
         ctx: Any, layer: Before, x: Tensor, cos: Tensor, sin: Tensor, *weights: Tensor | None
     ) -> tuple[Tensor, ...]:
         fan, n = Fan(layer.parts, x.dtype), len(x)
-        results = [x.new_empty(n, len(p.weight) // layer.width, layer.width) for p in layer.parts]
+        shapes = [(len(p.weight) // layer.width, layer.width) for p in layer.parts]
+        results = [ACTIVATIONS.rows(n, shape, x.dtype) for shape in shapes]
         projected = results[:2] if layer.head_norms else []
-        heads = [torch.empty_like(part) for part in projected]  # before their norms
+        heads = [ACTIVATIONS.like(part) for part in projected]  # before their norms
         lows = []
         for rows in blocks(n):
             normed = _normed(x[rows], layer.norm)
@@ -159,7 +161,7 @@ class _Before(torch.autograd.Function):
         inputs = torch.empty_like(x) if sums.whole else None
         projected = [x.new_empty(len(x), len(p.weight)) for p in layer.parts] if sums.whole else []
         norms = _NormSums(layer.norm), *(_NormSums(norm) for norm in layer.head_norms or ())
-        to_x = torch.empty_like(x)
+        to_x = ACTIVATIONS.like(x)
         for rows, low in zip(blocks(len(x)), lows, strict=True):
             unit, scale = _unit(x[rows], layer.norm.eps)
             normed = norms[0].normed(unit)
@@ -184,36 +186,40 @@ class _Before(torch.autograd.Function):
 class _After(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, layer: After, attended: Tensor, x: Tensor, *weights: Tensor | None) -> Tensor:
-        fans = layer.fans(x.dtype)
-        (first, wide, last), out = fans, torch.empty_like(x)
-        kept = []  # block by block: a copy into one tensor would be a pass over memory
+        fans, inner = layer.fans(x.dtype), (len(layer.up.weight),)
+        (first, wide, last), out = fans, ACTIVATIONS.like(x)
+        # Copied into whole tensors, a pass over memory: many small ones to keep cost more (see ``pool``).
+        middles, gates, ups = ACTIVATIONS.like(x), *(ACTIVATIONS.rows(len(x), inner, x.dtype) for _ in "gu")
+        kept = []
         for rows in blocks(len(x)):
             low = first.low(attended[rows])
             [middle] = first.multiply(attended[rows], low, plus=x[rows])
             normed = _normed(middle, layer.norm)
             low_wide = wide.low(normed)
             gate, up = wide.multiply(normed, low_wide)
+            middles[rows], gates[rows], ups[rows] = middle, gate, up
             opened = silu(gate).mul_(up)
             low_last = last.low(opened)
             out[rows] = last.multiply(opened, low_last, plus=middle)[0]
-            kept += [middle, gate, up, low, low_wide, low_last]
-        ctx.save_for_backward(attended, *kept)
+            kept += [low, low_wide, low_last]
+        ctx.save_for_backward(attended, middles, gates, ups, *kept)
         ctx.layer, ctx.fans = layer, fans
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        attended, *saved = ctx.saved_tensors
+        attended, middles, gates, ups, *saved = ctx.saved_tensors
         layer, sums = ctx.layer, [Gradients(fan) for fan in ctx.fans]
         whole = any(part.whole for part in sums)
         n, norm = len(attended), _NormSums(layer.norm)
         size = n if whole else max(rows.stop - rows.start for rows in blocks(n))
-        opened, to_gate, to_up = (attended.new_empty(size, len(layer.up.weight)) for _ in range(3))
+        inner = (len(layer.up.weight),)
+        opened, to_gate, to_up = (ACTIVATIONS.rows(size, inner, attended.dtype) for _ in range(3))
         inputs = torch.empty_like(grads[0]) if whole else None
-        to_attended, to_x = torch.empty_like(attended), torch.empty_like(grads[0])
-        for rows, kept in zip(blocks(n), zip(*[iter(saved)] * _KEPT, strict=True), strict=True):
-            middle, g, u, low, low_wide, low_last = kept
+        to_attended, to_x = ACTIVATIONS.like(attended), ACTIVATIONS.like(grads[0])
+        for rows, kept in zip(blocks(n), zip(*[iter(saved)] * _LOWS, strict=True), strict=True):
+            (low, low_wide, low_last), middle, g, u = kept, middles[rows], gates[rows], ups[rows]
             place = rows if whole else slice(0, rows.stop - rows.start)
             grad = grads[0][rows]
             half_open = silu(g)
