@@ -8,7 +8,7 @@ from __future__ import annotations
 
 # The ground floor: nouns and tools that know nothing of what the rooms above do with them.
 GROUND = {"types", "messages", "turns", "errors", "bounds", "paths", "files", "statistics", "asking"}
-GROUND |= {"progress", "config_file", "journal", "locks", "claims", "workers"}
+GROUND |= {"progress", "config_file", "flags", "journal", "locks", "claims", "workers"}
 PARTS = {"data", "rendering", "engine", "objectives", "modeling", "training", "scoring", "ranking"}
 PARTS |= {"fetching", "evaluation", "adaptation", "report", "serving", "bulk", "rl", "plots", "bench"}
 
@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "workers": {"errors", "types"},
     "progress": set(),
     "config_file": {"errors", "paths"},
+    "flags": {"bounds", "config_file", "errors", "paths"},
     "data": GROUND,
     "rendering": GROUND,
     "engine": GROUND,

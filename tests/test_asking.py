@@ -15,9 +15,9 @@ import gram
 from conftest import run
 from gram import Pair
 from gram.asking import LONGEST_PROMPT, Asking, LoadOptions, Running
-from gram.cli.main import parse
 from gram.cli.score import Config
 from gram.errors import ConfigError
+from gram.flags import parse
 from gram.modeling.manifest import Manifest, completed
 from gram.modeling.shipped import named_revision
 

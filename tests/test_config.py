@@ -12,9 +12,10 @@ from typing import Any, Literal, get_origin, get_type_hints
 import pytest
 
 from gram.claims import refuse_overlap
-from gram.cli.main import COMMANDS, parse
+from gram.cli.main import COMMANDS
 from gram.config_file import read_config, read_values
 from gram.errors import ConfigError
+from gram.flags import parse
 from gram.modeling.shipped import model_folder
 from gram.training.config import TrainConfig, load_config
 from gram.training.folder import reads_of

@@ -17,10 +17,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import gram
 from conftest import make_manifest, make_preferences, run, sharpened
 from gram.asking import LoadOptions
-from gram.cli.main import parse
 from gram.config_file import read_config
 from gram.errors import ConfigError
 from gram.evaluation import runner
+from gram.flags import parse
 from gram.modeling import precision
 from gram.modeling.fingerprint import fingerprint_of
 from gram.modeling.loading import LoadedModel
