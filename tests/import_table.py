@@ -10,7 +10,8 @@ from __future__ import annotations
 GROUND = {"types", "messages", "turns", "errors", "bounds", "paths", "files", "statistics", "asking"}
 GROUND |= {"progress", "config_file", "flags", "journal", "locks", "claims", "workers"}
 PARTS = {"data", "rendering", "engine", "objectives", "modeling", "training", "scoring", "ranking"}
-PARTS |= {"fetching", "evaluation", "adaptation", "report", "serving", "bulk", "rl", "plots", "bench"}
+PARTS |= {"fetching", "decisions", "evaluation", "adaptation", "report", "serving", "bulk", "rl", "plots"}
+PARTS |= {"bench"}
 
 # Who may import whom, by the first name under ``gram``; the root package itself is "gram". Every part may
 # also import the GROUND. Parts that do not exist yet have their room reserved.
@@ -38,7 +39,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fetching": GROUND,
     "modeling": GROUND | {"engine", "rendering", "fetching"},
     "training": GROUND | {"data", "rendering", "engine", "objectives", "modeling"},
-    "scoring": GROUND | {"data", "rendering", "engine", "modeling", "ranking"},
+    "decisions": GROUND | {"rendering", "engine", "modeling"},
+    "scoring": GROUND | {"data", "rendering", "engine", "modeling", "ranking", "decisions"},
     "ranking": GROUND,
     "evaluation": GROUND | {"data"},
     "adaptation": GROUND
@@ -50,7 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": GROUND | {"data", "evaluation", "plots"},
     "bench": GROUND
     | {"data", "rendering", "engine", "objectives", "modeling", "scoring", "training", "plots"},
-    "gram": GROUND | {"ranking", "scoring"},
+    "gram": GROUND | {"ranking", "scoring", "decisions"},
     "demo": GROUND | PARTS | {"gram"},
     "cli": GROUND | PARTS | {"gram", "demo"},
     "__main__": {"cli"},

@@ -46,6 +46,7 @@ FLAGS = {
     "report": "output runs seed",
     "rank": ASK + "budget columns input on_error output schedule seed split",
     "mine": ASK + "budget columns input limit margin on_error output pairs schedule seed split",
+    "export": "base model output revision trust_remote_code what",
     "bench": """
         data device dtype json output pairs peer_batch plot prompt_tokens quick rounds seed shape steps
         token_budget what
@@ -58,7 +59,7 @@ RECORD = """
 """
 PUBLIC = """
     Answer Chat Contest GramError Message Pair Preference PreferenceModel ResponsePair ScalarModel Text
-    Verdicts best_of_n ensemble load rank
+    Verdicts best_of_n decide ensemble load rank
 """
 
 

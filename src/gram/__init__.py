@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gram.decisions import decide
     from gram.errors import GramError
     from gram.ranking import best_of_n, rank
     from gram.scoring import load
@@ -43,6 +44,7 @@ __all__ = [
     "Text",
     "Verdicts",
     "best_of_n",
+    "decide",
     "ensemble",
     "load",
     "rank",
@@ -50,6 +52,7 @@ __all__ = [
 
 
 _PLACES = {"GramError": "gram.errors", "ensemble": "gram.scoring.ensemble", "load": "gram.scoring"}
+_PLACES |= {"decide": "gram.decisions"}
 _PLACES |= dict.fromkeys(("best_of_n", "rank"), "gram.ranking")
 
 

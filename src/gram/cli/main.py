@@ -25,6 +25,7 @@ COMMANDS = {
     "report": "put runs of eval side by side",
     "rank": "rank the candidate answers of each prompt",
     "mine": "write chosen and rejected answers from ranked candidates",
+    "export": "write a model in the form that other tools load",
     "bench": "time scoring or training beside what others do",
     "fetch": "bring a language model to this machine, to start from",
 }

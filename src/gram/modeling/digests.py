@@ -29,6 +29,8 @@ _DECIDING = (
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template.*",
+    "decision.json",
+    "decision_template.jinja",
     "vocab.*",
     "merges.txt",
     "*.model",  # of sentencepiece

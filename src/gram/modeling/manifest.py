@@ -49,6 +49,7 @@ _RULE = record(
         "versions": each(TEXT, "an object", of=dict),
         "evaluation": record(),
         "calibration": record({"temperature": _TEMPERATURE}),
+        "decisions": record({"temperature": each(_TEMPERATURE, "an object", of=dict)}),
         "adaptation": record(),
         "files": each(TEXT, "an object", of=dict),
         "base": record({"name": TEXT, "revision": or_null(TEXT), "files": each(TEXT, "an object", of=dict)}),
@@ -77,6 +78,8 @@ class Manifest:
         versions: of the libraries that wrote it.
         evaluation: results stored with the weights.
         calibration: the fitted temperature, and how it was fitted.
+        decisions: how typed questions are answered: ``{"temperature": {"noul": ..., "choice": ..., "score":
+            ...}}``, each 1 where it is not there.
         adaptation: what ``gram adapt`` decided last, and the numbers before and after.
         files: digests of the files that decide the scores, by name, as they were saved; empty before 0.2.
         base: of an adapter, what it was trained on: ``{"name", "revision", "files"}``, with digests of its
@@ -107,6 +110,7 @@ class Manifest:
     versions: dict[str, str] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
+    decisions: dict[str, Any] = field(default_factory=dict)
     adaptation: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     base: dict[str, Any] = field(default_factory=dict)

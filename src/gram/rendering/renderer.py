@@ -17,14 +17,16 @@ from gram.errors import ConfigError, DataError, TemplateError
 from gram.messages import as_answers, as_texts
 from gram.rendering.chat import ChatFormat, ChatSettings
 from gram.rendering.pieces import Encoded, Piece, char_spans
+from gram.rendering.questions import STATE, ShownQuestion, question_pieces
 from gram.rendering.template import JudgeTemplate
-from gram.rendering.truncation import shorten_to_fit
+from gram.rendering.truncation import ELLIPSIS, shorten, shorten_to_fit
 from gram.types import Chat, Pair, PromptLike, as_pairs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _CHUNK = 256
+_STEP = 128  # tokens
 _TURN = "turn "  # and its number: the slot of a turn in the prompt of an answer
 
 
@@ -127,6 +129,64 @@ class Renderer:
                 if stop - start > 1:  # a single token has nothing before it to be predicted from
                     windows.append(Encoded(ids[start:stop], {"text": (0, stop - start)}))
         return windows
+
+    def questions(self, state: str, asked: Sequence[ShownQuestion]) -> list[Encoded]:
+        """Prompts that ask questions about one state; the next token is a label. Slot: ``state``.
+
+        Only the state is ever shortened. How much of it is left depends on the length of the question alone,
+        in steps of 128 tokens: other questions of the call change nothing, and most are shown the same.
+
+        Raises:
+            DataError: a question that by itself is too long, by its name.
+        """
+        state = self.chat.neutral(state)
+        [(_, offsets)] = self._tokens([state])
+        around = [self.question_pieces("", question) for question in asked]
+        texts = ["".join(piece.text for piece in pieces) for pieces in around]
+        lengths = [len(ids) + len(self.chat.chat_begin) for ids, _ in self._tokens(texts)]
+        prompts, cuts = [], []
+        for question, pieces, length in zip(asked, around, lengths, strict=True):
+            text, removed = shorten(state, offsets, self._room(len(offsets), length, question.name))
+            prompts.append(
+                [Piece(text, STATE) if item.slot == STATE else Piece(item.text) for item in pieces]
+            )
+            cuts.append({STATE: removed} if removed else {})
+        return [
+            Encoded(item.ids, item.spans, cut | item.cut)
+            for item, cut in zip(self._encode(prompts), cuts, strict=True)
+        ]
+
+    def question_pieces(self, state: str, question: ShownQuestion) -> list[Piece]:
+        """The pieces of a prompt of ``questions``, with the slots ``state`` and ``question``."""
+        return self.chat.wrap([("user", question_pieces(state, question))], open_answer=True)
+
+    def one_token_words(self, question: ShownQuestion, words: Sequence[str]) -> dict[str, int]:
+        """Those of ``words`` that are one token where the label of a question stands, and their ids.
+
+        Of words that become the same token the first counts.
+        """
+        text = "".join(piece.text for piece in self.question_pieces("x", question))
+        [(bare, _), *full] = self._tokens([text, *(text + word for word in words)])
+        found: dict[int, str] = {}
+        for word, (ids, _) in zip(words, full, strict=True):
+            if len(ids) == len(bare) + 1 and ids[:-1] == bare:
+                found.setdefault(ids[-1], word)
+        return {word: token for token, word in found.items()}
+
+    def _room(self, wanted: int, length: int, name: str) -> int:
+        """How many of the ``wanted`` tokens of a state there is room for beside ``length`` others."""
+        if wanted + length <= self.max_length:
+            return wanted
+        length += len(next(self._tokens([ELLIPSIS]))[0])
+        in_steps = self.max_length - -(-length // _STEP) * _STEP
+        room = in_steps if in_steps > 0 else self.max_length - length
+        if room < 1:
+            raise DataError(
+                f"takes {length} of the {self.max_length} tokens that the model reads, and leaves none for "
+                "the state: shorten its instructions or options",
+                field=f"questions.{name}",
+            )
+        return room
 
     @property
     def label_ids(self) -> tuple[int, int]:

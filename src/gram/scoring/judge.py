@@ -7,13 +7,15 @@ Loads no torch, so that a client of a remote judge needs none.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
-from gram.errors import ScoringError
+from gram.decisions.answers import Decisions
+from gram.decisions.decider import Decider, Request
+from gram.errors import ConfigError, ScoringError
 from gram.rendering import JudgeTemplate
 from gram.types import FloatArray, Pair, Usage, Verdicts, as_pairs
 
@@ -55,6 +57,7 @@ class JudgeModel:
         both_orders: ask each pair both ways; False asks only with ``a`` shown first, at half the cost, and
             leaves the position bias in.
         dtype: precision of the weights of a local model; None where the backend has none to tell.
+        decider: makes what answers typed questions, when the first are asked; None: nothing does.
 
     Example:
         A backend that always says A with 0.6 and B with 0.2 looks at the position alone::
@@ -77,11 +80,14 @@ class JudgeModel:
         *,
         both_orders: bool = True,
         dtype: str | None = None,
+        decider: Callable[[], Decider] | None = None,
     ) -> None:
         self._backend = backend
         self._template = template
         self._both_orders = both_orders
         self._dtype = dtype
+        self._make_decider = decider
+        self._decider: Decider | None = None
         self._usage = Usage()
         self._warned = False
         self.temperature = 1.0  # divides the log-odds; set by calibration
@@ -135,6 +141,21 @@ class JudgeModel:
         if self._both_orders:  # shown the other way round, the first label speaks for b
             log_odds[:, 1], masses[:, 1] = -difference[len(pairs) :], mass[len(pairs) :]
         return Verdicts(log_odds, masses, usage)
+
+    def decide(self, requests: Iterable[Request]) -> list[Decisions]:
+        """The answers to typed questions, see ``gram.decisions.decide``; not changed by the temperature.
+
+        Raises:
+            ConfigError: the backend answers no questions, or a decision template that cannot be followed.
+            DataError, TemplateError, CheckpointError, ScoringError: as ``gram.decide``.
+        """
+        if self._decider is None:
+            if self._make_decider is None:
+                raise ConfigError("this judge's backend compares answers, and takes no typed questions")
+            self._decider = self._make_decider()
+        results = self._decider.decide(requests)
+        self._usage += sum((result.usage for result in results), Usage())
+        return results
 
     def _warn(self, mass: float) -> None:
         """Say once that the labels are not what the model wants to say: then the verdicts mean little."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeAlias
 
 from gram.asking import Asking, LoadOptions, Precision, Running
+from gram.decisions.decider import Decider
+from gram.decisions.folder import DecisionFiles, read_decision_files
+from gram.decisions.local import local_decider
 from gram.engine.runner import Runner
 from gram.errors import CheckpointError, ConfigError
 from gram.modeling.loading import LoadedModel, choose_device, load_model, load_reference
@@ -45,7 +48,8 @@ def load_with(path: str | Path, options: LoadOptions) -> LocalModel:
         device=device,
         dtype=TORCH[precision],
     )
-    return wrap(loaded, options, options, source=path)
+    files = partial(read_decision_files, path, options.revision)
+    return wrap(loaded, options, options, source=path, decision_files=files)
 
 
 def precision_with(path: str | Path, options: LoadOptions) -> Precision:
@@ -70,6 +74,7 @@ def wrap(
     running: Running | None = None,
     *,
     source: str | Path = "the model",
+    decision_files: Callable[[], DecisionFiles | None] = lambda: None,
 ) -> LocalModel:
     """Make a model in memory ready to be asked, as ``load`` does with one from a folder.
 
@@ -77,6 +82,7 @@ def wrap(
         asking: how the model is asked; by default as it was trained.
         running: its engine and token budget, and the precision of its products where weights are fp32.
         source: the name of the model in errors.
+        decision_files: reads what the model brings for typed questions, when the first are asked.
 
     Raises:
         CheckpointError, TemplateError, ConfigError: as ``load``.
@@ -104,9 +110,18 @@ def wrap(
             )
         case _:
             _check_labels(source, renderer, loaded.manifest)
-            backend = LocalBackend(renderer, runner)
-            both_orders = full_asking.both_orders
-            model = JudgeModel(backend, renderer.template, both_orders=both_orders, dtype=runner.dtype)
+            temperatures = loaded.manifest.decisions.get("temperature", {}) if loaded.manifest else {}
+
+            def decider() -> Decider:
+                return local_decider(renderer, runner, decision_files(), temperatures)
+
+            model = JudgeModel(
+                LocalBackend(renderer, runner),
+                renderer.template,
+                both_orders=full_asking.both_orders,
+                dtype=runner.dtype,
+                decider=decider,
+            )
     put_on(model, loaded.manifest, asking)
     return model
 
