@@ -116,14 +116,9 @@ def test_the_numbers_of_a_score_by_hand() -> None:
     distance from it 4/8; equal shares are 2/3 from the middle: confidence 1 - (4/8) / (2/3) = 1/4.
     """
     answer = answer_to(Score("?", ["x", "y", "z"]), [(0, 1, 2)], np.log([[0.05, 0.1, 0.25]]))
-    assert answer == ScoreAnswer(
-        pytest.approx(1.5),
-        pytest.approx(0.25),
-        pytest.approx((0.125, 0.25, 0.625)),  # type: ignore[arg-type]
-        None,
-        pytest.approx(0.4),
-        1,
-    )
+    assert isinstance(answer, ScoreAnswer) and answer.spread is None and answer.orders == 1
+    assert answer.probabilities == pytest.approx((0.125, 0.25, 0.625)) and answer.mass == pytest.approx(0.4)
+    assert answer.score == pytest.approx(1.5) and answer.confidence == pytest.approx(0.25)
 
 
 def test_a_temperature_divides_the_logits_of_the_options() -> None:

@@ -235,12 +235,12 @@ def test_a_long_state_is_cut_and_questions_and_cue_survive(style: str) -> None:
     state = "begin " + "the capital of France is Paris . " * 200 + "end"
     prompts = renderer.questions(state, asked)
     for prompt, question in zip(prompts, asked, strict=True):
-        text = tokenizer.decode(prompt.ids)
+        text = str(tokenizer.decode(prompt.ids))
         assert len(prompt.ids) <= 320 and prompt.cut["state"] > 1000 and prompt.tokens_cut > 1000
         for part in ("[Text]\nbegin the", " … ", "end\n\n[Question]\n", str(question.instructions), "B. "):
             assert part in text
         assert "[Best answer, A or B]" in text.split("[Answers]")[1]
-    shown = [tokenizer.decode(prompt.ids).split("[Question]")[0] for prompt in prompts]
+    shown = [str(tokenizer.decode(prompt.ids)).split("[Question]")[0] for prompt in prompts]
     assert shown[0] == shown[1]  # cut in steps: questions of about one length are shown the same
     whole = renderer.questions("short", asked)
     assert all(not prompt.cut for prompt in whole)
@@ -317,6 +317,7 @@ def test_a_number_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_judge_that_was_trained_answers_too(judge_folder) -> None:
     """Through gram.load, the usage counted, and its temperature for pairs left out."""
     model = gram.load(judge_folder, device="cpu")
+    assert isinstance(model, JudgeModel)
     found = gram.decide(model, STATE, QUESTIONS)
     assert model.usage == found.usage and found.usage.judged == 8
     model.temperature = 3.0

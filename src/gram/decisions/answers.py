@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -75,13 +75,16 @@ Answer: TypeAlias = NoulAnswer | ChoiceAnswer | ScoreAnswer
 
 
 @dataclass(frozen=True)
-class Decisions(Mapping[str, Answer]):
-    """The answers to the questions of one request, by name, and what they took."""
+class Decisions(Mapping[str, Any]):
+    """The answers to the questions of one request, by name, and what they took.
+
+    Of which class an answer is, its question says: ``NoulAnswer``, ``ChoiceAnswer`` or ``ScoreAnswer``.
+    """
 
     answers: Mapping[str, Answer]
     usage: Usage = field(default_factory=Usage)
 
-    def __getitem__(self, name: str) -> Answer:
+    def __getitem__(self, name: str) -> Any:
         return self.answers[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -146,13 +146,14 @@ def _tell_of_mistaken(loaded: LoadedModel, output: Path) -> None:
     from transformers.models.auto.modeling_auto import MODEL_FOR_DECISION_MAPPING
 
     kind = type(loaded.model.config)
-    if kind in MODEL_FOR_DECISION_MAPPING:
+    known: Any = MODEL_FOR_DECISION_MAPPING
+    if kind in known:
         _log.warning(
             "pipeline('decision', model='%s') would make a %s with new weights of it, as of every folder of "
             "this architecture: load AutoModelForCausalLM from the folder, and give the pipeline that model "
             "and the folder as its tokenizer",
             output,
-            MODEL_FOR_DECISION_MAPPING[kind].__name__,
+            known[kind].__name__,
         )
 
 
