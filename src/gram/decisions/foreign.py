@@ -55,7 +55,7 @@ class ForeignPrompts:
         if files.adapter:
             raise ConfigError(
                 f"{files.source}: its decisions are those of the adapter in '{files.adapter}', which is not "
-                "loaded with it: merge the two into one folder with gram export decision"
+                "loaded with it: merge the two with peft, and save them with the decision files in one folder"
             )
         from transformers.decision import DecisionConfig
 
