@@ -45,14 +45,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": GROUND | {"data"},
     "adaptation": GROUND
     | {"data", "rendering", "objectives", "modeling", "training", "scoring", "evaluation"},
-    "serving": GROUND | {"ranking"},
+    "serving": GROUND | {"ranking", "rl", "decisions"},
     "bulk": GROUND | {"data"},
     "rl": GROUND | {"ranking", "modeling"},
     "plots": GROUND,
     "report": GROUND | {"data", "evaluation", "plots"},
     "bench": GROUND
     | {"data", "rendering", "engine", "objectives", "modeling", "scoring", "training", "plots"},
-    "gram": GROUND | {"ranking", "scoring", "decisions"},
+    "gram": GROUND | {"ranking", "scoring", "decisions", "serving"},
     "demo": GROUND | PARTS | {"gram"},
     "cli": GROUND | PARTS | {"gram", "demo"},
     "__main__": {"cli"},

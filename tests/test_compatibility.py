@@ -47,6 +47,7 @@ FLAGS = {
     "rank": ASK + "budget columns input on_error output schedule seed split",
     "mine": ASK + "budget columns input limit margin on_error output pairs schedule seed split",
     "export": "base model output revision trust_remote_code what",
+    "serve": ASK + "host max_batch_tokens max_queue port token_file",
     "bench": """
         data device dtype json output pairs peer_batch plot prompt_tokens quick rounds seed shape steps
         token_budget what
@@ -58,8 +59,8 @@ RECORD = """
     repetition truncated run template seed
 """
 PUBLIC = """
-    Answer Chat Contest GramError Message Pair Preference PreferenceModel ResponsePair ScalarModel Text
-    Verdicts best_of_n decide ensemble load rank
+    Answer Chat Contest GramError Message Pair Preference PreferenceModel RemoteModel ResponsePair
+    ScalarModel Text Verdicts best_of_n decide ensemble load rank
 """
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gram.ranking import best_of_n, rank
     from gram.scoring import load
     from gram.scoring.ensemble import ensemble
+    from gram.serving import RemoteModel
     from gram.types import (
         Answer,
         Chat,
@@ -39,6 +40,7 @@ __all__ = [
     "Pair",
     "Preference",
     "PreferenceModel",
+    "RemoteModel",
     "ResponsePair",
     "ScalarModel",
     "Text",
@@ -52,7 +54,7 @@ __all__ = [
 
 
 _PLACES = {"GramError": "gram.errors", "ensemble": "gram.scoring.ensemble", "load": "gram.scoring"}
-_PLACES |= {"decide": "gram.decisions"}
+_PLACES |= {"decide": "gram.decisions", "RemoteModel": "gram.serving"}
 _PLACES |= dict.fromkeys(("best_of_n", "rank"), "gram.ranking")
 
 

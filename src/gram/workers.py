@@ -98,7 +98,7 @@ def workers_with(make: Callable[[Share], M], count: int) -> Iterator[Workers[M]]
     if count == 1:
         yield Alone(make(WHOLE))
         return
-    processes = _Processes(make, count)
+    processes = Processes(make, count)
     try:
         processes.start()
         yield processes
@@ -113,7 +113,13 @@ _Notes: TypeAlias = list[tuple[Hashable, Callable[[], None]]]
 """What is to be told, each with what makes it the same as what another process says."""
 
 
-class _Processes(Workers[M_co]):
+class WorkerDiedError(ScoringError):
+    """A process was killed, or ran out of memory; another may be asked the same again."""
+
+
+class Processes(Workers[M_co]):
+    """``count`` processes that are started with the first call; see ``workers_with``, which ends them too."""
+
     def __init__(self, make: Callable[[Share], M_co], count: int) -> None:
         context = get_context("spawn")  # a fork would not bring torch's threads along
         reading, self._life = context.Pipe(duplex=False)
@@ -126,17 +132,17 @@ class _Processes(Workers[M_co]):
 
     def start(self) -> None:
         """Start all of them, and wait until the first has its model."""
-        first, *_ = [self._submit(_usage_at, None) for _ in range(self._count)]
-        self._usage = self._result(first)
+        first, *_ = [self.submit(_usage_at, None) for _ in range(self._count)]
+        self._usage = self.result(first)
 
     def map(self, function: Callable[[M_co, T], R], parts: Iterable[T]) -> Iterator[R]:
         given: deque[Future[_Answer]] = deque()
         for part in parts:
-            given.append(self._submit(function, part))
+            given.append(self.submit(function, part))
             if len(given) >= _AHEAD * self._count:
-                yield self._result(given.popleft())
+                yield self.result(given.popleft())
         while given:
-            yield self._result(given.popleft())
+            yield self.result(given.popleft())
 
     @property
     def usage(self) -> Usage:
@@ -151,11 +157,22 @@ class _Processes(Workers[M_co]):
         self._pool.shutdown(cancel_futures=True)
         self._life.close()
 
-    def _submit(self, function: Callable[[Any, T], Any], part: T) -> Future[_Answer]:
+    def submit(self, function: Callable[[Any, T], Any], part: T) -> Future[_Answer]:
+        """Give out a part; ``result`` waits for what comes of it.
+
+        Raises:
+            WorkerDiedError: one died before.
+        """
         with _deaths_told(), _uninterrupted():
             return self._pool.submit(_answer, function, part)
 
-    def _result(self, future: Future[_Answer]) -> Any:
+    def result(self, future: Future[_Answer]) -> Any:
+        """What came of a part.
+
+        Raises:
+            WorkerDiedError: a process died first.
+            Exception: what the function raised there.
+        """
         with _deaths_told():
             answer = future.result()
         self._usage += answer.usage
@@ -171,7 +188,7 @@ def _deaths_told() -> Iterator[None]:
     try:
         yield
     except BrokenProcessPool as error:
-        raise ScoringError(
+        raise WorkerDiedError(
             "a worker died: killed, or out of memory (each holds a model of its own; fewer need less)"
         ) from error
 

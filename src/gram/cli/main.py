@@ -24,6 +24,7 @@ COMMANDS = {
     "eval": "measure a model on benchmarks and preference data, beside the floors",
     "report": "put runs of eval side by side",
     "rank": "rank the candidate answers of each prompt",
+    "serve": "serve a model over HTTP: for trainers, rerank clients and people",
     "mine": "write chosen and rejected answers from ranked candidates",
     "export": "write a model in the form that other tools load",
     "bench": "time scoring or training beside what others do",

@@ -6,7 +6,7 @@ asked once per pair of different texts, and equal texts tie at 0.5 unasked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -133,15 +133,7 @@ def rank_many(
     if not isinstance(model, PreferenceModel):
         raise WrongTypeError("expected a model that compares, as gram.load gives", field="model")
     contests = as_instances(contests, Contest, "contests")
-    if not isinstance(schedule, str) or schedule not in SCHEDULES:
-        raise ConfigError(f"there is no schedule '{schedule}'; there is: {', '.join(SCHEDULES)}")
-    check_number("seed", seed, int, Within(0))
-    if budget is not None:
-        check_number("budget", budget, int, Within(1))
-
-    def enter(n: int) -> Schedule:
-        return SCHEDULES[schedule](n, np.random.default_rng(seed))
-
+    enter = _entrance(schedule, seed, budget)
     games = [_play(contest, number, enter, budget) for number, contest in enumerate(contests, start=1)]
     states = [_advance(game, None) for game in games]
     while questions := [(k, pairs) for k, pairs in enumerate(states) if not isinstance(pairs, Ranking)]:
@@ -152,6 +144,36 @@ def rank_many(
             states[k] = _advance(games[k], Verdicts(verdicts.log_odds[start:stop], verdicts.mass[start:stop]))
             start = stop
     return [state for state in states if isinstance(state, Ranking)]
+
+
+async def rank_asking(
+    ask: Callable[[list[Pair]], Awaitable[Verdicts]],
+    contest: Contest,
+    schedule: str = "round_robin",
+    *,
+    seed: int = 0,
+    budget: int | None = None,
+) -> Ranking:
+    """``rank`` for a model that answers later: each round's pairs go to ``ask``, which gives their verdicts.
+
+    Raises:
+        ConfigError, DataError, ScoringError: as ``rank_many``.
+    """
+    game = _play(contest, 1, _entrance(schedule, seed, budget), budget)
+    state = _advance(game, None)
+    while not isinstance(state, Ranking):
+        state = _advance(game, await ask(state))
+    return state
+
+
+def _entrance(schedule: str, seed: int, budget: int | None) -> Callable[[int], Schedule]:
+    """What begins the named schedule for n candidates, if it and its options make sense."""
+    if not isinstance(schedule, str) or schedule not in SCHEDULES:
+        raise ConfigError(f"there is no schedule '{schedule}'; there is: {', '.join(SCHEDULES)}")
+    check_number("seed", seed, int, Within(0))
+    if budget is not None:
+        check_number("budget", budget, int, Within(1))
+    return lambda n: SCHEDULES[schedule](n, np.random.default_rng(seed))
 
 
 def _ask(model: PreferenceModel, pairs: Sequence[Pair]) -> Verdicts:

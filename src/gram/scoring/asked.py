@@ -17,9 +17,11 @@ from gram.engine.memory import MOST
 from gram.errors import ConfigError
 from gram.modeling.loading import choose_device
 from gram.modeling.quiet import quiet_libraries
-from gram.scoring.ensemble import Rule, ensemble_with
+from gram.scoring.ensemble import JudgeEnsemble, Rule, ensemble_with
+from gram.scoring.judge import JudgeModel
 from gram.scoring.loading import load_with
 from gram.scoring.rows import centre
+from gram.scoring.scalar import LikelihoodModel, ScalarHeadModel
 from gram.types import RewardModel
 from gram.workers import WHOLE, Share
 
@@ -51,6 +53,18 @@ def asked_model(
     if centre_on:
         centre(model, read_scorables(centre_on).examples)
     return model
+
+
+def kind_of(model: RewardModel) -> str:
+    """``judge``, ``likelihood``, ``scalar``, or ``ensemble``: several that score."""
+    match model:
+        case JudgeModel() | JudgeEnsemble():
+            return "judge"
+        case LikelihoodModel():
+            return "likelihood"
+        case ScalarHeadModel():
+            return "scalar"
+    return "ensemble"
 
 
 def take_share(share: Share, options: LoadOptions) -> LoadOptions:

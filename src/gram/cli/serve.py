@@ -1,0 +1,35 @@
+"""``gram serve``: a model behind HTTP, for trainers, rerank clients and people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gram.cli.options import ModelOptions
+from gram.serving.options import ServeOptions
+
+if TYPE_CHECKING:
+    from gram.serving.units import About
+    from gram.types import RewardModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(ServeOptions, ModelOptions):
+    """Serve a model over HTTP: compare, rank, reward, and the shapes that OpenRLHF and rerank clients speak.
+
+    Stops at SIGTERM or an interrupt, when what it has taken is answered. docs/serving.md has the endpoints.
+    """
+
+    def about(self, model: RewardModel) -> About:
+        """What a server says of the model."""
+        from gram.scoring.asked import kind_of
+        from gram.serving.units import About
+
+        return About(kind_of(model), self.precision, not self.single_order)
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Serve until told to stop; returns counts."""
+    from gram.serving.server import serve
+
+    return serve(config.load_model, config.about, config.model, config, config.workers)

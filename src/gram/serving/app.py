@@ -1,0 +1,123 @@
+"""The application: endpoints, errors as answers, and the life of the workers behind it.
+
+Knows FastAPI; knows no socket and no command.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from gram.errors import ConfigError, DataError, GramError
+from gram.serving.batcher import Batcher
+from gram.serving.borrowed import borrowed_routes
+from gram.serving.desk import OverloadedError, UnavailableError
+from gram.serving.door import Door, Gate
+from gram.serving.limits import Limits
+from gram.serving.meters import Meters
+from gram.serving.own import own_routes
+from gram.serving.service import Service
+
+_ABOUT = """A GRAM reward model: which of two answers is better, in both orders, with its probability.
+
+A number that the model did not give is null, and `error` says why."""
+
+
+def make_app(
+    batcher: Batcher, names: Sequence[str], limits: Limits, meters: Meters, token: str | None = None
+) -> Gate:
+    """The application for a model.
+
+    Args:
+        batcher: has the model; whoever made it starts and ends it.
+        names: of the model, its own first.
+        token: that callers must send; None: everybody is let in.
+    """
+    service = Service(batcher, tuple(names), limits, meters)
+    app = FastAPI(title="gram serve", version=version("gram-rm"), description=_ABOUT)
+    app.state.door = Door(limits, meters)
+    app.include_router(own_routes(service))
+    app.include_router(borrowed_routes(service))
+    app.include_router(_status_routes(service, meters))
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(GramError, _refused)
+    return Gate(app, meters, token)
+
+
+def _status_routes(service: Service, meters: Meters) -> APIRouter:
+    router = APIRouter(tags=["about the server"])
+    start = int(time.time())
+
+    @router.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        """The model that is served."""
+        facts = asdict(service.batcher.facts)
+        model = {"id": service.name, "object": "model", "created": start, "owned_by": "gram", **facts}
+        return {"object": "list", "data": [model]}
+
+    @router.get("/v1/limits")
+    async def limits() -> dict[str, float]:
+        """What the server takes and how long it waits."""
+        return asdict(service.limits)
+
+    @router.get("/health/live")
+    async def live() -> dict[str, str]:
+        """The server answers."""
+        return {"status": "live"}
+
+    @router.get("/health/ready", responses={503: {"description": "No process has the model"}})
+    async def ready(response: Response) -> dict[str, str]:
+        """A process has the model."""
+        response.status_code = 200 if service.batcher.ready else 503
+        return {"status": "ready" if service.batcher.ready else "not ready"}
+
+    @router.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """Counters, in Prometheus' text format."""
+        return Response(meters.text(), media_type="text/plain; version=0.0.4")
+
+    return router
+
+
+async def _invalid(_: Request, error: Exception) -> JSONResponse:
+    """A request that is not of its shape: where and why, without what stood there."""
+    assert isinstance(error, RequestValidationError)
+    detail = [{"loc": list(one["loc"]), "msg": _words(one), "type": one["type"]} for one in error.errors()]
+    return _answer(422, detail)
+
+
+def _words(error: Any) -> str:
+    return f"{error['msg']}: {error['ctx']['error']}" if error["type"] == "json_invalid" else error["msg"]
+
+
+async def _refused(_: Request, error: Exception) -> JSONResponse:
+    """An error of ours, by whose fault it is."""
+    match error:
+        case OverloadedError(seconds=seconds):
+            return _answer(429, str(error), {"Retry-After": str(seconds)})
+        case UnavailableError():
+            return _answer(503, str(error), {"Retry-After": "2"})
+        case DataError(field=field, reason=reason):
+            loc = ["body", *([field] if field else [])]
+            return _answer(422, [{"loc": loc, "msg": reason, "type": "value_error"}])
+        case ConfigError():
+            return _answer(400, str(error))
+    return _answer(422, str(error))  # the model gave no number for what was sent
+
+
+def _answer(status: int, detail: Any, headers: dict[str, str] | None = None) -> JSONResponse:
+    """JSON in ASCII: what is quoted of a request may be half a character."""
+    return _Ascii({"detail": detail}, status, headers)
+
+
+class _Ascii(JSONResponse):
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content).encode()

@@ -1,0 +1,195 @@
+"""A model that another machine serves, asked as if it were here: ``RemoteModel``.
+
+Many threads and event loops may ask at once; the server makes batches of it all. Knows our own endpoints;
+loads no torch, and no server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gram.errors import ScoringError
+from gram.messages import Chat, as_answers
+from gram.serving.wire import Wire
+from gram.types import FloatArray, Pair, PromptLike, Usage, Verdicts, as_pairs
+
+_CHUNK = 64  # pairs or answers of one request
+
+
+@dataclass(frozen=True, slots=True)
+class _Hash:
+    """A judge prompt, of which only the hash is known here."""
+
+    hash: str
+
+
+class RemoteModel:
+    """A ``RewardModel`` behind ``gram serve``; a ``ScalarModel`` too (``RemoteScorer``) where that scores.
+
+    Calls may come from any number of threads: they go side by side, through one pool of connections. What
+    fails in a way that may pass (429, 503, no connection) is tried again after a growing, jittered wait,
+    until the deadline.
+
+    Args:
+        url: of the server, such as ``http://127.0.0.1:8000``.
+        token: that the server wants.
+        deadline: seconds for one call, all tries together.
+        connections: open at a time.
+
+    Attributes:
+        name: of the model.
+
+    Raises:
+        ScoringError: the server cannot be reached, or refuses.
+
+    Example::
+
+        judge = gram.RemoteModel("http://127.0.0.1:8000")
+        judge.compare([gram.Pair("What is 2 + 2?", a="4", b="5")]).p_a
+    """
+
+    concurrent = True  # calls from several threads help each other
+
+    def __new__(cls, url: str, **options: Any) -> RemoteModel:
+        """A ``RemoteScorer`` where the server says that its model scores."""
+        wire = Wire(url, **options)
+        about = wire.run(wire.get("/v1/models"))["data"][0]
+        model = object.__new__(RemoteScorer if about["scores"] else RemoteModel)
+        model._wire = wire
+        model._about = about
+        return model
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        deadline: float = 300.0,
+        connections: int = 64,
+    ) -> None:
+        self._options: dict[str, Any] = {"token": token, "deadline": deadline, "connections": connections}
+        self._url = url
+        self._usage = Usage()
+        self.temperature = 1.0  # divides the log-odds, after that of the server's model
+
+    _wire: Wire
+    _about: dict[str, Any]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy in another process has connections of its own."""
+        return _again, (self._url, self._options)
+
+    @property
+    def name(self) -> str:
+        return self._about["id"]
+
+    @property
+    def kind(self) -> str:
+        """``judge``, ``likelihood``, ``scalar``, or ``ensemble``."""
+        return self._about["kind"]
+
+    @property
+    def dtype(self) -> str:
+        """Precision of the weights."""
+        return self._about["dtype"]
+
+    @property
+    def slope(self) -> float:
+        """Log-odds per unit of score."""
+        return self._about["slope"] / self.temperature
+
+    @property
+    def template(self) -> _Hash | None:
+        """The judge prompt's hash; None for models that are not asked with one."""
+        return _Hash(self._about["template"]) if self._about["template"] else None
+
+    @property
+    def usage(self) -> Usage:
+        """What all answers so far took together; what the server remembered took nothing."""
+        return self._usage
+
+    def tokens_cut(self, pairs: Iterable[Pair]) -> None:
+        """None: it is not known before the model is asked."""
+
+    def compare(self, pairs: Iterable[Pair]) -> Verdicts:
+        """Verdicts for ``pairs``, as the served model gives them.
+
+        Raises:
+            WrongTypeError: something else than pairs.
+            ScoringError: no number for one of them, or no answer in time.
+        """
+        return self._wire.run(self._compare(as_pairs(pairs)))
+
+    async def acompare(self, pairs: Iterable[Pair]) -> Verdicts:
+        """``compare`` without blocking the event loop."""
+        return await _elsewhere(self._wire.start(self._compare(as_pairs(pairs))))
+
+    async def _compare(self, pairs: Sequence[Pair]) -> Verdicts:
+        items = [{"prompt": _turns(pair.prompt), "a": pair.a, "b": pair.b} for pair in pairs]
+        answers, usage = await self._ask("/v1/compare", "pairs", items)
+        table = np.full((len(pairs), 4), np.nan)
+        for row, answer in zip(table, answers, strict=True):
+            row[:] = [np.nan if value is None else value for value in (*answer["log_odds"], *answer["mass"])]
+        log_odds, mass = table[:, :2] / self.temperature, table[:, 2:]
+        if not self._about["scores"]:
+            judged = Usage(judged=int(np.isfinite(mass).sum()), mass=float(np.nansum(mass)))
+            self._usage += judged
+            usage += judged
+        return Verdicts(log_odds, mass, usage)
+
+    async def _ask(self, path: str, name: str, items: Sequence[Any]) -> tuple[list[dict[str, Any]], Usage]:
+        """An answer for each item, by requests of some items side by side, and what they took."""
+        parts = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
+        answers = await asyncio.gather(*(self._wire.post(path, {name: list(part)}) for part in parts))
+        data = [one for answer in answers for one in answer["data"]]
+        if len(data) != len(items):
+            raise ScoringError(f"{self._url}: {len(data)} answers to {len(items)} questions")
+        tokens = sum(answer["usage"]["prompt_tokens"] for answer in answers)
+        usage = Usage(tokens=tokens, truncated=sum(one["tokens_cut"] > 0 for one in data))
+        self._usage += usage
+        for place, one in enumerate(data):
+            if one["error"]:
+                what = f"{name.removesuffix('s')} {place} of this call"
+                raise ScoringError(f"{self._url}: no number for {what}: {one['error']}")
+        return data, usage
+
+
+class RemoteScorer(RemoteModel):
+    """A ``RemoteModel`` whose model gives single answers a number."""
+
+    def score(self, prompts: Iterable[PromptLike], responses: Iterable[str]) -> FloatArray:
+        """(n,) scores of ``responses[i]`` as an answer to ``prompts[i]``, as the served model gives them.
+
+        Raises:
+            WrongTypeError: a prompt or a response cannot be read.
+            ScoringError: no number for one of them, or no answer in time.
+        """
+        return self._wire.run(self._score(*as_answers(prompts, responses)))
+
+    async def ascore(self, prompts: Iterable[PromptLike], responses: Iterable[str]) -> FloatArray:
+        """``score`` without blocking the event loop."""
+        return await _elsewhere(self._wire.start(self._score(*as_answers(prompts, responses))))
+
+    async def _score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> FloatArray:
+        rows = zip(prompts, responses, strict=True)
+        items = [{"prompt": _turns(prompt), "response": response} for prompt, response in rows]
+        answers, _ = await self._ask("/v1/reward", "items", items)
+        return np.array([answer["reward"] for answer in answers], dtype=np.float64)
+
+
+def _again(url: str, options: dict[str, Any]) -> RemoteModel:
+    return RemoteModel(url, **options)
+
+
+def _turns(chat: Chat) -> list[dict[str, str]]:
+    return [{"role": turn.role, "content": turn.content} for turn in chat]
+
+
+async def _elsewhere(future: Future[Any]) -> Any:
+    return await asyncio.wrap_future(future)

@@ -1,0 +1,132 @@
+"""Who is next: units that wait, in lines of their callers, with all units of one prompt together.
+
+A caller that has been given least is next; within a caller, requests take turns; and with a unit go all
+others that wait on the same prompt, whoever asks, because the prompt is read once for all of them. Knows
+units and their lengths; knows no process, no time and no HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from gram.serving.units import Unit, answer_length, prompt_length
+
+
+@dataclass(eq=False, slots=True)
+class Ticket:
+    """A unit that waits or is being asked.
+
+    Attributes:
+        key: equal for equal units only.
+        caller, request: on whose account it waits.
+        orders: how often the model looks at it.
+        queued: it waits.
+    """
+
+    unit: Unit
+    key: bytes
+    caller: str
+    request: Hashable
+    orders: int = 1
+    queued: bool = False
+
+    @property
+    def own(self) -> int:
+        """Characters that are read for it alone."""
+        return self.orders * answer_length(self.unit)
+
+
+@dataclass(eq=False, slots=True)
+class _Line:
+    """What one caller waits for, and the characters that it has been given."""
+
+    given: float
+    requests: dict[Hashable, dict[Ticket, None]] = field(default_factory=dict)
+
+
+class FairQueue:
+    """Tickets that wait.
+
+    Example:
+        >>> from gram.types import Answer
+        >>> queue = FairQueue()
+        >>> for text in ("one", "two", "three"):
+        ...     queue.put(Ticket(Answer("Why?", text), text.encode(), "first", 1))
+        >>> queue.put(Ticket(Answer("When?", "now"), b"now", "second", 2))
+        >>> [ticket.unit.response for ticket in queue.take(20)]  # characters
+        ['one', 'two', 'three']
+        >>> [ticket.unit.response for ticket in queue.take(20)]
+        ['now']
+    """
+
+    def __init__(self) -> None:
+        self._lines: dict[str, _Line] = {}
+        self._by_prompt: dict[Hashable, dict[Ticket, None]] = {}
+        self._count = 0
+        self._clock = 0.0  # what the caller that was served last had been given
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def callers(self) -> int:
+        """How many have something here."""
+        return len(self._lines)
+
+    @property
+    def length(self) -> int:
+        """Characters that wait, each prompt once."""
+        return sum(
+            prompt_length(next(iter(mates)).unit) + sum(ticket.own for ticket in mates)
+            for mates in self._by_prompt.values()
+        )
+
+    def put(self, ticket: Ticket) -> None:
+        """Let it wait at the end of its request."""
+        line = self._lines.get(ticket.caller)
+        if line is None:
+            line = self._lines[ticket.caller] = _Line(self._clock)
+        line.requests.setdefault(ticket.request, {})[ticket] = None
+        self._by_prompt.setdefault(ticket.unit.prompt, {})[ticket] = None
+        ticket.queued = True
+        self._count += 1
+
+    def remove(self, ticket: Ticket) -> None:
+        """Let it wait no longer."""
+        line = self._lines[ticket.caller]
+        mine = line.requests[ticket.request]
+        del mine[ticket]
+        if not mine:
+            del line.requests[ticket.request]
+        if not line.requests:
+            del self._lines[ticket.caller]
+        mates = self._by_prompt[ticket.unit.prompt]
+        del mates[ticket]
+        if not mates:
+            del self._by_prompt[ticket.unit.prompt]
+        ticket.queued = False
+        self._count -= 1
+
+    def take(self, most: float) -> list[Ticket]:
+        """The next tickets, of at most ``most`` characters (or one ticket); they wait no longer."""
+        batch: list[Ticket] = []
+        spent = 0.0
+        while self._count:
+            line = min(self._lines.values(), key=lambda line: line.given)
+            self._clock = line.given
+            request, mine = next(iter(line.requests.items()))
+            line.requests[request] = line.requests.pop(request)  # its next turn comes after the others'
+            first = next(iter(mine))
+            mates = [first, *(mate for mate in self._by_prompt[first.unit.prompt] if mate is not first)]
+            for place, ticket in enumerate(mates):
+                cost = ticket.own + (prompt_length(ticket.unit) if place == 0 else 0)
+                if batch and spent + cost > most:
+                    if place == 0:
+                        return batch
+                    break
+                self._lines[ticket.caller].given += cost
+                self.remove(ticket)
+                batch.append(ticket)
+                spent += cost
+        return batch

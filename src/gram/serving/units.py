@@ -1,0 +1,197 @@
+"""What a process is asked: comparisons and answers, each answered by itself, whatever became of the others.
+
+Knows models as ``RewardModel``; knows no request, no queue and no other process.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import PurePath
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from gram.errors import GramError, ScoringError
+from gram.types import Answer, Pair, RewardModel, ScalarModel, Usage
+
+Unit: TypeAlias = Pair | Answer
+
+_log = logging.getLogger("gram.serving")
+
+
+class Outcome(NamedTuple):
+    """What came of one unit.
+
+    Attributes:
+        values: of a pair the log-odds and the label masses, (shown first, shown second) each, NaN where it
+            was not asked; of an answer its score. None where the model gave no number.
+        tokens: its share, by length, of what its batch read.
+        cut: tokens that it lost to fit the model.
+        error: why there is no number; empty where there is.
+    """
+
+    values: tuple[float, ...] | None
+    tokens: int = 0
+    cut: int = 0
+    error: str = ""
+
+
+class About(NamedTuple):
+    """What is known of a model from how it was loaded.
+
+    Attributes:
+        kind: ``judge``, ``likelihood``, ``scalar`` or ``ensemble`` (of models that score).
+        dtype: precision of the weights.
+        both_orders: each pair is asked both ways.
+    """
+
+    kind: str
+    dtype: str
+    both_orders: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a server needs to know of a model.
+
+    Attributes:
+        kind, dtype, both_orders: see ``About``.
+        scores: gives single answers a number.
+        slope: log-odds per unit of score.
+        template: hash of the judge prompt; empty where there is none.
+        device: ``cpu`` or ``cuda``.
+    """
+
+    kind: str
+    dtype: str
+    both_orders: bool
+    scores: bool
+    slope: float
+    template: str
+    device: str
+
+
+def facts_of(model: RewardModel, about: Callable[[RewardModel], About]) -> Facts:
+    """The facts of ``model``, some of which ``about`` knows."""
+    torch = sys.modules.get("torch")  # loaded where a model needs it
+    return Facts(
+        *about(model),
+        scores=isinstance(model, ScalarModel),
+        slope=float(model.slope),
+        template=model.template.hash if model.template is not None else "",
+        device="cuda" if torch is not None and torch.cuda.is_initialized() else "cpu",
+    )
+
+
+def answer_units(model: RewardModel, units: Sequence[Unit]) -> list[Outcome]:
+    """The outcome of each unit, in their order.
+
+    Units are asked together; where that fails they are asked again in halves, so that one which the model
+    cannot answer costs no other.
+    """
+    places: dict[type, list[int]] = {}
+    for place, unit in enumerate(units):
+        places.setdefault(type(unit), []).append(place)
+    outcomes: dict[int, Outcome] = {}
+    for where in places.values():
+        outcomes |= zip(where, _asked(model, [units[place] for place in where]), strict=True)
+    return [outcomes[place] for place in range(len(units))]
+
+
+def _asked(model: RewardModel, units: Sequence[Unit]) -> list[Outcome]:
+    earlier = model.usage
+    try:
+        values = _values(model, units)
+        usage = model.usage - earlier
+        cut = _cut(model, units) if usage.truncated else [0] * len(units)
+    except Exception as error:  # also of a bug: the process goes on, and the others get their numbers
+        if len(units) == 1:
+            return [Outcome(None, error=_reason(error))]
+        half = len(units) // 2
+        return _asked(model, units[:half]) + _asked(model, units[half:])
+    return [Outcome(*row) for row in zip(values, shares(usage, units), cut, strict=True)]
+
+
+def _values(model: RewardModel, units: Sequence[Unit]) -> list[tuple[float, ...]]:
+    answers = [unit for unit in units if isinstance(unit, Answer)]
+    if answers:
+        if not isinstance(model, ScalarModel):
+            raise ScoringError("the model compares answers and gives a single one no number")
+        scores = model.score([unit.prompt for unit in answers], [unit.response for unit in answers])
+        return [(_finite(score),) for score in scores]
+    verdicts = model.compare([unit for unit in units if isinstance(unit, Pair)])
+    table = np.concatenate([verdicts.log_odds, verdicts.mass], axis=1)  # (n, 4)
+    if not np.isfinite(table[:, 0]).all() or np.isinf(table).any():  # the first order is always asked
+        raise ScoringError("the model gave no finite number")
+    return [tuple(map(float, row)) for row in table]
+
+
+def _finite(score: float) -> float:
+    if not np.isfinite(score):
+        raise ScoringError("the model gave no finite number")
+    return float(score)
+
+
+def _cut(model: RewardModel, units: Sequence[Unit]) -> list[int]:
+    """Tokens that each unit loses: of an answer, half of what it would lose on both sides of a pair."""
+    pairs = [
+        unit if isinstance(unit, Pair) else Pair(unit.prompt, unit.response, unit.response) for unit in units
+    ]
+    counts = model.tokens_cut(pairs)
+    if counts is None:
+        return [0] * len(units)
+    return [n if isinstance(u, Pair) else n // 2 for n, u in zip(counts, units, strict=True)]
+
+
+def _reason(error: Exception) -> str:
+    """Why there is no number. A bug is told on stderr by its place, without a text that may hold a prompt."""
+    if isinstance(error, GramError):
+        return str(error)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    name = type(error).__name__
+    _log.error("%s at %s:%s in a forward pass", name, PurePath(last.filename).name, last.lineno)
+    return f"the model failed ({name})"
+
+
+def shares(usage: Usage, units: Sequence[Unit]) -> list[int]:
+    """Tokens of each unit: its part, by characters, of those that were read for all.
+
+    Example:
+        >>> shares(Usage(tokens=30), [Answer("Why?", "So."), Answer("Why?", "So, so, so.")])
+        [10, 20]
+    """
+    lengths = [prompt_length(unit) + answer_length(unit) for unit in units]
+    total = max(1, sum(lengths))
+    return [round(usage.tokens * length / total) for length in lengths]
+
+
+def prompt_length(unit: Unit) -> int:
+    """Characters of the prompt, which answers to it share."""
+    return sum(len(turn.content) for turn in unit.prompt)
+
+
+def answer_length(unit: Unit) -> int:
+    """Characters of what is asked about."""
+    return len(unit.a) + len(unit.b) if isinstance(unit, Pair) else len(unit.response)
+
+
+def key_of(unit: Unit) -> bytes:
+    """16 bytes that are the same for equal units only.
+
+    Example:
+        >>> key_of(Pair("Why?", "a", "b")) == key_of(Pair("Why?", "ab", ""))
+        False
+    """
+    texts = (unit.a, unit.b) if isinstance(unit, Pair) else (unit.response,)
+    parts = [text for turn in unit.prompt for text in (turn.role, turn.content)] + list(texts)
+    digest = blake2b(type(unit).__name__.encode(), digest_size=16)
+    for part in parts:
+        data = part.encode()
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.digest()
