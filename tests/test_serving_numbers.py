@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -172,13 +172,13 @@ class Picky:
     template = None
     usage = Usage()
 
-    def compare(self, pairs: list[Pair]) -> gram.Verdicts:
+    def compare(self, pairs: Sequence[Pair]) -> gram.Verdicts:
         odds = [[math.nan if "music" in pair.a + pair.b else len(pair.a) - len(pair.b)] * 2 for pair in pairs]
         if any("bug" in pair.a + pair.b for pair in pairs):
             raise RuntimeError("a text that nobody should see in a log")
         return gram.Verdicts(np.array(odds, dtype=float), np.ones((len(pairs), 2)))
 
-    def tokens_cut(self, pairs: list[Pair]) -> None:
+    def tokens_cut(self, pairs: Sequence[Pair]) -> None:
         return None
 
 

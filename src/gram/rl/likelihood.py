@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from gram.rl.reward import FAILURE_LIMIT, Reward, Rewards, check_model
+from gram.rl.reward import FAILURE_LIMIT, Reward, Rewards, check_model, is_concurrent
 from gram.rl.rows import Reference, Response, read_rows
 from gram.rl.shaping import Shaping
 from gram.types import Chat, PromptLike, ScalarModel
@@ -38,6 +38,10 @@ class LikelihoodReward(Reward):
         super().__init__(shaping, failure_limit=failure_limit)
         check_model(model, isinstance(model, ScalarModel), "score")
         self._model = model
+
+    @property
+    def concurrent(self) -> bool:
+        return is_concurrent(self._model)
 
     def __call__(
         self,

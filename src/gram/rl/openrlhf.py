@@ -112,7 +112,7 @@ class OpenRlhfReward:
         if not len(queries) == len(prompts) == len(labels):
             raise DataError(f"{len(queries)} queries, {len(prompts)} prompts and {len(labels)} labels")
         rows = [self._row(*row) for row in zip(queries, prompts, labels, strict=True)]
-        with self._one_at_a_time:
+        with self.reward.turn(self._one_at_a_time):
             outcome = self.reward(
                 [prompt for prompt, _, _ in rows],
                 [response for _, response, _ in rows],

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from gram.errors import ConfigError, DataError
-from gram.rl.reward import FAILURE_LIMIT, Reward, Rewards, check_model
+from gram.rl.reward import FAILURE_LIMIT, Reward, Rewards, check_model, is_concurrent
 from gram.rl.rows import Reference, Response, read_rows
 from gram.rl.shaping import Shaping
 from gram.types import Chat, Pair, PreferenceModel, PromptLike
@@ -52,6 +52,10 @@ class ReferenceReward(Reward):
         self._value = value
         self._answer = answer
         self._answers: dict[Chat, str] = {}
+
+    @property
+    def concurrent(self) -> bool:
+        return self._answer is None and is_concurrent(self._model)
 
     def __call__(
         self,

@@ -7,9 +7,12 @@ is better, or None where the model failed.
 from __future__ import annotations
 
 import math
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -39,6 +42,13 @@ class Rewards:
     metrics: dict[str, float]
 
 
+@runtime_checkable
+class Concurrent(Protocol):
+    """A model that says whether calls from several threads may run at once, such as one on a server."""
+
+    concurrent: bool
+
+
 class Reward(ABC):
     """What all rewards share: shaping, and failures that are counted and limited.
 
@@ -51,6 +61,15 @@ class Reward(ABC):
     def __init__(self, shaping: Shaping | None = None, *, failure_limit: int = FAILURE_LIMIT) -> None:
         self.shaping = shaping or Shaping()
         self.failures = Failures(failure_limit)
+
+    def turn(self, lock: threading.Lock) -> AbstractContextManager[object]:
+        """What a call from one of several threads holds: ``lock``, unless calls may run side by side."""
+        return nullcontext() if self.concurrent else lock
+
+    @property
+    def concurrent(self) -> bool:
+        """Whether calls may run side by side; a model of this process is asked by one at a time."""
+        return False
 
     @abstractmethod
     def __call__(
@@ -89,6 +108,11 @@ class Reward(ABC):
             None if scores is None else rows.spread(_with_none(scores)),
             {name: value for name, value in all_metrics.items() if not math.isnan(value)},
         )
+
+
+def is_concurrent(model: object) -> bool:
+    """Whether a model may be asked by several threads at once."""
+    return isinstance(model, Concurrent) and model.concurrent
 
 
 def check_model(model: object, fits: bool, method: str) -> None:

@@ -9,11 +9,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Mapping, Sequence, Sized
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from gram.errors import DataError
 from gram.rl.reward import Reward
 from gram.rl.rows import reference_texts
+
+_CALLS = 64  # of one worker of verl's that wait for their scores at a time
 
 
 class VerlReward:
@@ -42,6 +46,7 @@ class VerlReward:
         self._key = prompt_key
         self._neutral = neutral
         self._one_at_a_time = threading.Lock()
+        self._threads = ThreadPoolExecutor(_CALLS, thread_name_prefix="gram-verl")
 
     def compute_score(
         self,
@@ -63,10 +68,9 @@ class VerlReward:
         extra_info: Mapping[str, Any] | None = None,
         **_: Any,
     ) -> dict[str, float]:
-        """``compute_score`` in a thread."""
-        return await asyncio.to_thread(
-            self.compute_score, data_source, solution_str, ground_truth, extra_info
-        )
+        """``compute_score`` in a thread; calls go side by side where the model may be asked so."""
+        call = partial(self.compute_score, data_source, solution_str, ground_truth, extra_info)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     def compute_scores(
         self,
@@ -84,7 +88,7 @@ class VerlReward:
         """
         prompts = [self._prompt(info) for info in extra_infos]
         references = reference_texts(ground_truths, "ground_truths")
-        with self._one_at_a_time:
+        with self.reward.turn(self._one_at_a_time):
             outcome = self.reward(prompts, solution_strs, references)
         gap = {name: value for name, value in outcome.metrics.items() if name == "position_gap"}
         return [

@@ -127,15 +127,17 @@ class DoorRoute(APIRoute):
                 size = len(await request.body())
             except ClientDisconnect:
                 return Response(status_code=_GONE)
+            seconds = _deadline(request)
             with request.app.state.door.holding(size):
-                return await _while_wanted(request, inner(request))
+                return await _while_wanted(request, inner(request), seconds)
 
         return handle
 
 
-async def _while_wanted(request: StrictRequest, answer: Coroutine[Any, Any, Response]) -> Response:
-    """The answer, if it comes before its deadline and before the caller hangs up."""
-    seconds = _deadline(request)
+async def _while_wanted(
+    request: StrictRequest, answer: Coroutine[Any, Any, Response], seconds: float
+) -> Response:
+    """The answer, if it comes in time and before the caller hangs up."""
     working = asyncio.ensure_future(answer)
     hanging_up = asyncio.ensure_future(request.receive())  # after the body, nothing else can come
     try:
