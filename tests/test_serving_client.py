@@ -26,6 +26,7 @@ from gram.rl.openrlhf import OpenRlhfReward
 from gram.rl.trl import AsyncTrlReward, TrlReward
 from gram.rl.verl import VerlReward
 from gram.scoring.rows import score_rows
+from gram.serving.client import RemoteScorer
 from gram.types import Pair, RewardModel, ScalarModel
 from served import Here, Served, serving, together, until
 from test_serving_queue import Longer
@@ -74,8 +75,9 @@ def test_one_that_scores(kind: str, request: pytest.FixtureRequest, pairs: list[
     model: Any = gram.load(request.getfixturevalue(f"{kind}_folder"))
     prompts, answers = [pair.prompt for pair in pairs], [pair.a for pair in pairs]
     with serving(Here(model, kind)) as server:
-        remote: Any = gram.RemoteModel(server.url)
-        assert isinstance(remote, ScalarModel) and remote.template is None
+        remote = gram.RemoteModel(server.url)
+        assert isinstance(remote, RemoteScorer) and isinstance(remote, ScalarModel)
+        assert remote.template is None
         assert remote.slope == model.slope
         assert remote.score(prompts, answers) == pytest.approx(model.score(prompts, answers), rel=1e-6)
         expected = model.compare(pairs).log_odds  # differences of scores of some hundred nats

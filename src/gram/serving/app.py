@@ -12,7 +12,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
@@ -56,12 +56,21 @@ def _status_routes(service: Service, meters: Meters) -> APIRouter:
     router = APIRouter(tags=["about the server"])
     start = int(time.time())
 
+    def card() -> dict[str, Any]:
+        facts = asdict(service.batcher.facts)
+        return {"id": service.name, "object": "model", "created": start, "owned_by": "gram", **facts}
+
     @router.get("/v1/models")
     async def models() -> dict[str, Any]:
-        """The model that is served."""
-        facts = asdict(service.batcher.facts)
-        model = {"id": service.name, "object": "model", "created": start, "owned_by": "gram", **facts}
-        return {"object": "list", "data": [model]}
+        """The model that is served, in a list as OpenAI's."""
+        return {"object": "list", "data": [card()]}
+
+    @router.get("/v1/models/{name:path}")
+    async def model(name: str) -> dict[str, Any]:
+        """The model that is served, if it has this name."""
+        if name not in service.names:
+            raise HTTPException(404, f"there is no model {name!r} here; there is: {service.name}")
+        return card()
 
     @router.get("/v1/limits")
     async def limits() -> dict[str, float]:
