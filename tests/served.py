@@ -112,7 +112,9 @@ def serving(
     limits, meters = limits or Limits(), Meters()
     batcher = Batcher(workers if isinstance(workers, list) else [workers], limits, meters)
     started = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(128)
         app = make_app(batcher, names, limits, meters, token)
         server = uvicorn.Server(
             uvicorn.Config(app, lifespan="off", log_level="error", access_log=False, timeout_keep_alive=75)

@@ -201,6 +201,7 @@ class Batcher:
             speed = once * self._per_character / max(seconds, 1e-6)
             self._speed += (_NEW if self._speed else 1) * (speed - self._speed)
         self._meters.tokens.inc(tokens)
+        self._meters.shared.inc(max(0.0, tokens - once * self._per_character))
         self._meters.batch_units.observe(len(batch))
         self._meters.batch_fill.observe(once * self._per_character / self.limits.max_batch_tokens)
         self._meters.batch_seconds.observe(seconds)

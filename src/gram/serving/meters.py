@@ -53,6 +53,11 @@ class Meters:
             "Tokens of all prompts; a beginning that several share counts each time",
             registry=registry,
         )
+        self.shared = Counter(
+            "gram_tokens_shared",
+            "Tokens that were not read again, as a prompt of the same batch begins with them (estimated)",
+            registry=registry,
+        )
         self.truncated = Counter(
             "gram_truncated_units",
             "Comparisons and answers that lost tokens to fit the model",

@@ -74,7 +74,9 @@ def _bound(options: ServeOptions) -> Iterator[socket.socket]:
     """A socket at the address, which nobody can connect to before the model is there."""
     try:
         found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
-        family, kind, protocol, _, address = found[0]
+        family, kind, protocol, _, address = found[
+            0
+        ]  # without the protocol asyncio would wait to send (Nagle)
         listening = socket.socket(family, kind, protocol)
     except OSError as error:
         raise ConfigError(f"--host {options.host}: {error.strerror}") from error
