@@ -107,14 +107,10 @@ async def _serve(
         most = options.max_batch_tokens or MOST_TOKENS[facts.device]
         batcher.limits = limits = replace(limits, max_batch_tokens=most)
         gate = make_app(batcher, names, limits, meters, token)
-        server = _Server(_configured(gate, limits))
         host, port = listening.getsockname()[:2]
         place = f"[{host}]" if ":" in host else host
-        print(
-            f"gram serve: {names[0]} ({facts.kind}, {facts.dtype}) at http://{place}:{port}",
-            file=sys.stderr,
-            flush=True,
-        )
+        words = f"gram serve: {names[0]} ({facts.kind}, {facts.dtype}) at http://{place}:{port}"
+        server = _Server(_configured(gate, limits), words)
         await server.serve(sockets=[listening])
     finally:
         await batcher.end()
@@ -142,7 +138,15 @@ def _configured(gate: Gate, limits: Limits) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """Stops at a signal as uvicorn does, but leaves no signal behind: what follows is our own end."""
+    """Says where it listens; stops at a signal as uvicorn does, and leaves none behind: the end is ours."""
+
+    def __init__(self, config: uvicorn.Config, words: str) -> None:
+        super().__init__(config)
+        self._words = words
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        print(self._words, file=sys.stderr, flush=True)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
