@@ -1,0 +1,89 @@
+"""The commands of docs/serving.md are run as they stand there, and the load benchmark runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gram
+from served import Here, Served, serving
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"<!-- run: (\w+) -->\n```\w*\n(.*?)```", PAGE, re.DOTALL)
+ADDRESS = "http://127.0.0.1:8000"
+
+
+@pytest.fixture(scope="module")
+def served(judge_folder: Path) -> Iterator[Served]:
+    with serving(Here(gram.load(judge_folder))) as server:
+        yield server
+
+
+def test_there_are_commands_for_all() -> None:
+    kinds = [kind for kind, _ in BLOCKS]
+    assert (kinds.count("curl"), kinds.count("python")) == (5, 3)
+    for name in ("TRL", "OpenRLHF", "verl", "Rerank"):
+        assert f"\n## {name}" in PAGE
+
+
+@pytest.mark.parametrize("place", [k for k, (kind, _) in enumerate(BLOCKS) if kind == "curl"])
+def test_a_curl_command(served: Served, place: int) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("no curl here")
+    command = BLOCKS[place][1].replace(ADDRESS, served.url)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, timeout=60)
+    answer: dict[str, Any] = json.loads(done.stdout)
+    assert "detail" not in answer and any(answer.get(key) for key in ("data", "order", "rewards", "results"))
+
+
+@pytest.mark.parametrize("place", [k for k, (kind, _) in enumerate(BLOCKS) if kind == "python"])
+def test_a_python_example(served: Served, place: int, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(BLOCKS[place][1].replace(ADDRESS, served.url), "docs/serving.md", "exec"), {})
+    assert re.search(r"\d", capsys.readouterr().out)
+
+
+def test_the_page_names_every_endpoint_metric_and_status(served: Served) -> None:
+    _, api = served.get("/openapi.json")
+    ours = {path for path in api["paths"] if "{" not in path and path not in ("/v1/score", "/v1/classify")}
+    assert all(f"`{path}`" in PAGE or f"8000{path} " in PAGE for path in ours - {"/v1/models"})
+    _, text = served.get("/metrics")
+    names = {line.split(" ")[2] for line in text.splitlines() if line.startswith("# TYPE")}
+    assert {name for name in names if not name.endswith("_created") and f"`{name}" not in PAGE} == set()
+
+
+@pytest.mark.slow
+def test_the_load_benchmark_runs(judge_folder: Path, tmp_path: Path) -> None:
+    """Its rewards are those of the library, and with batching off every batch has one answer."""
+    output = tmp_path / "load.json"
+    command = [
+        "-m",
+        "benchmarks.serve_load",
+        "--model",
+        str(judge_folder),
+        "--quick",
+        "--output",
+        str(output),
+    ]
+    done = subprocess.run(
+        [sys.executable, *command],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(output.read_text())
+    assert [row["callers"] for row in result["server"]] == [1, 8, 64, 64]
+    assert max(row["largest_difference"] for row in result["server"]) < 1e-5
+    assert result["server"][-1]["units_per_batch"] == 1 < result["server"][-2]["units_per_batch"]
+    assert done.stdout.count("|") > 40
