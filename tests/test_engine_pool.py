@@ -66,3 +66,13 @@ def test_two_forward_passes_before_the_gradients_of_either() -> None:
         alone += torch.autograd.grad(flash.attend(*three, plan).float().square().sum(), three)
     assert all(torch.equal(a, b) for a, b in zip(found, alone, strict=True))
     assert pool.ACTIVATIONS._blocks
+
+
+def test_released_memory_stays_with_what_is_alive() -> None:
+    memory = Pool()
+    alive = memory.rows(10, ROW, torch.float32).fill_(7)
+    memory.release()
+    memory.rows(10, ROW, torch.float32).fill_(0)
+    assert alive.eq(7).all()
+    del alive
+    assert len(memory._blocks[(ROW, torch.float32)]) == 1

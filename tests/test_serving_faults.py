@@ -279,6 +279,7 @@ def run_cases(schemathesis: Any, operation: Any) -> list[int]:
     from schemathesis import GenerationMode
 
     states: list[int] = []
+    every: Any = list(HealthCheck)
     for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
         try:
             strategy = operation.as_strategy(generation_mode=mode)
@@ -291,7 +292,7 @@ def run_cases(schemathesis: Any, operation: Any) -> list[int]:
             deadline=None,
             database=None,
             derandomize=True,
-            suppress_health_check=list(HealthCheck),
+            suppress_health_check=every,
             phases=[Phase.generate],
         )
         def ask_it(case: Any) -> None:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from gram.bench.arithmetic import body_products
+from gram.engine.pool import ACTIVATIONS
 
 _MEGABYTE = 1e6
 
@@ -94,7 +95,8 @@ class Machine:
             return torch.cuda.memory_allocated()
         if sys.platform != "linux":
             return None
-        ctypes.CDLL(None).malloc_trim(0)  # what earlier paths have freed must not hide what this one takes
+        ACTIVATIONS.release()  # what earlier paths have freed must not hide what this one takes
+        ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")  # the peak becomes the present
         return _status("VmRSS")
 

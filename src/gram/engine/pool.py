@@ -52,6 +52,10 @@ class Pool:
         """A tensor of the same shape and precision, not initialised."""
         return self.rows(len(tensor), tuple(tensor.shape[1:]), tensor.dtype)
 
+    def release(self) -> None:
+        """Give the memory back: that of tensors still alive when they die."""
+        self._blocks.clear()
+
     def _block(self, blocks: deque[mmap.mmap], size: int) -> mmap.mmap:
         """A free block of at least ``size`` bytes; smaller ones that are free are let go of."""
         for _ in range(len(blocks)):
