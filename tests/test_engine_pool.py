@@ -59,11 +59,13 @@ def test_two_forward_passes_before_the_gradients_of_either() -> None:
     def gradients(losses: list[Tensor]) -> list[Tensor]:
         return list(torch.autograd.grad(sum(losses), [t for three in tensors for t in three]))  # type: ignore[arg-type]
 
-    outs = [flash.attend(*three, plan).float().square().sum() for three in tensors]
+    outs = [flash.attend(three[0], three[1], three[2], plan).float().square().sum() for three in tensors]
     found = gradients(outs)
     alone = []
     for three in tensors:
-        alone += torch.autograd.grad(flash.attend(*three, plan).float().square().sum(), three)
+        alone += torch.autograd.grad(
+            flash.attend(three[0], three[1], three[2], plan).float().square().sum(), three
+        )
     assert all(torch.equal(a, b) for a, b in zip(found, alone, strict=True))
     assert pool.ACTIVATIONS._blocks
 
