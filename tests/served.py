@@ -35,7 +35,7 @@ class Here:
 
     def __init__(self, model: Any, kind: str = "judge", *, both_orders: bool = True) -> None:
         self.model = model
-        self.batches: list[list[Unit]] = []
+        self.batches: list[list[Any]] = []  # of units
         self.gate = threading.Event()  # closed: batches wait
         self.gate.set()
         self.failure: Exception | None = None  # raised by the next batch

@@ -47,7 +47,7 @@ FLAGS = {
     "rank": ASK + "budget columns input on_error output schedule seed split",
     "mine": ASK + "budget columns input limit margin on_error output pairs schedule seed split",
     "export": "base model output revision trust_remote_code what",
-    "serve": ASK + "host max_batch_tokens max_queue port token_file",
+    "serve": ASK + "host max_batch_tokens max_queue orders port token_file",
     "bench": """
         data device dtype json output pairs peer_batch plot prompt_tokens quick rounds seed shape steps
         token_budget what

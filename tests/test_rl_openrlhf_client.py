@@ -97,6 +97,14 @@ def test_its_client_posts_to_get_reward(served: str, judge_folder: Path) -> None
     check(roll_out(served, judge_folder), judge_folder)
 
 
+def test_its_client_posts_to_gram_serve(judge_folder: Path) -> None:
+    """Not clipped there; log-odds of this judge are within the clip of the example."""
+    from served import Here, serving
+
+    with serving(Here(gram.load(judge_folder))) as server:
+        check(roll_out(f"{server.url}/get_reward", judge_folder), judge_folder)
+
+
 def test_its_loader_takes_the_reward_file(judge_folder: Path) -> None:
     check(roll_out(str(ROOT / "examples" / "openrlhf_reward.py"), judge_folder), judge_folder)
 

@@ -31,8 +31,8 @@ def served(judge_folder: Path) -> Iterator[Served]:
 
 def test_there_are_commands_for_all() -> None:
     kinds = [kind for kind, _ in BLOCKS]
-    assert (kinds.count("curl"), kinds.count("python")) == (5, 3)
-    for name in ("TRL", "OpenRLHF", "verl", "Rerank"):
+    assert (kinds.count("curl"), kinds.count("python")) == (7, 3)
+    for name in ("TRL", "OpenRLHF", "verl", "Rerank", "Typed questions"):
         assert f"\n## {name}" in PAGE
 
 
@@ -43,7 +43,9 @@ def test_a_curl_command(served: Served, place: int) -> None:
     command = BLOCKS[place][1].replace(ADDRESS, served.url)
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, timeout=60)
     answer: dict[str, Any] = json.loads(done.stdout)
-    assert "detail" not in answer and any(answer.get(key) for key in ("data", "order", "rewards", "results"))
+    assert "detail" not in answer and any(
+        answer.get(key) for key in ("data", "order", "rewards", "results", "answers")
+    )
 
 
 @pytest.mark.parametrize("place", [k for k, (kind, _) in enumerate(BLOCKS) if kind == "python"])

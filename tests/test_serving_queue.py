@@ -202,7 +202,7 @@ def test_deadlines() -> None:
         until(lambda: worker.batches)
         start = time.monotonic()
         status, answer = ask(served, pair("late", "a"), X_Deadline_Seconds="0.2")
-        assert status == 504 and "0.2 s" in answer["detail"] and time.monotonic() - start < 10
+        assert status == 504 and "0.2 s" in answer["detail"]["message"] and time.monotonic() - start < 10
         assert served.batcher.waiting == 0
         for wrong in ("0", "-1", "soon", "nan", "inf"):
             assert ask(served, pair("late", "a"), X_Deadline_Seconds=wrong)[0] == 400
@@ -227,7 +227,7 @@ def test_a_worker_that_dies_is_counted_and_comes_back() -> None:
 
         calls[1] = wait_behind
         (status, answer), behind = together(calls)
-        assert status == 503 and "died" in answer["detail"] and served.last_headers["retry-after"]
+        assert status == 503 and "died" in answer["detail"]["message"] and served.last_headers["retry-after"]
         assert behind["data"][0]["log_odds"] == [3.0, 3.0]
         assert served.metric("gram_worker_deaths_total") == 1 and worker.starts == 2
         assert served.get("/health/ready")[0] == 200

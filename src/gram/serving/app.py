@@ -5,25 +5,27 @@ Knows FastAPI; knows no socket and no command.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
+from gram.decisions.orders import ORDERS
 from gram.errors import ConfigError, DataError, GramError
 from gram.serving.batcher import Batcher
 from gram.serving.borrowed import borrowed_routes
 from gram.serving.desk import OverloadedError, UnavailableError
-from gram.serving.door import Door, Gate
+from gram.serving.door import ERROR_TYPES, AsciiResponse, Door, Gate
 from gram.serving.limits import Limits
 from gram.serving.meters import Meters
 from gram.serving.own import own_routes
+from gram.serving.questions import question_routes
 from gram.serving.service import Service
 
 _ABOUT = """A GRAM reward model: which of two answers is better, in both orders, with its probability.
@@ -32,7 +34,12 @@ A number that the model did not give is null, and `error` says why."""
 
 
 def make_app(
-    batcher: Batcher, names: Sequence[str], limits: Limits, meters: Meters, token: str | None = None
+    batcher: Batcher,
+    names: Sequence[str],
+    limits: Limits,
+    meters: Meters,
+    token: str | None = None,
+    orders: int = ORDERS,
 ) -> Gate:
     """The application for a model.
 
@@ -40,15 +47,18 @@ def make_app(
         batcher: has the model; whoever made it starts and ends it.
         names: of the model, its own first.
         token: that callers must send; None: everybody is let in.
+        orders: of the options of typed questions.
     """
-    service = Service(batcher, tuple(names), limits, meters)
+    service = Service(batcher, tuple(names), limits, orders, meters)
     app = FastAPI(title="gram serve", version=version("gram-rm"), description=_ABOUT)
     app.state.door = Door(limits, meters)
     app.include_router(own_routes(service))
     app.include_router(borrowed_routes(service))
+    app.include_router(question_routes(service))
     app.include_router(_status_routes(service, meters))
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(GramError, _refused)
+    app.add_exception_handler(HTTPException, _http)
     return Gate(app, meters, token)
 
 
@@ -62,8 +72,10 @@ def _status_routes(service: Service, meters: Meters) -> APIRouter:
 
     @router.get("/v1/models")
     async def models() -> dict[str, Any]:
-        """The model that is served, in a list as OpenAI's."""
-        return {"object": "list", "data": [card()]}
+        """The model that is served, in a list as OpenAI's, and as clients of typed questions read it."""
+        day = time.strftime("%Y-%m-%d", time.gmtime(start))
+        about = {"name": service.name, "description": "a GRAM reward model", "release_date": day}
+        return {"object": "list", "data": [card()], "models": [about]}
 
     @router.get("/v1/models/{name:path}")
     async def model(name: str) -> dict[str, Any]:
@@ -107,6 +119,12 @@ def _words(error: Any) -> str:
     return f"{error['msg']}: {error['ctx']['error']}" if error["type"] == "json_invalid" else error["msg"]
 
 
+async def _http(_: Request, error: Exception) -> JSONResponse:
+    """An error of HTTP: no such path, too much, too late."""
+    assert isinstance(error, HTTPException)
+    return _answer(error.status_code, str(error.detail), dict(error.headers or {}))
+
+
 async def _refused(_: Request, error: Exception) -> JSONResponse:
     """An error of ours, by whose fault it is."""
     match error:
@@ -123,10 +141,6 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
 
 
 def _answer(status: int, detail: Any, headers: dict[str, str] | None = None) -> JSONResponse:
-    """JSON in ASCII: what is quoted of a request may be half a character."""
-    return _Ascii({"detail": detail}, status, headers)
-
-
-class _Ascii(JSONResponse):
-    def render(self, content: Any) -> bytes:
-        return json.dumps(content).encode()
+    if isinstance(detail, str):
+        detail = {"error_type": ERROR_TYPES.get(status, "invalid_request_error"), "message": detail}
+    return AsciiResponse({"detail": detail}, status, headers)

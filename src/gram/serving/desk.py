@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from gram.errors import GramError
 from gram.serving.fair import FairQueue, Ticket
-from gram.serving.units import Outcome, Unit, key_of
+from gram.serving.units import Decision, Outcome, Unit, key_of
 from gram.types import Pair
 
 
@@ -153,13 +153,19 @@ class Desk:
 
     def _join(self, key: bytes, unit: Unit, caller: str, request: Request) -> None:
         if key not in self._flying:
-            orders = 2 if isinstance(unit, Pair) and self._both_orders else 1
+            orders = self._orders(unit)
             ticket = Ticket(unit, key, caller, request, orders)
             self._flying[key] = (ticket, [])
             self.queue.put(ticket)
         ticket, requests = self._flying[key]
         requests.append(request)
         request.tickets.add(ticket)
+
+    def _orders(self, unit: Unit) -> int:
+        """How often the model looks at a unit."""
+        if isinstance(unit, Decision):
+            return unit.orders
+        return 2 if isinstance(unit, Pair) and self._both_orders else 1
 
     def _leave(self, ticket: Ticket, request: Request) -> None:
         """Wait no longer. A ticket that is with a worker comes back, and is remembered."""

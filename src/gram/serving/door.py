@@ -19,6 +19,7 @@ from pathlib import PurePath
 from typing import Any, NoReturn
 
 from fastapi import HTTPException, Request, Response
+from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -29,6 +30,16 @@ from gram.serving.meters import Meters
 
 _GONE = 499  # nginx' status for a caller that hung up; nobody reads it, but it is counted
 _log = logging.getLogger("gram.serving")
+
+ERROR_TYPES = {
+    401: "authentication_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    500: "api_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+"""What clients call an error, by its status; the others are the request's."""
 
 _OPEN = ("/health/live", "/health/ready")
 
@@ -113,6 +124,13 @@ def _said_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(text: str) -> NoReturn:
     raise _UnreadableError(f"{text} is no JSON")
+
+
+class AsciiResponse(JSONResponse):
+    """JSON in ASCII, for answers that quote a request: it may hold half a character."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content).encode()
 
 
 class DoorRoute(APIRoute):
@@ -227,5 +245,6 @@ def _tell(error: Exception) -> None:
 
 async def _unauthorised(send: Callable[[Any], Awaitable[None]]) -> None:
     headers = [(b"content-type", b"application/json"), (b"www-authenticate", b"Bearer")]
+    detail = {"error_type": ERROR_TYPES[401], "message": "send the token: Authorization: Bearer"}
     await send({"type": "http.response.start", "status": 401, "headers": headers})
-    await send({"type": "http.response.body", "body": b'{"detail":"send the token: Authorization: Bearer"}'})
+    await send({"type": "http.response.body", "body": json.dumps({"detail": detail}).encode()})

@@ -30,6 +30,8 @@ class ServeOptions:
     """Tokens, about, that a process is given at once. Default: 8,192 on a CPU, 65,536 on a GPU."""
     max_queue: Count = 4_096
     """Comparisons and answers that may wait, of all callers together; more are told to come again."""
+    orders: Count = 2
+    """In how many orders the options of typed questions are shown: 1, or an even number."""
 
     def token(self) -> str | None:
         """The token of ``token_file``; None where there is no such file to read.

@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gram.errors import ConfigError, ScoringError
+from gram.decisions import Decisions, Request
+from gram.errors import ConfigError, DataError, ScoringError
 from gram.ranking import Ranking
 from gram.ranking.driver import rank_asking
 from gram.serving.batcher import Batcher
-from gram.serving.units import Facts, Outcome
-from gram.types import Answer, Contest, Pair, Verdicts
+from gram.serving.units import Decision, Facts, Outcome
+from gram.types import Answer, Contest, Pair, Usage, Verdicts
 
 
 class Schedule(NamedTuple):
@@ -72,6 +73,24 @@ class Panel:
             )
         return await self._ask(answers)
 
+    async def decide(self, request: Request) -> Decisions:
+        """The answers to typed questions; each waits and is remembered by itself.
+
+        Raises:
+            ConfigError: the model answers none.
+            DataError: one of them cannot be asked.
+        """
+        if not self.facts.decides:
+            raise ConfigError(f"the model is a {self.facts.kind}: typed questions are for judges")
+        named = request.questions.items()
+        outcomes = await self._ask([Decision.of(request.state, one, request.orders) for _, one in named])
+        answers = {}
+        for name, outcome in zip(request.questions, outcomes, strict=True):
+            if outcome.decided is None:
+                raise DataError(f"cannot be answered: {outcome.error}", field=f"questions.{name}")
+            answers[name] = outcome.decided
+        return Decisions(answers, Usage(tokens=self.tokens))
+
     async def rank(self, contest: Contest, how: Schedule) -> Ranking:
         """The ranking of the candidates.
 
@@ -90,7 +109,7 @@ class Panel:
 
         return await rank_asking(verdicts, contest, how.name, seed=how.seed, budget=how.budget)
 
-    async def _ask(self, units: Sequence[Pair] | Sequence[Answer]) -> list[Outcome]:
+    async def _ask(self, units: Sequence[Pair] | Sequence[Answer] | Sequence[Decision]) -> list[Outcome]:
         outcomes = await self._batcher.ask(units, self._caller, admitted=self._admitted)
         self._admitted = True  # a request that was let in is not turned away between its rounds
         self.tokens += sum(outcome.tokens for outcome in outcomes)

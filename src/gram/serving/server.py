@@ -19,6 +19,7 @@ from typing import Any
 
 import uvicorn
 
+from gram.decisions.orders import check_orders
 from gram.errors import ConfigError
 from gram.serving.apart import Apart
 from gram.serving.app import make_app
@@ -52,6 +53,7 @@ def serve(
         ConfigError: it cannot listen there, or must not.
         GramError: the model cannot be loaded.
     """
+    check_orders(options.orders)
     token = options.token()
     with _bound(options) as listening:
         seats = [Apart(make, Share(number, workers), about) for number in range(workers)]
@@ -106,7 +108,7 @@ async def _serve(
         facts = await batcher.start()
         most = options.max_batch_tokens or MOST_TOKENS[facts.device]
         batcher.limits = limits = replace(limits, max_batch_tokens=most)
-        gate = make_app(batcher, names, limits, meters, token)
+        gate = make_app(batcher, names, limits, meters, token, options.orders)
         host, port = listening.getsockname()[:2]
         place = f"[{host}]" if ":" in host else host
         words = f"gram serve: {names[0]} ({facts.kind}, {facts.dtype}) at http://{place}:{port}"

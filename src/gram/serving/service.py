@@ -5,6 +5,7 @@ Knows the batcher and limits; knows no endpoint.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -29,11 +30,13 @@ class Service:
 
     Attributes:
         names: by which it can be asked for, its own first.
+        orders: of the options of typed questions.
     """
 
     batcher: Batcher
     names: tuple[str, ...]
     limits: Limits
+    orders: int
     meters: Meters
 
     @property
@@ -51,6 +54,14 @@ class Service:
             raise HTTPException(400, f"there is no model {model!r} here; there is: {self.name}")
         host = request.client.host if request.client is not None else ""
         return Panel(self.batcher, request.headers.get(CALLER, "")[:_LONGEST_NAME] or host)
+
+    def check_state(self, state: object) -> None:
+        """Refuse a state that is too long.
+
+        Raises:
+            HTTPException: 413.
+        """
+        self._check_length(len(json.dumps(state)), "the state")
 
     def chat(self, prompt: PromptLike, field: str) -> Chat:
         """A prompt as messages.

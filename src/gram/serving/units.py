@@ -1,14 +1,15 @@
-"""What a process is asked: comparisons and answers, each answered by itself, whatever became of the others.
+"""What a process is asked: comparisons, answers, typed questions; each by itself, whatever became of others.
 
 Knows models as ``RewardModel``; knows no request, no queue and no other process.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import PurePath
@@ -16,10 +17,36 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from gram.decisions import Answer as DecidedAnswer
+from gram.decisions import DecisionModel, Question, Request
 from gram.errors import GramError, ScoringError
 from gram.types import Answer, Pair, RewardModel, ScalarModel, Usage
 
-Unit: TypeAlias = Pair | Answer
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A typed question about a state.
+
+    Attributes:
+        state: as ``decide`` takes it.
+        prompt: the same as a text, equal for equal states.
+        orders: in how many orders the options are shown.
+    """
+
+    state: object
+    prompt: str
+    question: Question
+    orders: int
+
+    @classmethod
+    def of(cls, state: object, question: Question, orders: int) -> Decision:
+        """The unit of a question."""
+        return cls(state, json.dumps(state, ensure_ascii=False), question, orders)
+
+
+Unit: TypeAlias = Pair | Answer | Decision
+
+_NAME = "question"
 
 _log = logging.getLogger("gram.serving")
 
@@ -29,7 +56,8 @@ class Outcome(NamedTuple):
 
     Attributes:
         values: of a pair the log-odds and the label masses, (shown first, shown second) each, NaN where it
-            was not asked; of an answer its score. None where the model gave no number.
+            was not asked; of an answer its score; of a typed question none, as ``decided`` has them. None
+            where the model gave no number.
         tokens: its share, by length, of what its batch read.
         cut: tokens that it lost to fit the model.
         error: why there is no number; empty where there is.
@@ -39,6 +67,7 @@ class Outcome(NamedTuple):
     tokens: int = 0
     cut: int = 0
     error: str = ""
+    decided: DecidedAnswer | None = None
 
 
 class About(NamedTuple):
@@ -62,6 +91,7 @@ class Facts:
     Attributes:
         kind, dtype, both_orders: see ``About``.
         scores: gives single answers a number.
+        decides: answers typed questions.
         slope: log-odds per unit of score.
         template: hash of the judge prompt; empty where there is none.
         device: ``cpu`` or ``cuda``.
@@ -71,6 +101,7 @@ class Facts:
     dtype: str
     both_orders: bool
     scores: bool
+    decides: bool
     slope: float
     template: str
     device: str
@@ -82,6 +113,7 @@ def facts_of(model: RewardModel, about: Callable[[RewardModel], About]) -> Facts
     return Facts(
         *about(model),
         scores=isinstance(model, ScalarModel),
+        decides=isinstance(model, DecisionModel),
         slope=float(model.slope),
         template=model.template.hash if model.template is not None else "",
         device="cuda" if torch is not None and torch.cuda.is_initialized() else "cpu",
@@ -104,17 +136,35 @@ def answer_units(model: RewardModel, units: Sequence[Unit]) -> list[Outcome]:
 
 
 def _asked(model: RewardModel, units: Sequence[Unit]) -> list[Outcome]:
-    earlier = model.usage
     try:
-        values = _values(model, units)
-        usage = model.usage - earlier
-        cut = _cut(model, units) if usage.truncated else [0] * len(units)
+        return _together(model, units)
     except Exception as error:  # also of a bug: the process goes on, and the others get their numbers
         if len(units) == 1:
             return [Outcome(None, error=_reason(error))]
         half = len(units) // 2
         return _asked(model, units[:half]) + _asked(model, units[half:])
+
+
+def _together(model: RewardModel, units: Sequence[Unit]) -> list[Outcome]:
+    questions = [unit for unit in units if isinstance(unit, Decision)]
+    if questions:
+        return _decided(model, questions)
+    earlier = model.usage
+    values = _values(model, units)
+    usage = model.usage - earlier
+    cut = _cut(model, [unit for unit in units if not isinstance(unit, Decision)] if usage.truncated else [])
+    cut = cut or [0] * len(units)
     return [Outcome(*row) for row in zip(values, shares(usage, units), cut, strict=True)]
+
+
+def _decided(model: RewardModel, questions: Sequence[Decision]) -> list[Outcome]:
+    if not isinstance(model, DecisionModel):
+        raise ScoringError("the model answers no typed questions")
+    requests = [Request(one.state, {_NAME: one.question}, one.orders) for one in questions]
+    return [
+        Outcome((), decisions.usage.tokens, decisions.usage.truncated, decided=decisions[_NAME])
+        for decisions in model.decide(requests)
+    ]
 
 
 def _values(model: RewardModel, units: Sequence[Unit]) -> list[tuple[float, ...]]:
@@ -137,7 +187,7 @@ def _finite(score: float) -> float:
     return float(score)
 
 
-def _cut(model: RewardModel, units: Sequence[Unit]) -> list[int]:
+def _cut(model: RewardModel, units: Sequence[Pair | Answer]) -> list[int]:
     """Tokens that each unit loses: of an answer, half of what it would lose on both sides of a pair."""
     pairs = [
         unit if isinstance(unit, Pair) else Pair(unit.prompt, unit.response, unit.response) for unit in units
@@ -172,12 +222,18 @@ def shares(usage: Usage, units: Sequence[Unit]) -> list[int]:
 
 def prompt_length(unit: Unit) -> int:
     """Characters of the prompt, which answers to it share."""
-    return sum(len(turn.content) for turn in unit.prompt)
+    return len(unit.prompt) if isinstance(unit, Decision) else sum(len(turn.content) for turn in unit.prompt)
 
 
 def answer_length(unit: Unit) -> int:
     """Characters of what is asked about."""
-    return len(unit.a) + len(unit.b) if isinstance(unit, Pair) else len(unit.response)
+    match unit:
+        case Pair():
+            return len(unit.a) + len(unit.b)
+        case Answer():
+            return len(unit.response)
+        case Decision():
+            return len(repr(unit.question))
 
 
 def key_of(unit: Unit) -> bytes:
@@ -187,11 +243,22 @@ def key_of(unit: Unit) -> bytes:
         >>> key_of(Pair("Why?", "a", "b")) == key_of(Pair("Why?", "ab", ""))
         False
     """
-    texts = (unit.a, unit.b) if isinstance(unit, Pair) else (unit.response,)
-    parts = [text for turn in unit.prompt for text in (turn.role, turn.content)] + list(texts)
+    match unit:
+        case Pair():
+            parts = [*_turns(unit), unit.a, unit.b]
+        case Answer():
+            parts = [*_turns(unit), unit.response]
+        case Decision():
+            parts = [unit.prompt, repr(unit.question), str(unit.orders)]
     digest = blake2b(type(unit).__name__.encode(), digest_size=16)
     for part in parts:
         data = part.encode()
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     return digest.digest()
+
+
+def _turns(unit: Pair | Answer) -> Iterator[str]:
+    for turn in unit.prompt:
+        yield turn.role
+        yield turn.content

@@ -124,7 +124,7 @@ def _detail(answer: httpx2.Response) -> str:
         return answer.text[:200]
     if isinstance(detail, list):
         return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in detail[:3])
-    return str(detail)
+    return str(detail["message"] if isinstance(detail, dict) else detail)
 
 
 def _seconds(text: str | None) -> float:
