@@ -170,6 +170,15 @@ def test_others_are_let_in_with_a_token_only(
         ServeOptions(host="0.0.0.0").token()
 
 
+def test_without_the_extra_it_says_what_to_install(
+    judge_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "gram.serving.server", raising=False)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    code, _, err = run(capsys, "serve", "--model", judge_folder)
+    assert code == 1 and err == "gram serve: uvicorn is not installed: pip install 'gram-rm[serve]'\n"
+
+
 def test_an_address_that_is_taken(judge_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gram.cli.options import ModelOptions
+from gram.errors import ConfigError
 from gram.serving.options import ServeOptions
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class Config(ServeOptions, ModelOptions):
 
 def run(config: Config) -> dict[str, Any]:
     """Serve until told to stop; returns counts."""
-    from gram.serving.server import serve
-
+    try:
+        from gram.serving.server import serve
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{error.name} is not installed: pip install 'gram-rm[serve]'") from error
     return serve(config.load_model, config.about, config.model, config, config.workers)
