@@ -36,8 +36,10 @@ NEEDED: dict[str, list[str]] = {
     "mine": ["--model", "m", "--input", "d", "--output", "never"],
     "bench": [],
     "fetch": ["m"],
+    "export": ["decision", "--model", "m", "--output", "never"],
+    "serve": ["--model", "m"],
 }
-WITHOUT_NUMBERS = {"fetch"}
+WITHOUT_NUMBERS = {"fetch", "export"}
 VALUES = (
     "nan",
     "inf",
