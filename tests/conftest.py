@@ -132,6 +132,18 @@ def preferences() -> list[Preference]:
 
 
 @pytest.fixture(scope="session")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of 24 rows with prompt, chosen and rejected, to train on."""
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    labeled = [
+        {"prompt": item.pair.prompt[0].content, "chosen": item.pair.a, "rejected": item.pair.b}
+        for item in make_preferences(24)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in labeled))
+    return path
+
+
+@pytest.fixture(scope="session")
 def texts(preferences: list[Preference]) -> list[str]:
     """What the small tokenizer learns from: the compact template, and prompts and answers."""
     from gram.rendering import load_template

@@ -25,17 +25,6 @@ SETTINGS = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
-    preferences = [
-        {"prompt": item.pair.prompt[0].content, "chosen": item.pair.a, "rejected": item.pair.b}
-        for item in make_preferences(24)
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in preferences))
-    return path
-
-
 @pytest.fixture
 def base(preset: LoadedModel, tmp_path: Path) -> Path:
     copy.deepcopy(preset.model).save_pretrained(tmp_path / "base")

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
+from conftest import make_preferences
 from gram.engine import flash, pool
 from gram.engine.plan import Plan
 from gram.engine.pool import Pool
+from gram.modeling.loading import LoadedModel
+from gram.objectives.preference import Judge
+from gram.rendering import Renderer
+from gram.training.arguments import FitSettings
+from gram.training.fit import fit
 
 ROW = (4,)
 
@@ -78,3 +86,17 @@ def test_released_memory_stays_with_what_is_alive() -> None:
     assert alive.eq(7).all()
     del alive
     assert len(memory._blocks[(ROW, torch.float32)]) == 1
+
+
+def test_a_kernel_without_large_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool.mmap, "MADV_HUGEPAGE", 9_999)  # no advice that a kernel knows
+    assert Pool().rows(10, ROW, torch.float32).fill_(7).eq(7).all()
+
+
+def test_training_gives_its_memory_back(preset: LoadedModel, renderer: Renderer) -> None:
+    """A pool that keeps the activations of a finished training takes them from what is run next."""
+    pool.ACTIVATIONS.rows(10, ROW, torch.float32)
+    judge = Judge(renderer, label_smoothing=0.1)
+    samples = judge.encode(make_preferences(8))
+    fit(copy.deepcopy(preset.model), judge, samples, FitSettings(steps=1, batch_size=4), title=None)
+    assert not pool.ACTIVATIONS._blocks

@@ -95,9 +95,7 @@ class _Attention(torch.autograd.Function):
             mask = causal_mask(node.stop - node.start, node.keys, node.padded, window, q.dtype, q.device)
             # Key heads in the place of the batch, query heads that share one in that of the heads, with a
             # stride of nothing: so no key is copied.
-            keys, values = (
-                _seen(t, node, behind=0).transpose(0, 1)[:, None].expand(*shape, -1, -1) for t in (k, v)
-            )
+            keys, values = (_seen(t, node).transpose(0, 1)[:, None].expand(*shape, -1, -1) for t in (k, v))
             result, normaliser[..., rows] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
                 _by_key_head(q[rows], kv_heads), keys, values, 0.0, False, attn_mask=mask, scale=scale
             )
@@ -121,7 +119,7 @@ class _Attention(torch.autograd.Function):
         sums = torch.zeros(2, *ks.shape, device=k.device)  # of keys and of values, in fp32
         for node in _nodes(plan, window):
             rows = slice(node.start, node.stop)
-            keys, values = (_seen(t.transpose(0, 1), node, behind=STEP).transpose(0, 1) for t in (ks, vs))
+            keys, values = (_seen(t.transpose(0, 1), node).transpose(0, 1) for t in (ks, vs))
             q_rows, back_rows = queries[:, :, rows], backs[:, :, rows]
             _tiles(q_rows, back_rows, keys, values, to_q[:, :, rows], sums, node, window)
         to_q = to_q[..., :d].mul(scale).permute(2, 0, 1, 3).reshape(q.shape)
@@ -134,18 +132,17 @@ def _by_key_head(t: Tensor, kv_heads: int) -> Tensor:
     return t.unflatten(1, (kv_heads, -1)).permute(1, 2, 0, 3)
 
 
-def _seen(t: Tensor, node: _Node, *, behind: int) -> Tensor:
+def _seen(t: Tensor, node: _Node) -> Tensor:
     """(node.padded, ...): the rows of ``t`` that a node sees, and any rows behind, which its mask hides.
 
     Args:
-        t: (N + behind, ...), rows of all tokens, and some more.
+        t: (N or more, ...), rows of all tokens.
     """
     more = node.padded - node.keys
     start, stop = node.runs[-1]
     if stop + more <= len(t):  # the rows that follow in memory serve as well as any
         parts = [t[a:b] for a, b in node.runs[:-1]] + [t[start : stop + more]]
     else:
-        assert not behind
         parts = [t[a:b] for a, b in node.runs] + [t.new_zeros(more, *t.shape[1:])]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 

@@ -14,12 +14,11 @@ import math
 import mmap
 import sys
 from collections import deque
+from contextlib import suppress
 
 import torch
 from torch import Tensor
 
-_FREE = 2
-"""References to a free block while it is looked at: the variable, and the argument of the count."""
 _SPARE = 8  # a block holds an eighth more rows than are asked for, so that the next step fits too
 
 
@@ -59,9 +58,9 @@ class Pool:
     def _block(self, blocks: deque[mmap.mmap], size: int) -> mmap.mmap:
         """A free block of at least ``size`` bytes; smaller ones that are free are let go of."""
         for _ in range(len(blocks)):
-            block = blocks.popleft()
+            block, references = _first(blocks)
             # torch holds a reference to the block of a tensor until nothing uses its memory any more.
-            if sys.getrefcount(block) > _FREE:
+            if references > _FREE:
                 blocks.append(block)
             elif len(block) >= size:
                 blocks.append(block)
@@ -70,14 +69,24 @@ class Pool:
         return blocks[-1]
 
 
+def _first(blocks: deque[mmap.mmap]) -> tuple[mmap.mmap, int]:
+    """The first block, taken out of the queue, and how many references there are to it."""
+    block = blocks.popleft()
+    return block, sys.getrefcount(block)
+
+
 def _new_block(size: int) -> mmap.mmap:
     if sys.platform == "win32":
         return mmap.mmap(-1, size)
     block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # by default children share it
     if sys.platform == "linux":
-        block.madvise(mmap.MADV_HUGEPAGE)  # fewer, larger pages
+        with suppress(OSError):  # a kernel without them
+            block.madvise(mmap.MADV_HUGEPAGE)  # fewer, larger pages
     return block
 
+
+_FREE = _first(deque([_new_block(1)]))[1]
+"""References to a block that nobody uses, counted in the same place: versions of Python differ."""
 
 ACTIVATIONS = Pool()
 """The one pool of this process: its steps come one after the other."""

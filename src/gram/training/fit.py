@@ -22,6 +22,7 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArgu
 
 from gram.engine.base import Batch
 from gram.engine.memory import training_budget_for
+from gram.engine.pool import ACTIVATIONS
 from gram.errors import ConfigError
 from gram.files import naming
 from gram.objectives.objective import Objective, Sample
@@ -77,6 +78,7 @@ def fit(
     if 0 < len(eval_samples) < (world := processes()):
         raise ConfigError(f"{len(eval_samples)} evaluation samples are too few for {world} processes")
     with contextlib.ExitStack() as stack:
+        stack.callback(ACTIVATIONS.release)
         folder = checkpoints or Path(tempfile.gettempdir())  # the trainer wants one, and writes nothing there
         arguments = training_arguments(
             settings, folder, saves=checkpoints is not None, evaluates=bool(eval_samples)
