@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import random
+import signal
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,6 +22,10 @@ import pytest
 from gram import Message, Pair, Preference
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: no test may reach for the network
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in a shell's background hands it down
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # else no command that a test starts could be stopped
 
 if TYPE_CHECKING:
     from gram.asking import Kind
