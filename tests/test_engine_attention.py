@@ -208,7 +208,11 @@ def test_flex(heads: int, kv_heads: int, window: int | None) -> None:
 def test_gpu_kernels(
     kernel: Any, dtype: torch.dtype, tolerance: float, heads: int, kv_heads: int, window: int | None
 ) -> None:
-    """Outputs and gradients against the dense product; differences relative to the size of the numbers."""
+    """Outputs and gradients against the dense product; differences relative to the size of the numbers.
+
+    With a window of one the gradients of queries and keys are zero, and what rounding leaves of them is small
+    beside the gradient that arrives.
+    """
     if kernel is by_varlen and not varlen_serves(torch.empty(1, device="cuda", dtype=dtype)):
         pytest.skip("no kernel for sequences of various lengths")
     inputs = [x.to("cuda", dtype).requires_grad_() for x in drawn(heads, kv_heads, width=64)]
@@ -224,7 +228,8 @@ def test_gpu_kernels(
         torch.set_float32_matmul_precision(precision)
     assert found.dtype == dtype
     for one, two in zip((found, *mine), (wanted, *theirs), strict=True):
-        assert (one.double() - two.double()).norm() <= tolerance * two.double().norm() + 1e-6
+        size = max(float(two.double().norm()), 0.01 * float(weights.norm()))
+        assert (one.double() - two.double()).norm() <= tolerance * size
 
 
 # The function that transformers calls

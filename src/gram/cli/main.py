@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import sys
 from importlib import import_module
-from importlib.metadata import version
 
+import gram
 from gram.claims import reading
 from gram.errors import GramError
 from gram.files import finite
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         print(_overview())
         return 0
     if arguments[0] in ("-V", "--version"):
-        print(f"gram {version('gram-rm')}")
+        print(f"gram {gram.__version__}")
         return 0
     name, rest = arguments[0], arguments[1:]
     if name not in COMMANDS:

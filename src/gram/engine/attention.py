@@ -17,7 +17,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from gram.engine import flash
-from gram.engine.kernels import in_one_call
+from gram.engine.kernels import NARROWEST, in_one_call
 from gram.engine.masks import causal_mask
 from gram.engine.plan import Plan
 from gram.errors import ConfigError
@@ -60,7 +60,7 @@ def tree_attention(
     if not query.is_cuda and query.requires_grad and query.dtype == torch.bfloat16:
         q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))  # (N, heads, d) each
         return flash.attend(q, k, v, tree_plan, scaling, sliding_window)[None], None
-    attend = in_one_call if query.is_cuda else node_by_node
+    attend = in_one_call if query.is_cuda and query.shape[3] >= NARROWEST else node_by_node
     return attend(query, key, value, tree_plan, scaling, sliding_window), None
 
 

@@ -53,8 +53,12 @@ def choose_engine(
     bare = core(model)
     take_away(bare.modules())
     refuse_dependence(bare)
-    engine = _engine(bare, name, training)
-    if bare.dtype == torch.bfloat16 if bf16 is None else bf16:
+    low = bare.dtype == torch.bfloat16 if bf16 is None else bf16
+    # On a GPU it is tried in the precision it will run in: the kernel for fp32 is another, compiled for it.
+    tried_low = low and bare.device.type == "cuda" and bare.dtype == torch.float32
+    with torch.autocast(bare.device.type, torch.bfloat16, enabled=tried_low):
+        engine = _engine(bare, name, training)
+    if low:
         _fuse(bare, engine)
     return engine
 
@@ -118,9 +122,7 @@ def refuse_dependence(model: PreTrainedModel) -> None:
     finally:
         for module, mode in modes:
             module.training = mode
-    weight = getattr(getattr(model, "score", None), "weight", None)
-    size = float(weight.detach().norm()) if isinstance(weight, Tensor) else 0.0
-    least = max(0.1 * size, 1e-12)  # of a score: it may be near 0
+    least = _least(model)
     for one, other, reason in (
         (alone, beside, "changes beside a longer one in one batch"),
         (own, within, "changes with what follows it: it reads in both directions, as encoders do"),
@@ -132,6 +134,12 @@ def refuse_dependence(model: PreTrainedModel) -> None:
                 f"{type(model).__name__}: what it says of a prompt {reason}; the difference is "
                 f"{difference:.2g} of its size, and such a model cannot be scored or trained"
             )
+
+
+def _least(model: PreTrainedModel) -> float:
+    """The size of numbers that differences are measured by: a score may be near 0, by chance or untrained."""
+    weight = getattr(getattr(model, "score", None), "weight", None)
+    return max(0.1 * float(weight.detach().norm()) if isinstance(weight, Tensor) else 0.0, 1e-12)
 
 
 def _is_classifier(model: PreTrainedModel) -> bool:
@@ -213,8 +221,11 @@ def _difference(model: PreTrainedModel) -> str | None:
     ignored_windows = _windows(model) - batch["tree_plan"].windows
     if ignored_windows:  # a window is longer than the example, so that the numbers do not show it
         return f"its layers do not tell their attention of the window of {ignored_windows.pop()} tokens"
-    difference = float((tree - plain).norm() / plain.norm().clamp(min=1e-12))
-    if difference > _TOLERANCE.get(model.dtype, 1e-4):  # NaN passes here, and fails when it scores
+    size = max(float(plain.norm()), _least(model))
+    difference = float((tree - plain).norm()) / size
+    low = torch.is_autocast_enabled(model.device.type)
+    allowed = _TOLERANCE.get(torch.bfloat16 if low else model.dtype, 1e-4)
+    if difference > allowed:  # NaN passes here, and fails when it scores
         return f"the numbers would differ, by {difference:.2g} of their size"
     return None
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cache, lru_cache
 from importlib.util import find_spec
+from inspect import signature
 from typing import Any
 
 import torch
@@ -11,6 +13,8 @@ from torch import Tensor
 
 from gram.engine.plan import Gather, Plan, Reach
 
+NARROWEST = 16
+"""The least head dimension that these kernels take."""
 _KEPT = 4  # plans cached at once: gradient accumulation and checkpointing use recent ones again
 
 
@@ -47,6 +51,7 @@ def by_varlen(
     """(1, heads, N, d) to (1, N, heads, d): flash attention, causal from the lower right of each node."""
     from torch.nn.attention.varlen import varlen_attn
 
+    grouped = {"enable_gqa": query.shape[1] != key.shape[1]} if _asks_for_groups(varlen_attn) else {}
     gather = gather_of(plan, window, query.device)
     out = varlen_attn(
         query[0].transpose(0, 1).contiguous(),
@@ -58,10 +63,16 @@ def by_varlen(
         gather.most_keys,
         scale=scaling,
         window_size=(-1 if window is None else window - 1, 0),
-        enable_gqa=query.shape[1] != key.shape[1],
+        **grouped,
     )
     assert isinstance(out, Tensor)
     return out[None]
+
+
+@cache
+def _asks_for_groups(function: Callable[..., Any]) -> bool:
+    """Whether it wants to be told that queries share keys: torch 2.12 does; 2.10 and 2.11 see it themselves."""
+    return "enable_gqa" in signature(function).parameters
 
 
 def by_flex(

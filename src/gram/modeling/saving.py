@@ -7,10 +7,10 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import gram
 from gram.files import atomic_folder, is_ours, naming
 from gram.modeling.adapters import save_adapter
 from gram.modeling.digests import deciding_files
@@ -78,7 +78,7 @@ def library_versions() -> dict[str, str]:
     import transformers
 
     return {
-        "gram": version("gram-rm"),
+        "gram": gram.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,

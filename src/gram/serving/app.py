@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -16,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+import gram
 from gram.decisions.orders import ORDERS
 from gram.errors import ConfigError, DataError, GramError
 from gram.serving.batcher import Batcher
@@ -50,7 +50,7 @@ def make_app(
         orders: of the options of typed questions.
     """
     service = Service(batcher, tuple(names), limits, orders, meters)
-    app = FastAPI(title="gram serve", version=version("gram-rm"), description=_ABOUT)
+    app = FastAPI(title="gram serve", version=gram.__version__, description=_ABOUT)
     app.state.door = Door(limits, meters)
     app.include_router(own_routes(service))
     app.include_router(borrowed_routes(service))
