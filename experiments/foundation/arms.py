@@ -131,13 +131,14 @@ def first_labels(count: int) -> Path:
     return path
 
 
-def load(name: str, seed: int = 0) -> PreferenceModel:
+def load(name: str, seed: int = 0, token_budget: int | None = None) -> PreferenceModel:
     """An arm, ready to be asked; its log-odds are as they were trained, without a temperature."""
     arm = ARMS[name]
     options: dict[str, Any] = {}
     if arm.stage_2 is None:
         options = {"length_power": arm.length_power} if arm.kind == "likelihood" else {"template": TEMPLATE}
-    model: Any = gram.load(folder(name, seed), arm.kind, max_length=LENGTH, device="cpu", **options)
+    options |= {"max_length": LENGTH, "token_budget": token_budget}
+    model: Any = gram.load(folder(name, seed), arm.kind, **options)
     model.temperature = 1.0  # the shipped one has another; the report fits every arm its own
     return model
 

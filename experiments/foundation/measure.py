@@ -41,7 +41,7 @@ def file_of(name: str, ring: str, source: str, seed: int = 0) -> Path:
     return asked(seed) / name / f"{ring.replace(' ', '-')}.{source.replace(' ', '-')}.jsonl"
 
 
-def ask(name: str, seed: int = 0, *, held_back: bool = False) -> Path:
+def ask(name: str, seed: int = 0, *, held_back: bool = False, token_budget: int | None = None) -> Path:
     """Ask one arm, or floor, about the sources that are not on file yet."""
     model = None
     for ring, source, rows in test_rows():
@@ -53,7 +53,7 @@ def ask(name: str, seed: int = 0, *, held_back: bool = False) -> Path:
         if name in FLOORS:
             odds = _floor(name, rows)
         else:
-            model = model or load(name, seed)
+            model = model or load(name, seed, token_budget)
             odds = _odds(model, ARMS[name], rows, f"{name}: {source}")
         with atomic_write(path) as file:
             for row, pair in zip(rows, odds, strict=True):
