@@ -8,7 +8,7 @@ from __future__ import annotations
 
 # The ground floor: nouns and tools that know nothing of what the rooms above do with them.
 GROUND = {"types", "messages", "turns", "errors", "bounds", "paths", "files", "statistics", "asking"}
-GROUND |= {"progress", "config_file", "flags", "journal", "locks", "claims", "workers"}
+GROUND |= {"progress", "config_file", "flags", "journal", "locks", "claims", "workers", "version"}
 PARTS = {"data", "rendering", "engine", "objectives", "modeling", "training", "scoring", "ranking"}
 PARTS |= {"fetching", "decisions", "evaluation", "adaptation", "report", "serving", "bulk", "rl", "plots"}
 PARTS |= {"bench"}
@@ -19,6 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "types": {"messages", "errors", "bounds"},
     "messages": {"errors", "turns"},
     "turns": set(),
+    "version": set(),
     "errors": set(),
     "paths": set(),
     "files": {"errors"},

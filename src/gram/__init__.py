@@ -1,12 +1,14 @@
 """GRAM: generative foundation reward models (arXiv 2506.14175).
 
-The public surface. Importing it loads nothing else, not even numpy: every name arrives on first use.
+The public surface. Importing it loads no library, not even numpy: every name arrives on first use.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from gram.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from gram.decisions import decide
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
         Text,
         Verdicts,
     )
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Answer",

@@ -10,11 +10,11 @@ import json
 import sys
 from importlib import import_module
 
-import gram
 from gram.claims import reading
 from gram.errors import GramError
 from gram.files import finite
 from gram.flags import config_path, parse
+from gram.version import __version__
 
 COMMANDS = {
     "demo": "the whole idea in a small world: learn without labels, align with few, rank",
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         print(_overview())
         return 0
     if arguments[0] in ("-V", "--version"):
-        print(f"gram {gram.__version__}")
+        print(f"gram {__version__}")
         return 0
     name, rest = arguments[0], arguments[1:]
     if name not in COMMANDS:

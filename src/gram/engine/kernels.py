@@ -71,7 +71,7 @@ def by_varlen(
 
 @cache
 def _asks_for_groups(function: Callable[..., Any]) -> bool:
-    """Whether it wants to be told that queries share keys: torch 2.12 does; 2.10 and 2.11 see it themselves."""
+    """Whether it wants to be told that queries share keys, as from torch 2.12; before, it saw that itself."""
     return "enable_gqa" in signature(function).parameters
 
 

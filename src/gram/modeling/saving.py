@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import gram
 from gram.files import atomic_folder, is_ours, naming
 from gram.modeling.adapters import save_adapter
 from gram.modeling.digests import deciding_files
 from gram.modeling.manifest import FILE, Manifest
 from gram.modeling.pooling import save_whole
 from gram.modeling.trainable import merged
+from gram.version import __version__
 
 if TYPE_CHECKING:
     from torch import nn
@@ -78,7 +78,7 @@ def library_versions() -> dict[str, str]:
     import transformers
 
     return {
-        "gram": gram.__version__,
+        "gram": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,

@@ -15,7 +15,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-import gram
 from gram.decisions.orders import ORDERS
 from gram.errors import ConfigError, DataError, GramError
 from gram.serving.batcher import Batcher
@@ -27,6 +26,7 @@ from gram.serving.meters import Meters
 from gram.serving.own import own_routes
 from gram.serving.questions import question_routes
 from gram.serving.service import Service
+from gram.version import __version__
 
 _ABOUT = """A GRAM reward model: which of two answers is better, in both orders, with its probability.
 
@@ -50,7 +50,7 @@ def make_app(
         orders: of the options of typed questions.
     """
     service = Service(batcher, tuple(names), limits, orders, meters)
-    app = FastAPI(title="gram serve", version=gram.__version__, description=_ABOUT)
+    app = FastAPI(title="gram serve", version=__version__, description=_ABOUT)
     app.state.door = Door(limits, meters)
     app.include_router(own_routes(service))
     app.include_router(borrowed_routes(service))
