@@ -8,7 +8,7 @@ from __future__ import annotations
 
 # The ground floor: nouns and tools that know nothing of what the rooms above do with them.
 GROUND = {"types", "messages", "turns", "errors", "bounds", "paths", "files", "statistics", "asking"}
-GROUND |= {"progress", "config_file", "flags", "journal", "locks", "claims", "workers", "version"}
+GROUND |= {"tokens", "progress", "config_file", "flags", "journal", "locks", "claims", "workers", "version"}
 PARTS = {"data", "rendering", "engine", "objectives", "modeling", "training", "scoring", "ranking"}
 PARTS |= {"fetching", "decisions", "evaluation", "adaptation", "report", "serving", "bulk", "rl", "plots"}
 PARTS |= {"bench"}
@@ -20,6 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "messages": {"errors", "turns"},
     "turns": set(),
     "version": set(),
+    "tokens": {"types"},
     "errors": set(),
     "paths": set(),
     "files": {"errors"},

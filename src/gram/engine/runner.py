@@ -79,6 +79,15 @@ class Runner:
         lengths = [len(row.scored) for row in rows]
         return self._run(rows, read, np.empty(len(rows))), np.array(lengths, dtype=np.float64)
 
+    def token_logprobs(self, row: TokenRow) -> FloatArray:
+        """(k,) log-probability of each scored token of one row."""
+
+        def read(batch: Batch) -> Tensor:
+            logprobs, scored = self._engine.token_logprobs(self._model, batch)
+            return logprobs[scored][None]  # (1, k)
+
+        return self._run([row], read, np.empty((1, len(row.scored))))[0]
+
     def scores(self, rows: Sequence[TokenRow]) -> FloatArray:
         """(n,) scores of a sequence classifier."""
 

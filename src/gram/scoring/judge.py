@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,7 +17,8 @@ from gram.decisions.answers import Decisions
 from gram.decisions.decider import Decider, Request
 from gram.errors import ConfigError, ScoringError
 from gram.rendering import JudgeTemplate
-from gram.types import FloatArray, Pair, Usage, Verdicts, as_pairs
+from gram.tokens import TokenLogprobs
+from gram.types import FloatArray, Pair, PromptLike, Usage, Verdicts, as_pairs
 
 LOW_MASS = 0.1
 """Mean label mass of a call below which the judge warns."""
@@ -47,6 +48,15 @@ class JudgeBackend(Protocol):
 
     def tokens_cut(self, pairs: Sequence[Pair]) -> list[int] | None:
         """Tokens that each pair loses to fit the model, as it is shown; None if the backend cannot tell."""
+        ...
+
+
+@runtime_checkable
+class ReadingBackend(JudgeBackend, Protocol):
+    """A backend that also tells how likely the tokens of an answer are, as a local language model does."""
+
+    def token_logprobs(self, prompt: PromptLike, response: str) -> tuple[TokenLogprobs, Usage]:
+        """The tokens of one answer as the assistant's turn after the prompt, and the usage for them."""
         ...
 
 
@@ -156,6 +166,20 @@ class JudgeModel:
         results = self._decider.decide(requests)
         self._usage += sum((result.usage for result in results), Usage())
         return results
+
+    def token_logprobs(self, prompt: PromptLike, response: str) -> TokenLogprobs:
+        """The tokens of one answer as the assistant's turn after the prompt, without any judge prompt.
+
+        Raises:
+            ConfigError: the backend only tells labels.
+            WrongTypeError: the prompt or the response cannot be read.
+            ScoringError: the model gave a number that is not finite.
+        """
+        if not isinstance(self._backend, ReadingBackend):
+            raise ConfigError("this judge's backend compares answers, and tells nothing of their tokens")
+        tokens, usage = self._backend.token_logprobs(prompt, response)
+        self._usage += usage
+        return tokens
 
     def _warn(self, mass: float) -> None:
         """Say once that the labels are not what the model wants to say: then the verdicts mean little."""

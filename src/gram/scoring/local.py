@@ -8,7 +8,9 @@ from gram.engine.base import TokenRow
 from gram.engine.runner import Runner
 from gram.rendering import JudgeTemplate, Renderer, usage_of
 from gram.scoring.judge import LabelLogprobs
-from gram.types import Pair
+from gram.scoring.tokens import read_tokens
+from gram.tokens import TokenLogprobs
+from gram.types import Pair, PromptLike, Usage
 
 
 class LocalBackend:
@@ -29,3 +31,7 @@ class LocalBackend:
 
     def tokens_cut(self, pairs: Sequence[Pair]) -> list[int]:
         return [prompt.tokens_cut for prompt in self._renderer.judge(pairs)]
+
+    def token_logprobs(self, prompt: PromptLike, response: str) -> tuple[TokenLogprobs, Usage]:
+        """The tokens of one answer as the assistant's turn after the prompt, and the usage for them."""
+        return read_tokens(self._renderer, self._runner, prompt, response)

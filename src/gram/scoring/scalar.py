@@ -16,6 +16,8 @@ from gram.engine.runner import Runner
 from gram.errors import ConfigError, ScoringError
 from gram.messages import as_answers
 from gram.rendering import Encoded, Renderer, usage_of
+from gram.scoring.tokens import read_tokens
+from gram.tokens import TokenLogprobs
 from gram.types import Chat, FloatArray, Message, Pair, PromptLike, Usage, Verdicts, as_pairs
 
 _NO_PROMPT: Chat = (Message("user", ""),)
@@ -172,6 +174,17 @@ class LikelihoodModel(Scorer):
         if self._reference is not None:
             scores = scores - self._likelihood(self._reference, answers)
         return scores, usage
+
+    def token_logprobs(self, prompt: PromptLike, response: str) -> TokenLogprobs:
+        """The tokens of one answer, under the model alone: no baseline and no reference is subtracted.
+
+        Raises:
+            WrongTypeError: the prompt or the response cannot be read.
+            ScoringError: the model gave a number that is not finite.
+        """
+        tokens, usage = read_tokens(self._renderer, self._runner, prompt, response, self._context)
+        self._usage += usage
+        return tokens
 
     def _render(self, prompts: Sequence[Chat], responses: Sequence[str]) -> list[Encoded]:
         return self._renderer.answers(prompts, responses, self._context)
