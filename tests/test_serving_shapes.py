@@ -14,6 +14,8 @@ import gram
 from gram.types import Pair, sigmoid
 from served import Here, Served, serving
 
+from gram.serving.reference import example_of  # isort: skip - needs what served.py skips without
+
 QUERY = "what is the bread ?"
 TEXTS = ["the bread is old .", "music", "the bread of the river is green .", "I do not know ."]
 
@@ -191,10 +193,7 @@ def test_every_example_in_the_openapi_is_answered(served_judge: Served, served_s
     posts = {path: methods["post"] for path, methods in api["paths"].items() if "post" in methods}
     assert len(posts) == 13
     for path, post in posts.items():
-        schema = post["requestBody"]["content"]["application/json"]["schema"]
-        if "$ref" in schema:
-            schema = api["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
-        example = schema["example"] if "example" in schema else schema["examples"][0]
+        example = example_of(api, post)
         scores = any(word in path for word in ("score", "classify"))
         status, answer = (served_scalar if scores else served_judge).post(path, example)
         assert status == 200, (path, answer)

@@ -25,6 +25,7 @@ from gram.serving.limits import Limits
 from gram.serving.meters import Meters
 from gram.serving.own import own_routes
 from gram.serving.questions import question_routes
+from gram.serving.reference import reference_routes
 from gram.serving.service import Service
 from gram.version import __version__
 
@@ -50,12 +51,13 @@ def make_app(
         orders: of the options of typed questions.
     """
     service = Service(batcher, tuple(names), limits, orders, meters)
-    app = FastAPI(title="gram serve", version=__version__, description=_ABOUT)
+    app = FastAPI(title="gram serve", version=__version__, description=_ABOUT, docs_url=None, redoc_url=None)
     app.state.door = Door(limits, meters)
     app.include_router(own_routes(service))
     app.include_router(borrowed_routes(service))
     app.include_router(question_routes(service))
     app.include_router(_status_routes(service, meters))
+    app.include_router(reference_routes())
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(GramError, _refused)
     app.add_exception_handler(HTTPException, _http)
