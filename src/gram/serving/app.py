@@ -24,6 +24,7 @@ from gram.serving.door import ERROR_TYPES, AsciiResponse, Door, Gate
 from gram.serving.limits import Limits
 from gram.serving.meters import Meters
 from gram.serving.own import own_routes
+from gram.serving.page_routes import page_routes
 from gram.serving.questions import question_routes
 from gram.serving.reference import reference_routes
 from gram.serving.service import Service
@@ -58,6 +59,7 @@ def make_app(
     app.include_router(question_routes(service))
     app.include_router(_status_routes(service, meters))
     app.include_router(reference_routes())
+    app.include_router(page_routes(service))
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(GramError, _refused)
     app.add_exception_handler(HTTPException, _http)

@@ -125,7 +125,7 @@ class Desk:
             request.tickets.discard(ticket)
             if not request.tickets and not request.done.done():
                 request.done.set_result(None)
-        if outcome.values is not None and self._most:
+        if outcome.values is not None and self._most and not outcome.texts:  # those are large, and rare
             self._finished[ticket.key] = outcome._replace(tokens=0)  # reading it again costs none
             if len(self._finished) > self._most:
                 self._finished.popitem(last=False)

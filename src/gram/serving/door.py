@@ -11,6 +11,7 @@ import json
 import logging
 import time
 import traceback
+from base64 import b64decode
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -190,7 +191,8 @@ class Gate:
 
     Args:
         app: what is behind.
-        token: that callers must send as ``Authorization: Bearer TOKEN``; None: everybody is let in.
+        token: that callers must send as ``Authorization: Bearer TOKEN``; None: everybody is let in. A browser
+            asks its reader for it, and sends it as the password of any name (Basic).
 
     Attributes:
         answered: requests so far.
@@ -220,7 +222,7 @@ class Gate:
             else:
                 await _unauthorised(counting)
         except Exception as error:  # a bug; Starlette has answered 500
-            _tell(error)
+            tell(error)
         finally:
             self.answered += 1
             route = scope.get("route")
@@ -233,18 +235,29 @@ class Gate:
             return True
         sent = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
         kind, _, token = sent.partition(b" ")
+        if kind.lower() == b"basic":
+            token = _password(token)
         # Digests are of one length, and take the same time whatever the token has in common with ours.
-        return hmac.compare_digest(sha256(token.strip()).digest(), self._digest) and kind.lower() == b"bearer"
+        fits = hmac.compare_digest(sha256(token.strip()).digest(), self._digest)
+        return fits and kind.lower() in (b"bearer", b"basic")
 
 
-def _tell(error: Exception) -> None:
+def _password(sent: bytes) -> bytes:
+    try:
+        return b64decode(sent.strip(), validate=True).partition(b":")[2]
+    except ValueError:
+        return b""
+
+
+def tell(error: Exception) -> None:
     """Say where a bug is, without its message, which may hold what was sent."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     _log.error("%s at %s:%s", type(error).__name__, PurePath(last.filename).name, last.lineno)
 
 
 async def _unauthorised(send: Callable[[Any], Awaitable[None]]) -> None:
-    headers = [(b"content-type", b"application/json"), (b"www-authenticate", b"Bearer")]
+    ways = (b"Bearer", b'Basic realm="gram serve: the token is the password", charset="UTF-8"')
+    headers = [(b"content-type", b"application/json"), *((b"www-authenticate", way) for way in ways)]
     detail = {"error_type": ERROR_TYPES[401], "message": "send the token: Authorization: Bearer"}
     await send({"type": "http.response.start", "status": 401, "headers": headers})
     await send({"type": "http.response.body", "body": json.dumps({"detail": detail}).encode()})

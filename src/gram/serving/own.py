@@ -38,25 +38,12 @@ def own_routes(service: Service) -> APIRouter:
     @router.post("/v1/compare")
     async def compare(asked: CompareRequest, request: Request) -> CompareAnswer:
         """Which of two answers is better, and how sure the model is."""
-        panel = service.panel(request, asked.model)
-        service.check_count(len(asked.pairs), service.limits.max_items, "pairs")
-        pairs = [
-            Pair(
-                service.chat(pair.prompt, f"pairs[{k}].prompt"),
-                service.text(pair.a, f"pairs[{k}].a"),
-                service.text(pair.b, f"pairs[{k}].b"),
-            )
-            for k, pair in enumerate(asked.pairs)
-        ]
-        outcomes = await panel.compare(pairs)
-        data = [pair_out(k, outcome) for k, outcome in enumerate(outcomes)]
-        return CompareAnswer(model=service.name, data=data, usage=usage_of(panel.tokens))
+        return await compared(service, service.panel(request, asked.model), asked)
 
     @router.post("/v1/rank")
     async def rank(asked: RankRequest, request: Request) -> RankAnswer:
         """Candidate answers in order, by comparisons of the schedule that is asked for."""
-        panel = service.panel(request, asked.model)
-        return await _rank(service, panel, asked)
+        return await ranked(service, service.panel(request, asked.model), asked)
 
     @router.post("/v1/reward")
     async def reward(asked: RewardRequest, request: Request) -> RewardAnswer:
@@ -81,7 +68,24 @@ def own_routes(service: Service) -> APIRouter:
     return router
 
 
-async def _rank(service: Service, panel: Panel, asked: RankRequest) -> RankAnswer:
+async def compared(service: Service, panel: Panel, asked: CompareRequest) -> CompareAnswer:
+    """The verdicts that a request asks for."""
+    service.check_count(len(asked.pairs), service.limits.max_items, "pairs")
+    pairs = [
+        Pair(
+            service.chat(pair.prompt, f"pairs[{k}].prompt"),
+            service.text(pair.a, f"pairs[{k}].a"),
+            service.text(pair.b, f"pairs[{k}].b"),
+        )
+        for k, pair in enumerate(asked.pairs)
+    ]
+    outcomes = await panel.compare(pairs)
+    data = [pair_out(k, outcome) for k, outcome in enumerate(outcomes)]
+    return CompareAnswer(model=service.name, data=data, usage=usage_of(panel.tokens))
+
+
+async def ranked(service: Service, panel: Panel, asked: RankRequest) -> RankAnswer:
+    """The ranking that a request asks for."""
     most = service.limits.max_items if panel.facts.scores else service.limits.max_candidates
     service.check_count(len(asked.candidates), most, "candidates")
     contest = Contest(service.chat(asked.prompt, "prompt"), service.texts(asked.candidates, "candidates"))

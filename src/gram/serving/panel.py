@@ -17,7 +17,7 @@ from gram.errors import ConfigError, DataError, ScoringError
 from gram.ranking import Ranking
 from gram.ranking.driver import rank_asking
 from gram.serving.batcher import Batcher
-from gram.serving.units import Decision, Facts, Outcome
+from gram.serving.units import Decision, Facts, Outcome, Reading
 from gram.types import Answer, Contest, Pair, Usage, Verdicts
 
 
@@ -90,6 +90,16 @@ class Panel:
                 raise DataError(f"cannot be answered: {outcome.error}", field=f"questions.{name}")
             answers[name] = outcome.decided
         return Decisions(answers, Usage(tokens=self.tokens))
+
+    async def read(self, answer: Reading) -> Outcome:
+        """The outcome of an answer that is read token by token.
+
+        Raises:
+            ConfigError: the model tells nothing of tokens.
+        """
+        if not self.facts.reads:
+            raise ConfigError(f"this model ({self.facts.kind}) tells nothing of the tokens of an answer")
+        return (await self._ask([answer]))[0]
 
     async def rank(self, contest: Contest, how: Schedule) -> Ranking:
         """The ranking of the candidates.

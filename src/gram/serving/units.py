@@ -20,7 +20,14 @@ import numpy as np
 from gram.decisions import Answer as DecidedAnswer
 from gram.decisions import DecisionModel, Question, Request
 from gram.errors import GramError, ScoringError
+from gram.tokens import TokenReader
 from gram.types import Answer, Pair, RewardModel, ScalarModel, Usage
+
+
+class Reading(Answer):
+    """An answer that is read token by token, where it is a score that is asked of another."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +63,12 @@ class Outcome(NamedTuple):
 
     Attributes:
         values: of a pair the log-odds and the label masses, (shown first, shown second) each, NaN where it
-            was not asked; of an answer its score; of a typed question none, as ``decided`` has them. None
-            where the model gave no number.
+            was not asked; of an answer its score; of a reading the log-probability of each token; of a typed
+            question none, as ``decided`` has them. None where the model gave no number.
         tokens: its share, by length, of what its batch read.
         cut: tokens that it lost to fit the model.
         error: why there is no number; empty where there is.
+        texts: of a reading, what each token writes.
     """
 
     values: tuple[float, ...] | None
@@ -68,6 +76,7 @@ class Outcome(NamedTuple):
     cut: int = 0
     error: str = ""
     decided: DecidedAnswer | None = None
+    texts: tuple[str, ...] = ()
 
 
 class About(NamedTuple):
@@ -92,6 +101,7 @@ class Facts:
         kind, dtype, both_orders: see ``About``.
         scores: gives single answers a number.
         decides: answers typed questions.
+        reads: tells how likely the tokens of an answer are.
         slope: log-odds per unit of score.
         template: hash of the judge prompt; empty where there is none.
         device: ``cpu`` or ``cuda``.
@@ -102,6 +112,7 @@ class Facts:
     both_orders: bool
     scores: bool
     decides: bool
+    reads: bool
     slope: float
     template: str
     device: str
@@ -114,6 +125,7 @@ def facts_of(model: RewardModel, about: Callable[[RewardModel], About]) -> Facts
         *about(model),
         scores=isinstance(model, ScalarModel),
         decides=isinstance(model, DecisionModel),
+        reads=isinstance(model, TokenReader),
         slope=float(model.slope),
         template=model.template.hash if model.template is not None else "",
         device="cuda" if torch is not None and torch.cuda.is_initialized() else "cpu",
@@ -149,6 +161,9 @@ def _together(model: RewardModel, units: Sequence[Unit]) -> list[Outcome]:
     questions = [unit for unit in units if isinstance(unit, Decision)]
     if questions:
         return _decided(model, questions)
+    readings = [unit for unit in units if isinstance(unit, Reading)]
+    if readings:
+        return [_read(model, unit) for unit in readings]
     earlier = model.usage
     values = _values(model, units)
     usage = model.usage - earlier
@@ -165,6 +180,14 @@ def _decided(model: RewardModel, questions: Sequence[Decision]) -> list[Outcome]
         Outcome((), decisions.usage.tokens, decisions.usage.truncated, decided=decisions[_NAME])
         for decisions in model.decide(requests)
     ]
+
+
+def _read(model: RewardModel, unit: Reading) -> Outcome:
+    if not isinstance(model, TokenReader):
+        raise ScoringError("the model tells nothing of the tokens of an answer")
+    earlier = model.usage
+    tokens = model.token_logprobs(unit.prompt, unit.response)
+    return Outcome(tokens.values, (model.usage - earlier).tokens, tokens.cut, texts=tokens.texts)
 
 
 def _values(model: RewardModel, units: Sequence[Unit]) -> list[tuple[float, ...]]:
