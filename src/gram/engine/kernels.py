@@ -51,7 +51,9 @@ def by_varlen(
     """(1, heads, N, d) to (1, N, heads, d): flash attention, causal from the lower right of each node."""
     from torch.nn.attention.varlen import varlen_attn
 
-    grouped = {"enable_gqa": query.shape[1] != key.shape[1]} if _asks_for_groups(varlen_attn) else {}
+    grouped: dict[str, Any] = (
+        {"enable_gqa": query.shape[1] != key.shape[1]} if _asks_for_groups(varlen_attn) else {}
+    )
     gather = gather_of(plan, window, query.device)
     out = varlen_attn(
         query[0].transpose(0, 1).contiguous(),
