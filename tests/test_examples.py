@@ -48,6 +48,7 @@ def test_every_example_is_tested() -> None:
         "openrlhf_reward",
         "openrlhf_server",
         "trl_grpo",
+        "trl_grpo_served",
         "verl_reward",
     ]
 
