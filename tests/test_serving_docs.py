@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import gram
+from gram.bench.decision import pipeline_is_there
 from served import Here, Served, serving
 
 ROOT = Path(__file__).parent.parent
@@ -63,29 +64,39 @@ def test_the_page_names_every_endpoint_metric_and_status(served: Served) -> None
     assert {name for name in names if not name.endswith("_created") and f"`{name}" not in PAGE} == set()
 
 
-@pytest.mark.slow
-def test_the_load_benchmark_runs(judge_folder: Path, tmp_path: Path) -> None:
-    """Its rewards are those of the library, and with batching off every batch has one answer."""
-    output = tmp_path / "load.json"
-    command = [
-        "-m",
-        "benchmarks.serve_load",
-        "--model",
-        str(judge_folder),
-        "--quick",
-        "--output",
-        str(output),
-    ]
+@pytest.fixture(scope="module")
+def measured(judge_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
+    """The numbers of the load benchmark in its smallest setting, and what it prints."""
+    output = tmp_path_factory.mktemp("load") / "load.json"
+    command = ["-m", "benchmarks.serve_load", "--quick", "--model", judge_folder, "--output", output]
+    command += [] if pipeline_is_there() else ["--only", "rewards"]
     done = subprocess.run(
-        [sys.executable, *command],
+        [sys.executable, *map(str, command)],
         capture_output=True,
         text=True,
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
-    result = json.loads(output.read_text())
+    return json.loads(output.read_text()), done.stdout
+
+
+@pytest.mark.slow
+def test_the_load_benchmark_runs(measured: tuple[dict[str, Any], str]) -> None:
+    """Its rewards are those of the library, and with batching off every batch has one answer."""
+    result, table = measured
     assert [row["callers"] for row in result["server"]] == [1, 8, 64, 64]
     assert max(row["largest_difference"] for row in result["server"]) < 1e-5
     assert result["server"][-1]["units_per_batch"] == 1 < result["server"][-2]["units_per_batch"]
-    assert done.stdout.count("|") > 40
+    assert table.count("|") > 60
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not pipeline_is_there(), reason="needs a newer transformers")
+def test_it_measures_typed_questions_beside_transformers(measured: tuple[dict[str, Any], str]) -> None:
+    """Both servers show the same prompts: the same numbers in one order, and about as many tokens."""
+    result, table = measured
+    theirs, one, both = result["decisions"]
+    assert [row["requests"] for row in (theirs, one, both)] == [64] * 3
+    assert theirs["largest_difference"] == 0 and one["largest_difference"] < 1e-5 < both["largest_difference"]
+    assert "| transformers serve |" in table and "| gram serve --orders 1 |" in table
