@@ -29,18 +29,22 @@ from gram.serving.limits import Limits
 from gram.serving.meters import Meters
 from gram.serving.units import About, Facts, Outcome, Unit, answer_units, facts_of
 
+TOKEN_OF_TESTS = "a-token-of-many-letters"
+
 
 class Here:
     """A ``Worker`` with a model of this process, asked in a thread; it keeps the batches it was given."""
 
-    def __init__(self, model: Any, kind: str = "judge", *, both_orders: bool = True) -> None:
+    def __init__(
+        self, model: Any, kind: str = "judge", *, both_orders: bool = True, fingerprint: str = ""
+    ) -> None:
         self.model = model
         self.batches: list[list[Any]] = []  # of units
         self.gate = threading.Event()  # closed: batches wait
         self.gate.set()
         self.failure: Exception | None = None  # raised by the next batch
         self.starts = 0
-        self._about = About(kind, "fp32", both_orders)
+        self._about = About(kind, "fp32", both_orders, fingerprint)
 
     async def start(self) -> Facts:
         self.starts += 1

@@ -583,7 +583,7 @@ def test_rows_to_centre_on_are_known_by_their_content(tmp_path: Path) -> None:
 
     def fingerprint() -> dict[str, Any]:
         source = write_rows(tmp_path / "rows.jsonl", rows)
-        return ModelOptions(model="hub/name", centre_on=f"{source}::test").fingerprint()
+        return ModelOptions(model="hub/name", centre_on=f"{source}::test").source.fingerprint()
 
     before = fingerprint()
     rows[1]["response"] = "three"
@@ -604,7 +604,7 @@ def test_large_weights_are_told_apart_by_samples(tmp_path: Path) -> None:
             file.truncate(size)
             file.seek(place % size)
             file.write(b"\1" if place else b"\0")
-        places[name] = ModelOptions(model=str(tmp_path / name)).fingerprint()
+        places[name] = ModelOptions(model=str(tmp_path / name)).source.fingerprint()
     assert places["base"] == places["same"]
     assert all(places[name] != places["base"] for name in ("head", "middle", "tail"))
 

@@ -13,6 +13,7 @@ from gram.claims import Reads, claimed_files, claimed_folder
 from gram.cli.options import ModelOptions
 from gram.config_file import READABLE_AS_MAPPING
 from gram.errors import ConfigError
+from gram.serving.source import is_address
 
 if TYPE_CHECKING:
     from gram.evaluation import Selection, Shard
@@ -59,6 +60,10 @@ def run(config: Config) -> dict[str, Any]:
 
     start_time = time.monotonic()
     shard = Shard.parse(config.shard)
+    if config.calibrate and is_address(config.model):
+        raise ConfigError(
+            "--calibrate stores a temperature in the folder of the model: give that, not a server"
+        )
     if config.calibrate and config.ensemble_with:
         raise ConfigError(
             "--calibrate fits one model: a temperature of an ensemble has no gram.json to go to"
@@ -75,30 +80,30 @@ def run(config: Config) -> dict[str, Any]:
         config.seed,
         config.perturb,
         config.on_error,
-        check=config.check_prompts(),
+        check=config.source.check(),
         columns=config.columns,
     )
     names = selection.files(config.output, shard) + run_files([source.name for source in selection.sources])
-    reads = Reads(config.reads.files, [*config.reads.data, *selection.reads.data])
+    reads = Reads(config.source.reads.files, [*config.source.reads.data, *selection.reads.data])
     with claimed_folder(config.output, names, reads, shared=shard.of > 1):
         result = _calibrate(config, selection) if config.calibrate else _measure(config, selection, shard)
-    return result | {"dtype": config.precision, "seconds": round(time.monotonic() - start_time, 2)}
+    return result | {"dtype": config.source.precision, "seconds": round(time.monotonic() - start_time, 2)}
 
 
 def _measure(config: Config, selection: Selection, shard: Shard) -> dict[str, Any]:
     from gram.evaluation import Session
     from gram.report import write_run
 
-    session = Session(selection, config.output, config.fingerprint() | {"calibrating": False}, shard)
+    session = Session(selection, config.output, config.source.fingerprint() | {"calibrating": False}, shard)
     train = session.training_rows()
     records = session.on_file()
     resumed = len(records)
     if not records:
         with config.at_work(session.calls) as workers:
-            records, resumed, missing = session.ask(workers, both_orders=config.options.both_orders)
+            records, resumed, missing = session.ask(workers, both_orders=config.source.both_orders)
         if missing:
             return {"output": str(config.output), "shard": config.shard, "waiting_for": missing}
-    about: dict[str, Any] = {"model": config.model, "kind": config.kind, "dtype": config.precision}
+    about: dict[str, Any] = {"model": config.model, "kind": config.kind, "dtype": config.source.precision}
     about["single_order"] = config.single_order
     if config.ensemble_with:
         about["ensemble"] = [config.ensemble, *config.ensemble_with]
@@ -112,10 +117,10 @@ def _calibrate(config: Config, selection: Selection) -> dict[str, Any]:
     from gram.modeling.manifest import FILE
     from gram.scoring.calibrated import store, uncalibrated
 
-    session = Session(selection, config.output, config.fingerprint() | {"calibrating": True})
+    session = Session(selection, config.output, config.source.fingerprint() | {"calibrating": True})
     load = partial(uncalibrated, config.load_model, Path(config.model), config.options)
     with config.at_work(session.calls, load) as workers, claimed_files([Path(config.model) / FILE]):
-        records = session.on_file() or session.ask(workers, both_orders=config.options.both_orders)[0]
+        records = session.on_file() or session.ask(workers, both_orders=config.source.both_orders)[0]
         calibration = asdict(fit_temperature([record for record in records if record.judged]))
         about = {**calibration, "data": Path(str(config.calibrate)).name, "seed": config.seed}
         store(Path(config.model), records[0].template, about.pop("temperature"), about, config.options)

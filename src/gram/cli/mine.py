@@ -70,7 +70,7 @@ def _mine(config: Config, path: Path) -> dict[str, Any]:
     journal.finish()
     return {
         "output": str(config.output),
-        "dtype": config.precision,
+        "dtype": config.source.precision,
         "prompts": len(contests.examples),
         "resumed": resumed,
         "pairs": sum(len(row["pairs"]) for row in rows),

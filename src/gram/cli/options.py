@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from gram.asking import LoadOptions, Precision
+from gram.asking import LoadOptions
 from gram.bounds import Within
 from gram.claims import Reads, claimed_files
 from gram.config_file import READABLE_AS_MAPPING
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gram.data import ExampleSet
+    from gram.scoring.source import LocalSource
+    from gram.serving.source import ServedSource
     from gram.types import RewardModel, Usage
 
 T = TypeVar("T")
@@ -28,7 +31,8 @@ class ModelOptions(LoadOptions):
     """Which model, and how it is asked: the options of ``gram.load`` and ``gram.ensemble`` as flags."""
 
     model: str
-    """Model folder, gram-small (comes with the package), smollm2-135m (is fetched), or Hub name."""
+    """Model folder, gram-small (comes with the package), smollm2-135m (is fetched), Hub name, or the
+    http://HOST:PORT of gram serve."""
     neutralise: bool | None = field(default=None, init=False)  # its flag is --raw-control-tokens
     both_orders: bool = field(default=True, init=False)  # its flag is --single-order
     raw_control_tokens: bool = False
@@ -54,60 +58,30 @@ class ModelOptions(LoadOptions):
         values["both_orders"] = not self.single_order
         return LoadOptions(**values)
 
-    @property
-    def precision(self) -> Precision:
-        """What ``dtype`` means for the model, here."""
-        from gram.scoring.loading import precision_with
+    @cached_property
+    def source(self) -> LocalSource | ServedSource:
+        """Where the model is: what it reads and depends on, and how it is loaded."""
+        from gram.scoring.source import LocalSource
+        from gram.serving.source import ServedSource, is_address
 
-        return precision_with(self.model, self.options)
-
-    @property
-    def reads(self) -> Reads:
-        """All local files that loading and asking the model reads."""
-        from gram.modeling.adapter_folder import base_of
-        from gram.modeling.shipped import model_folder
-
-        models = [str(name) for name in (self.model, *self.ensemble_with, self.reference) if name is not None]
-        bases = [base_of(name, self.base) for name in models]
-        return Reads(
-            [*(model_folder(name) or name for name in models), *bases, self.template], [self.centre_on]
-        )
+        if is_address(self.model):
+            plain = ModelOptions(model=self.model, workers=self.workers)
+            given = [
+                item.name for item in fields(plain) if getattr(self, item.name) != getattr(plain, item.name)
+            ]
+            return ServedSource(self.model, given)
+        models = [self.model, *self.ensemble_with]
+        return LocalSource(models, self.options, self.ensemble, self.ensemble_penalty, self.centre_on)
 
     def load_model(self, share: Share = WHOLE) -> RewardModel:
-        """The model, or the ensemble, as ``asked_model`` gives it."""
-        from gram.scoring.asked import asked_model
-
-        paths = [self.model, *self.ensemble_with]
-        return asked_model(paths, self.options, self.ensemble, self.ensemble_penalty, self.centre_on, share)
+        """The model, or the ensemble."""
+        return self.source.load(share)
 
     def at_work(
         self, parts: int, load: Callable[[Share], RewardModel] | None = None
     ) -> AbstractContextManager[Workers[RewardModel]]:
         """Workers with what ``load`` or ``load_model`` gives; no more than there are ``parts`` of work."""
         return workers_with(load or self.load_model, min(self.workers, max(1, parts)))
-
-    def check_prompts(self) -> Callable[[object], None] | None:
-        """Refuses rows with prompts that a model cannot be shown; None where there is nothing to refuse."""
-        from gram.modeling.showing import showing
-
-        return showing([self.model, *self.ensemble_with], self.options)
-
-    def fingerprint(self) -> dict[str, Any]:
-        """All that the scores depend on: a run can be continued only if none of it has changed.
-
-        Raises:
-            CheckpointError: a file of the model cannot be read.
-            DataError: the rows of ``centre_on`` cannot.
-        """
-        from gram.data import read_scorables
-        from gram.modeling.fingerprint import fingerprint_of
-
-        centres = read_scorables(self.centre_on).sources if self.centre_on else ()
-        return fingerprint_of([self.model, *self.ensemble_with], self.options) | {
-            "ensemble": self.ensemble,
-            "ensemble_penalty": self.ensemble_penalty,
-            "centre_on": [source.sha256 for source in centres],
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,13 +107,13 @@ class InputOptions(ModelOptions):
         beside = [partial_of(path) for path in outputs[-1:]]
         if self.on_error == "skip":
             beside.append(_rejects(output))
-        reads = Reads(self.reads.files, [*self.reads.data, self.input])
+        reads = Reads(self.source.reads.files, [*self.source.reads.data, self.input])
         return claimed_files(outputs[:1] or beside, [*outputs[1:], *beside] if outputs else [], reads)
 
     def read(self, reader: Callable[..., ExampleSet[T]], output: Path | None) -> ExampleSet[T]:
         """What ``reader`` makes of the input; bad rows go beside ``output``."""
         how = {"split": self.split, "columns": self.columns, "on_error": self.on_error}
-        return reader(self.input, **how, rejects=_rejects(output), check=self.check_prompts())
+        return reader(self.input, **how, rejects=_rejects(output), check=self.source.check())
 
 
 def _rejects(output: Path | None) -> Path:

@@ -42,7 +42,7 @@ class RankOptions(InputOptions):
     def ranking_fingerprint(self, rows: ExampleSet[Contest]) -> dict[str, Any]:
         """All that the rankings depend on."""
         inputs = [source.sha256 for source in rows.sources]
-        return self.fingerprint() | {"input": inputs} | asdict(self.schedule_options)
+        return self.source.fingerprint() | {"input": inputs} | asdict(self.schedule_options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ def _rank(config: Config) -> dict[str, Any]:
             journal.finish()
     return {
         "output": str(config.output) if config.output is not None else None,
-        "dtype": config.precision,
+        "dtype": config.source.precision,
         "prompts": len(contests.examples),
         "resumed": resumed,
         "schedule": config.schedule,

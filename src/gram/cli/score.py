@@ -39,7 +39,7 @@ def _score(config: Config) -> dict[str, Any]:
 
     start_time = time.monotonic()
     rows = config.read(read_scorables, config.output)
-    header = config.fingerprint() | {"input": [source.sha256 for source in rows.sources]}
+    header = config.source.fingerprint() | {"input": [source.sha256 for source in rows.sources]}
     with config.at_work(len(chunks(rows.examples, _CHUNK))) as workers:
         journal = Journal(config.output, header, rows=len(rows.examples), chunk=_CHUNK)
         resumed = journal.done
@@ -50,7 +50,7 @@ def _score(config: Config) -> dict[str, Any]:
     journal.finish()
     return {
         "output": str(config.output),
-        "dtype": config.precision,
+        "dtype": config.source.precision,
         "rows": len(rows.examples),
         "resumed": resumed,
         "rejected": rows.rejected,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from gram.cli.options import ModelOptions
 from gram.errors import ConfigError
 from gram.serving.options import ServeOptions
+from gram.serving.source import is_address
 
 if TYPE_CHECKING:
     from gram.serving.units import About
@@ -26,7 +29,9 @@ class Config(ServeOptions, ModelOptions):
         from gram.scoring.asked import kind_of
         from gram.serving.units import About
 
-        return About(kind_of(model), self.precision, not self.single_order)
+        depends = json.dumps(self.source.fingerprint(), sort_keys=True, default=str)
+        fingerprint = sha256(depends.encode()).hexdigest()
+        return About(kind_of(model), self.source.precision, self.source.both_orders, fingerprint)
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -35,4 +40,6 @@ def run(config: Config) -> dict[str, Any]:
         from gram.serving.server import serve
     except ModuleNotFoundError as error:
         raise ConfigError(f"{error.name} is not installed: pip install 'gram-rm[serve]'") from error
+    if is_address(config.model):
+        raise ConfigError(f"{config.model} is a server already")
     return serve(config.load_model, config.about, config.model, config, config.workers)

@@ -11,7 +11,6 @@ from typing import Any
 from gram.data import Scorable
 from gram.errors import ConfigError
 from gram.ranking import rank_many
-from gram.scoring.ensemble import ScorerEnsemble
 from gram.types import Answer, Chat, Contest, Pair, RewardModel, ScalarModel
 
 
@@ -44,6 +43,8 @@ def centre(model: RewardModel, rows: Sequence[Scorable]) -> None:
     Raises:
         ConfigError: the model is no ensemble of models that score, or there are no answers.
     """
+    from gram.scoring.ensemble import ScorerEnsemble  # brings torch, which a served model does without
+
     if not isinstance(model, ScorerEnsemble):
         raise ConfigError("--centre-on is for models that score: judges that compare have no zero")
     prompts: list[Chat] = []

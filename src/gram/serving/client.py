@@ -100,6 +100,16 @@ class RemoteModel:
         return self._about["dtype"]
 
     @property
+    def both_orders(self) -> bool:
+        """Each pair is asked both ways."""
+        return self._about["both_orders"]
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal where all that the scores depend on is: the model's files, and how it is asked."""
+        return self._about["fingerprint"]
+
+    @property
     def slope(self) -> float:
         """Log-odds per unit of score."""
         return self._about["slope"] / self.temperature

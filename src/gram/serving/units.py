@@ -86,11 +86,13 @@ class About(NamedTuple):
         kind: ``judge``, ``likelihood``, ``scalar`` or ``ensemble`` (of models that score).
         dtype: precision of the weights.
         both_orders: each pair is asked both ways.
+        fingerprint: equal where all that the scores depend on is; empty where it is not known.
     """
 
     kind: str
     dtype: str
     both_orders: bool
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ class Facts:
     """What a server needs to know of a model.
 
     Attributes:
-        kind, dtype, both_orders: see ``About``.
+        kind, dtype, both_orders, fingerprint: see ``About``.
         scores: gives single answers a number.
         decides: answers typed questions.
         reads: tells how likely the tokens of an answer are.
@@ -110,6 +112,7 @@ class Facts:
     kind: str
     dtype: str
     both_orders: bool
+    fingerprint: str
     scores: bool
     decides: bool
     reads: bool
