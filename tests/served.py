@@ -25,9 +25,10 @@ import uvicorn
 
 from gram.serving.app import make_app
 from gram.serving.batcher import Batcher
+from gram.serving.facts import About, Facts, facts_of
 from gram.serving.limits import Limits
 from gram.serving.meters import Meters
-from gram.serving.units import About, Facts, Outcome, Unit, answer_units, facts_of
+from gram.serving.units import Outcome, Unit, answer_units
 
 TOKEN_OF_TESTS = "a-token-of-many-letters"
 

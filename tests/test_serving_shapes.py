@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import gram
 from gram.types import Pair, sigmoid
@@ -110,13 +111,51 @@ def test_classify(served_scalar: Served, scalar: Any) -> None:
     _, answer = served_scalar.post("/classify", {"messages": messages})
     assert answer["data"][0]["probs"] == [pytest.approx(1 / (1 + math.exp(-score)), abs=4e-6)]
     for wrong in (
-        {"input": "a text"},
+        {},
         {"messages": []},
         {"messages": messages[:1]},
         {"messages": messages[1:]},
     ):
         status, answer = served_scalar.post("/classify", wrong)
         assert status == 422 and answer["detail"][0]["loc"] == ["body", "messages"], wrong
+
+
+def test_classify_texts(served_scalar: Served, scalar_folder: Path) -> None:
+    """As transformers scores the same token ids; a conversation that was put together is as its messages."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(scalar_folder)
+    stock: Any = AutoModelForSequenceClassification.from_pretrained(scalar_folder)
+    messages = [{"role": "user", "content": QUERY}, {"role": "assistant", "content": TEXTS[0]}]
+    together = tokenizer.apply_chat_template(messages, tokenize=False)
+    texts = [together, "the bread", f"{QUERY} {TEXTS[2]}"]
+    expected = []
+    for text in texts:
+        ids = tokenizer(text, add_special_tokens=text != together, return_tensors="pt")["input_ids"]
+        expected.append(stock(input_ids=ids).logits[0, 0].item())
+    status, answer = served_scalar.post("/classify", {"input": texts, "use_activation": False})
+    assert status == 200 and [row["index"] for row in answer["data"]] == [0, 1, 2]
+    assert [row["probs"][0] for row in answer["data"]] == pytest.approx(expected, abs=4e-6)
+    _, alone = served_scalar.post("/classify", {"input": texts[1]})
+    assert alone["data"][0]["probs"] == [pytest.approx(1 / (1 + math.exp(-expected[1])), abs=4e-6)]
+
+
+def test_a_text_that_cannot_be_classified(served_scalar: Served, served_judge: Served) -> None:
+    """One that is too long has no number, and costs no other; a judge cannot take a text apart."""
+    long = "the bread " * 3_000
+    _, answer = served_scalar.post("/classify", {"input": ["the music", long, "the bread"]})
+    first, second, third = answer["data"]
+    assert first["error"] is None and first["probs"][0] is not None and third["error"] is None
+    assert second["probs"] == [None] and "tokens; the model reads" in second["error"]
+    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
+    for wrong in (
+        {"input": []},
+        {"input": ["a", ""]},
+        {"input": [1, 2]},
+        {"input": "a", "messages": messages},
+    ):
+        status, answer = served_scalar.post("/classify", wrong)
+        assert status == 422 and answer["detail"][0]["loc"][:2] == ["body", "input"], wrong
+    status, answer = served_judge.post("/classify", {"input": "a text"})
+    assert status == 400 and "send the conversation as messages" in answer["detail"]["message"]
 
 
 def test_a_judge_gives_a_single_answer_no_score(served_judge: Served) -> None:

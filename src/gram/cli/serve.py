@@ -13,7 +13,7 @@ from gram.serving.options import ServeOptions
 from gram.serving.source import is_address
 
 if TYPE_CHECKING:
-    from gram.serving.units import About
+    from gram.serving.facts import About
     from gram.types import RewardModel
 
 
@@ -27,7 +27,7 @@ class Config(ServeOptions, ModelOptions):
     def about(self, model: RewardModel) -> About:
         """What a server says of the model."""
         from gram.scoring.asked import kind_of
-        from gram.serving.units import About
+        from gram.serving.facts import About
 
         depends = json.dumps(self.source.fingerprint(), sort_keys=True, default=str)
         fingerprint = sha256(depends.encode()).hexdigest()

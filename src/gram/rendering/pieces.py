@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from gram.types import Usage
 
 
@@ -66,6 +68,27 @@ def char_spans(pieces: Sequence[Piece]) -> dict[str, tuple[int, int]]:
             spans[piece.slot] = (place, place + len(piece.text))
         place += len(piece.text)
     return spans
+
+
+def located(
+    pieces: Sequence[Piece],
+    begin: list[int],
+    ids: list[int],
+    offsets: Sequence[tuple[int, int]],
+    cut: dict[str, int],
+) -> Encoded:
+    """Character spans of the slots to token spans: the tokens that hold any of a slot's characters.
+
+    An empty slot gets the empty span in front of the token that follows it.
+    """
+    starts = np.fromiter((start for start, _ in offsets), dtype=np.int64, count=len(offsets))
+    stops = np.fromiter((stop for _, stop in offsets), dtype=np.int64, count=len(offsets))
+    spans = {}
+    for slot, (first, last) in char_spans(pieces).items():
+        start = int(np.searchsorted(stops, first, side="right"))
+        stop = int(np.searchsorted(starts, last, side="left")) if last > first else start
+        spans[slot] = (len(begin) + start, len(begin) + max(start, stop))
+    return Encoded(begin + ids, spans, cut)
 
 
 def usage_of(prompts: Iterable[Encoded]) -> Usage:

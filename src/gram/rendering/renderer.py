@@ -10,13 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypedDict
 
-import numpy as np
-
 from gram.asking import Context
 from gram.errors import ConfigError, DataError, TemplateError
 from gram.messages import as_answers, as_texts
 from gram.rendering.chat import ChatFormat, ChatSettings
-from gram.rendering.pieces import Encoded, Piece, char_spans
+from gram.rendering.pieces import Encoded, Piece, located
 from gram.rendering.questions import STATE, ShownQuestion, question_pieces
 from gram.rendering.template import JudgeTemplate
 from gram.rendering.truncation import ELLIPSIS, shorten, shorten_to_fit
@@ -130,6 +128,25 @@ class Renderer:
                     windows.append(Encoded(ids[start:stop], {"text": (0, stop - start)}))
         return windows
 
+    def as_they_stand(self, texts: Iterable[str]) -> list[Encoded]:
+        """Texts that somebody else has put together: control tokens in them count. No slots.
+
+        Behind what the tokenizer puts in front of plain text, unless it stands there already.
+
+        Raises:
+            DataError: a text that is empty, or too long: there is no telling what could be left out.
+        """
+        begin = self.chat.text_begin
+        prompts = []
+        for number, (ids, _) in enumerate(self._tokens(as_texts(texts, "texts"))):
+            ids = ids if ids[: len(begin)] == begin else begin + ids
+            if not len(begin) < len(ids) <= self.max_length:
+                count = len(ids) if len(ids) > len(begin) else 0
+                reason = f"has {count} tokens; the model reads 1 to {self.max_length}"
+                raise DataError(reason, field=f"texts[{number}]")
+            prompts.append(Encoded(ids, {}))
+        return prompts
+
     def questions(self, state: str, asked: Sequence[ShownQuestion]) -> list[Encoded]:
         """Prompts that ask questions about one state; the next token is a label. Slot: ``state``.
 
@@ -242,7 +259,7 @@ class Renderer:
                     spare=_earlier_turns(pieces),
                 )
                 [(ids, offsets)] = self._tokens(["".join(piece.text for piece in pieces)])
-            encodings.append(_located(pieces, begin, ids, offsets, cut))
+            encodings.append(located(pieces, begin, ids, offsets, cut))
         return encodings
 
     def _tokens(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
@@ -276,24 +293,3 @@ def _earlier_turns(pieces: Sequence[Piece]) -> list[str]:
     """The turns before the last, oldest first, but the very first, which often sets the task, at the end."""
     turns = [piece.slot for piece in pieces if piece.slot and piece.slot.startswith(_TURN)][:-1]
     return turns[1:] + turns[:1]
-
-
-def _located(
-    pieces: Sequence[Piece],
-    begin: list[int],
-    ids: list[int],
-    offsets: Sequence[tuple[int, int]],
-    cut: dict[str, int],
-) -> Encoded:
-    """Character spans of the slots to token spans: the tokens that hold any of a slot's characters.
-
-    An empty slot gets the empty span in front of the token that follows it.
-    """
-    starts = np.fromiter((start for start, _ in offsets), dtype=np.int64, count=len(offsets))
-    stops = np.fromiter((stop for _, stop in offsets), dtype=np.int64, count=len(offsets))
-    spans = {}
-    for slot, (first, last) in char_spans(pieces).items():
-        start = int(np.searchsorted(stops, first, side="right"))
-        stop = int(np.searchsorted(starts, last, side="left")) if last > first else start
-        spans[slot] = (len(begin) + start, len(begin) + max(start, stop))
-    return Encoded(begin + ids, spans, cut)

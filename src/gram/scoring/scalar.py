@@ -213,6 +213,20 @@ class ScalarHeadModel(Scorer):
         rows = [TokenRow(self._read(answer.ids)) for answer in answers]
         return self._runner.scores(rows), usage_of(answers)
 
+    def score_texts(self, texts: Iterable[str]) -> FloatArray:
+        """(n,) scores of texts that hold prompt and answer, as they stand: control tokens in them count.
+
+        Raises:
+            WrongTypeError: something else than texts.
+            DataError: a text that is empty or too long, or that holds a token which the model does not embed.
+            ScoringError: the model gave a number that is not finite.
+        """
+        prompts = self._renderer.as_they_stand(texts)
+        if not prompts:
+            return np.empty(0)
+        self._usage += usage_of(prompts)
+        return finite_scores(self._runner.scores([TokenRow(self._read(prompt.ids)) for prompt in prompts]))
+
     def _read(self, ids: list[int]) -> list[int]:
         """``ids`` up to the token at which the score is read."""
         end = len(ids)

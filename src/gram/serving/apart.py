@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from gram.serving.units import About, Facts, Outcome, Unit, answer_units, facts_of
+from gram.serving.facts import About, Facts, facts_of
+from gram.serving.units import Outcome, Unit, answer_units
 from gram.types import RewardModel
 from gram.workers import Processes, Share
 

@@ -14,10 +14,11 @@ from collections.abc import Sequence
 
 from gram.serving.apart import Worker
 from gram.serving.desk import Counts, Desk, OverloadedError, UnavailableError
+from gram.serving.facts import Facts
 from gram.serving.fair import Ticket
 from gram.serving.limits import Limits
 from gram.serving.meters import Meters
-from gram.serving.units import Facts, Outcome, Unit, answer_length, prompt_length
+from gram.serving.units import Outcome, Unit, answer_length, prompt_length
 from gram.workers import WorkerDiedError
 
 _LINGER = 0.001  # seconds without a new unit after which a batch that is not full goes

@@ -17,6 +17,7 @@ from gram.messages import as_chat
 from gram.rl.openrlhf import answer_in
 from gram.rl.rows import reference_text
 from gram.serving.door import DoorRoute
+from gram.serving.facts import Facts
 from gram.serving.panel import Panel, Schedule, mean_log_odds, p_a, position_gap
 from gram.serving.schemas import usage_of
 from gram.serving.service import Service
@@ -34,7 +35,7 @@ from gram.serving.shapes import (
     ScoreOut,
     ScoreRequest,
 )
-from gram.serving.units import Facts, Outcome
+from gram.serving.units import Outcome
 from gram.types import Answer, Contest, Message, Pair, sigmoid
 
 _ROUND_ROBIN = 16  # documents up to which a judge compares all with all
@@ -70,15 +71,19 @@ def borrowed_routes(service: Service) -> APIRouter:
     @router.post("/classify")
     @router.post("/v1/classify")
     async def classify(asked: ClassifyRequest, request: Request) -> ClassifyAnswer:
-        """The score of a conversation, as vLLM gives it, from a model that scores."""
+        """The score of a conversation, or of each text, as vLLM gives it, from a model that scores."""
         panel = service.panel(request, asked.model)
         activate = _activates(panel.facts, asked.use_activation)
-        [outcome] = await panel.score([_last_answer(service, asked)])
-        data = ClassifyOut(index=0, probs=[_activated(outcome, activate)], error=outcome.error or None)
+        if asked.input is None:
+            outcomes = await panel.score([_last_answer(service, asked)])
+        else:
+            outcomes = await panel.score_texts(_inputs(service, asked))
+        data = [
+            ClassifyOut(index=k, probs=[_activated(outcome, activate)], error=outcome.error or None)
+            for k, outcome in enumerate(outcomes)
+        ]
         usage = usage_of(panel.tokens)
-        return ClassifyAnswer(
-            id=_id("classify"), created=_now(), model=service.name, data=[data], usage=usage
-        )
+        return ClassifyAnswer(id=_id("classify"), created=_now(), model=service.name, data=data, usage=usage)
 
     @router.post("/get_reward")
     async def get_reward(
@@ -158,15 +163,22 @@ def _answers(service: Service, asked: ScoreRequest) -> list[Answer]:
 
 def _last_answer(service: Service, asked: ClassifyRequest) -> Answer:
     if asked.messages is None:
-        raise DataError(
-            "send the conversation as messages: the model's own template puts prompt and answer together, "
-            "and cannot take them apart in a text",
-            field="messages",
-        )
+        raise DataError("missing: send messages, or input", field="messages")
     *prompt, last = as_chat(asked.messages, "messages") or (Message("", ""),)
     if not prompt or last.role != "assistant":
         raise DataError("the last message must be the assistant's answer to the others", field="messages")
     return Answer(service.chat(prompt, "messages"), service.text(last.content, "messages"))
+
+
+def _inputs(service: Service, asked: ClassifyRequest) -> list[str]:
+    """The texts; where there are messages too it is not known what is meant."""
+    if asked.messages is not None:
+        raise DataError("stands beside messages: send one of them", field="input")
+    texts = [asked.input] if isinstance(asked.input, str) else list(asked.input or [])
+    service.check_count(len(texts), service.limits.max_items, "texts")
+    if not texts or "" in texts:
+        raise DataError("is empty, or holds an empty text", field="input")
+    return service.texts(texts, "input")
 
 
 def _activates(facts: Facts, use_activation: bool | None) -> bool:

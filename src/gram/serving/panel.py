@@ -17,7 +17,8 @@ from gram.errors import ConfigError, DataError, ScoringError
 from gram.ranking import Ranking
 from gram.ranking.driver import rank_asking
 from gram.serving.batcher import Batcher
-from gram.serving.units import Decision, Facts, Outcome, Reading
+from gram.serving.facts import Facts
+from gram.serving.units import Decision, Outcome, Reading, Unit, Whole
 from gram.types import Answer, Contest, Pair, Usage, Verdicts
 
 
@@ -73,6 +74,19 @@ class Panel:
             )
         return await self._ask(answers)
 
+    async def score_texts(self, texts: Sequence[str]) -> list[Outcome]:
+        """The outcome of each text that holds prompt and answer.
+
+        Raises:
+            ConfigError: the model cannot tell a prompt from an answer in a text, and needs to.
+        """
+        if not self.facts.reads_texts:
+            raise ConfigError(
+                f"the model is a {self.facts.kind}, and cannot take prompt and answer apart in a text: "
+                "send the conversation as messages"
+            )
+        return await self._ask([Whole(text) for text in texts])
+
     async def decide(self, request: Request) -> Decisions:
         """The answers to typed questions; each waits and is remembered by itself.
 
@@ -119,7 +133,7 @@ class Panel:
 
         return await rank_asking(verdicts, contest, how.name, seed=how.seed, budget=how.budget)
 
-    async def _ask(self, units: Sequence[Pair] | Sequence[Answer] | Sequence[Decision]) -> list[Outcome]:
+    async def _ask(self, units: Sequence[Unit]) -> list[Outcome]:
         outcomes = await self._batcher.ask(units, self._caller, admitted=self._admitted)
         self._admitted = True  # a request that was let in is not turned away between its rounds
         self.tokens += sum(outcome.tokens for outcome in outcomes)

@@ -25,10 +25,10 @@ from gram.serving.apart import Apart
 from gram.serving.app import make_app
 from gram.serving.batcher import Batcher
 from gram.serving.door import Gate
+from gram.serving.facts import About
 from gram.serving.limits import MOST_TOKENS, Limits
 from gram.serving.meters import Meters
 from gram.serving.options import ServeOptions
-from gram.serving.units import About
 from gram.types import RewardModel
 from gram.workers import Share
 

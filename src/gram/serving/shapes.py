@@ -103,7 +103,10 @@ class ScoreAnswer(BaseModel):
 
 
 class ClassifyRequest(Loose):
-    """A conversation to score: all but its last message is the prompt, the last one the answer."""
+    """A conversation to score: all but its last message is the prompt, the last one the answer.
+
+    Or texts, each a conversation as the model's own chat template writes it.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -118,7 +121,7 @@ class ClassifyRequest(Loose):
     )
     model: ModelName = None
     messages: list[dict[str, Any]] | None = None
-    input: Any = Field(None, description="Not read: a text whose prompt and answer cannot be told apart")
+    input: Texts | None = Field(None, description="Texts as they stand, for a scalar model; no token ids")
     use_activation: bool | None = Field(
         None, description="A scalar model's score through the logistic function. Default: yes, as vLLM does"
     )

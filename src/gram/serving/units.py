@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import PurePath
@@ -20,6 +19,7 @@ import numpy as np
 from gram.decisions import Answer as DecidedAnswer
 from gram.decisions import DecisionModel, Question, Request
 from gram.errors import GramError, ScoringError
+from gram.serving.facts import TextScorer
 from gram.tokens import TokenReader
 from gram.types import Answer, Pair, RewardModel, ScalarModel, Usage
 
@@ -51,7 +51,15 @@ class Decision:
         return cls(state, json.dumps(state, ensure_ascii=False), question, orders)
 
 
-Unit: TypeAlias = Pair | Answer | Decision
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A text that holds prompt and answer, as other servers are asked about it; each text by itself."""
+
+    text: str
+    prompt: str = ""
+
+
+Unit: TypeAlias = Pair | Answer | Decision | Whole
 
 _NAME = "question"
 
@@ -77,62 +85,6 @@ class Outcome(NamedTuple):
     error: str = ""
     decided: DecidedAnswer | None = None
     texts: tuple[str, ...] = ()
-
-
-class About(NamedTuple):
-    """What is known of a model from how it was loaded.
-
-    Attributes:
-        kind: ``judge``, ``likelihood``, ``scalar`` or ``ensemble`` (of models that score).
-        dtype: precision of the weights.
-        both_orders: each pair is asked both ways.
-        fingerprint: equal where all that the scores depend on is; empty where it is not known.
-    """
-
-    kind: str
-    dtype: str
-    both_orders: bool
-    fingerprint: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a server needs to know of a model.
-
-    Attributes:
-        kind, dtype, both_orders, fingerprint: see ``About``.
-        scores: gives single answers a number.
-        decides: answers typed questions.
-        reads: tells how likely the tokens of an answer are.
-        slope: log-odds per unit of score.
-        template: hash of the judge prompt; empty where there is none.
-        device: ``cpu`` or ``cuda``.
-    """
-
-    kind: str
-    dtype: str
-    both_orders: bool
-    fingerprint: str
-    scores: bool
-    decides: bool
-    reads: bool
-    slope: float
-    template: str
-    device: str
-
-
-def facts_of(model: RewardModel, about: Callable[[RewardModel], About]) -> Facts:
-    """The facts of ``model``, some of which ``about`` knows."""
-    torch = sys.modules.get("torch")  # loaded where a model needs it
-    return Facts(
-        *about(model),
-        scores=isinstance(model, ScalarModel),
-        decides=isinstance(model, DecisionModel),
-        reads=isinstance(model, TokenReader),
-        slope=float(model.slope),
-        template=model.template.hash if model.template is not None else "",
-        device="cuda" if torch is not None and torch.cuda.is_initialized() else "cpu",
-    )
 
 
 def answer_units(model: RewardModel, units: Sequence[Unit]) -> list[Outcome]:
@@ -170,8 +122,7 @@ def _together(model: RewardModel, units: Sequence[Unit]) -> list[Outcome]:
     earlier = model.usage
     values = _values(model, units)
     usage = model.usage - earlier
-    cut = _cut(model, [unit for unit in units if not isinstance(unit, Decision)] if usage.truncated else [])
-    cut = cut or [0] * len(units)
+    cut = _cut(model, units) if usage.truncated else [0] * len(units)
     return [Outcome(*row) for row in zip(values, shares(usage, units), cut, strict=True)]
 
 
@@ -194,6 +145,11 @@ def _read(model: RewardModel, unit: Reading) -> Outcome:
 
 
 def _values(model: RewardModel, units: Sequence[Unit]) -> list[tuple[float, ...]]:
+    texts = [unit.text for unit in units if isinstance(unit, Whole)]
+    if texts:
+        if not isinstance(model, TextScorer):
+            raise ScoringError("the model scores no text as it stands")
+        return [(_finite(score),) for score in model.score_texts(texts)]
     answers = [unit for unit in units if isinstance(unit, Answer)]
     if answers:
         if not isinstance(model, ScalarModel):
@@ -213,11 +169,10 @@ def _finite(score: float) -> float:
     return float(score)
 
 
-def _cut(model: RewardModel, units: Sequence[Pair | Answer]) -> list[int]:
-    """Tokens that each unit loses: of an answer, half of what it would lose on both sides of a pair."""
-    pairs = [
-        unit if isinstance(unit, Pair) else Pair(unit.prompt, unit.response, unit.response) for unit in units
-    ]
+def _cut(model: RewardModel, units: Sequence[Unit]) -> list[int]:
+    """Tokens that each pair or answer loses: an answer half of what it would lose on both sides of a pair."""
+    pairs = [unit for unit in units if isinstance(unit, Pair)]
+    pairs += [Pair(unit.prompt, unit.response, unit.response) for unit in units if isinstance(unit, Answer)]
     counts = model.tokens_cut(pairs)
     if counts is None:
         return [0] * len(units)
@@ -248,7 +203,9 @@ def shares(usage: Usage, units: Sequence[Unit]) -> list[int]:
 
 def prompt_length(unit: Unit) -> int:
     """Characters of the prompt, which answers to it share."""
-    return len(unit.prompt) if isinstance(unit, Decision) else sum(len(turn.content) for turn in unit.prompt)
+    if isinstance(unit, Decision | Whole):
+        return len(unit.prompt)
+    return sum(len(turn.content) for turn in unit.prompt)
 
 
 def answer_length(unit: Unit) -> int:
@@ -260,6 +217,8 @@ def answer_length(unit: Unit) -> int:
             return len(unit.response)
         case Decision():
             return len(repr(unit.question))
+        case Whole():
+            return len(unit.text)
 
 
 def key_of(unit: Unit) -> bytes:
@@ -276,6 +235,8 @@ def key_of(unit: Unit) -> bytes:
             parts = [*_turns(unit), unit.response]
         case Decision():
             parts = [unit.prompt, repr(unit.question), str(unit.orders)]
+        case Whole():
+            parts = [unit.text]
     digest = blake2b(type(unit).__name__.encode(), digest_size=16)
     for part in parts:
         data = part.encode()
