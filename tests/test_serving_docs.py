@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import gram
+from conftest import run
 from gram.bench.decision import pipeline_is_there
 from served import Here, Served, serving
 
@@ -26,13 +27,13 @@ ADDRESS = "http://127.0.0.1:8000"
 
 @pytest.fixture(scope="module")
 def served(judge_folder: Path) -> Iterator[Served]:
-    with serving(Here(gram.load(judge_folder))) as server:
+    with serving(Here(gram.load(judge_folder)), names=("judge",)) as server:
         yield server
 
 
 def test_there_are_commands_for_all() -> None:
     kinds = [kind for kind, _ in BLOCKS]
-    assert (kinds.count("curl"), kinds.count("python")) == (7, 3)
+    assert {kind: kinds.count(kind) for kind in kinds} == {"curl": 7, "python": 4, "gram": 1}
     for name in ("TRL", "OpenRLHF", "verl", "Rerank", "Typed questions"):
         assert f"\n## {name}" in PAGE
 
@@ -51,8 +52,21 @@ def test_a_curl_command(served: Served, place: int) -> None:
 
 @pytest.mark.parametrize("place", [k for k, (kind, _) in enumerate(BLOCKS) if kind == "python"])
 def test_a_python_example(served: Served, place: int, capsys: pytest.CaptureFixture[str]) -> None:
+    if "import cohere" in BLOCKS[place][1]:
+        pytest.importorskip("cohere")
     exec(compile(BLOCKS[place][1].replace(ADDRESS, served.url), "docs/serving.md", "exec"), {})
     assert re.search(r"\d", capsys.readouterr().out)
+
+
+def test_a_command(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("candidates.jsonl").write_text('{"prompt": "why ?", "responses": ["music", "the bread"]}\n')
+    [text] = [text for kind, text in BLOCKS if kind == "gram"]
+    code, result, err = run(capsys, *text.replace(ADDRESS, served.url).split()[1:])
+    assert (code, result["prompts"]) == (0, 1), err
+    assert Path("rankings.jsonl").exists()
 
 
 def test_the_page_names_every_endpoint_metric_and_status(served: Served) -> None:
