@@ -7,7 +7,7 @@ choice whose options are the answers themselves. Each pair is asked twice, the s
 listed the other way round. Pairs longer than --max-length are left out, as the pipeline cuts nothing.
 Expectation: ours never changes, up to ties to the last digit; the pipeline changes often with a small model.
 Command: python -m experiments.option_order MODEL [--data FOLDER] [--pairs 500] [--output FILE.json]
-(reads ../shared/data unless --data says otherwise; 15 forward passes a pair).
+(reads ../shared/data, or what --data names, as data/held_back.jsonl.gz; 15 forward passes a pair).
 Prints a table: how often the verdict changes, how often it is the better answer (mean of the two listings),
 how often it is the option listed first.
 """
@@ -90,24 +90,27 @@ def finding(name: str, choose: Chooser, preferences: Sequence[Preference]) -> Fi
     return Finding(name, len(preferences), *shares)
 
 
-def real_pairs(folder: Path, count: int, fits: Callable[[Pair], bool], seed: int = 0) -> list[Preference]:
-    """Test pairs with a clear label, as many of each source as possible, the better answer on either side.
+def real_pairs(data: Path, count: int, fits: Callable[[Pair], bool], seed: int = 0) -> list[Preference]:
+    """Pairs with a clear label, drawn at random, the better answer on either side.
+
+    Of a folder the test pairs, as many of each file as possible; of a file any.
 
     Raises:
-        FileNotFoundError: no sources in the folder.
+        FileNotFoundError: there is no such file, or there are none in the folder.
     """
-    sources = sorted(folder.glob("*.jsonl.gz"))
-    if not sources:
-        raise FileNotFoundError(f"{folder}: no *.jsonl.gz; name the folder with --data")
+    sources = [f"{file}::test" for file in sorted(data.glob("*.jsonl.gz"))] if data.is_dir() else [str(data)]
+    if not sources or not data.exists():
+        raise FileNotFoundError(f"{data}: no *.jsonl.gz; name the folder with --data, or a file")
     most = -(-_DRAWN * count // len(sources))
     draw = Random(seed)
     by_source = []
     for source in sources:
         try:
-            rows = read_preferences([f"{source}::test"], max_per_source=most, seed=seed).examples
+            rows = read_preferences([source], max_per_source=most, seed=seed).examples
         except NoRowsError:
             continue
         clear = [row for row in rows if row.p_a in (0.0, 1.0) and row.pair.a != row.pair.b]
+        draw.shuffle(clear)
         by_source.append(clear)
     in_turn = (rows[place] for place in range(most) for rows in by_source if place < len(rows))
     fitting = islice((row for row in in_turn if fits(row.pair)), count)
@@ -161,7 +164,7 @@ def of_pipeline(loaded: LoadedModel, settings: Mapping[str, Any]) -> Chooser:
 
 def study(
     model: str,
-    folder: Path,
+    data: Path,
     pairs: int,
     *,
     max_length: int = MAX_LENGTH,
@@ -186,7 +189,7 @@ def study(
             return False
         return not any(prompt.cut for prompt in prompts) and ours.tokens_cut([pair]) == [0]
 
-    preferences = real_pairs(folder, pairs, fits, seed)
+    preferences = real_pairs(data, pairs, fits, seed)
     labels = {str(kind): list(words) for kind, words in files.labels.items()}
     ways: dict[str, Chooser] = {
         "gram.decide, as it is by default": of_ours(ours, 2),
@@ -207,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model", metavar="MODEL", help="a judge, or a language model")
-    parser.add_argument("--data", type=Path, default=PREF, help="folder of preference data, *.jsonl.gz")
+    parser.add_argument("--data", type=Path, default=PREF, help="preference data: *.jsonl.gz, or one file")
     parser.add_argument("--pairs", type=int, default=500)
     parser.add_argument("--max-length", type=int, default=MAX_LENGTH, help="tokens of a prompt")
     parser.add_argument("--dtype", choices=("auto", "fp32", "bf16"), default="auto")

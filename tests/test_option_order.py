@@ -45,6 +45,8 @@ def test_pairs_come_from_all_sources_in_turn_and_fit(tmp_path: Path) -> None:
     assert {preference.p_a for preference in pairs} == {0.0, 1.0}  # the better answer on either side
     again = real_pairs(tmp_path / "pref", 6, lambda pair: len(pair.b.split()) < 5 and len(pair.a.split()) < 5)
     assert again == pairs
+    of_a_file = real_pairs(tmp_path / "pref" / "none.jsonl.gz", 5, lambda pair: True)  # of all its splits
+    assert len({preference.pair.prompt for preference in of_a_file}) == 5
     with pytest.raises(FileNotFoundError, match="name the folder with --data"):
         real_pairs(tmp_path / "nowhere", 6, lambda pair: True)
 
