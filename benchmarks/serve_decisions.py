@@ -7,7 +7,6 @@ prompts, and with one order of the options give the same numbers. Knows no rewar
 
 from __future__ import annotations
 
-import http.client
 import random
 import tempfile
 from argparse import Namespace
@@ -18,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.serving import gram_serve, load_of, post, transformers_serve
+from benchmarks.serving import gram_serve, load_of, transformers_serve
 from gram.decisions.export import export_decision
 
 REQUESTS = 64  # each by a caller of its own
+WARM = 16  # such before: memory and kernels are then as they stay
 PATH = "/v1/systemone"
 QUESTIONS = {
     "refund": {"type": "noul", "instructions": "Does the customer ask for money back?"},
@@ -46,7 +46,8 @@ def decisions(text: Callable[[random.Random], str], options: Namespace) -> list[
         text: makes up a state.
     """
     draw = random.Random(1)
-    warm, *requests = [{"state": text(draw), "questions": QUESTIONS} for _ in range(REQUESTS + 1)]
+    made = [{"state": text(draw), "questions": QUESTIONS} for _ in range(WARM + REQUESTS)]
+    warm, requests = made[:WARM], made[WARM:]
     with tempfile.TemporaryDirectory() as scratch:
         folder = str(Path(scratch) / "decision")
         export_decision(options.model, Path(folder))
@@ -62,10 +63,10 @@ def decisions(text: Callable[[random.Random], str], options: Namespace) -> list[
 
 
 def _asked(
-    name: str, server: AbstractContextManager[str], warm: Any, requests: Sequence[Any]
+    name: str, server: AbstractContextManager[str], warm: Sequence[Any], requests: Sequence[Any]
 ) -> dict[str, Any]:
     with server as address:
-        post(http.client.HTTPConnection(address, timeout=600), PATH, warm)
+        load_of(address, PATH, warm, len(warm))
         load = load_of(address, PATH, requests, len(requests))
     tokens = sum(answer["usage"]["input_tokens"] for answer in load.answers)
     probabilities = [p for answer in load.answers for p in _probabilities(answer["answers"])]

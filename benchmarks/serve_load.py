@@ -10,7 +10,6 @@ Command: python -m benchmarks.serve_load --model MODEL --output serve_load.json 
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import os
 import random
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.serve_decisions import decision_table, decisions
-from benchmarks.serving import gram_serve, load_of, metrics, post
+from benchmarks.serving import gram_serve, load_of, metrics
 from gram.asking import LoadOptions
 from gram.files import atomic_write
 from gram.progress import chunks
@@ -103,9 +102,9 @@ def rewards(options: argparse.Namespace) -> dict[str, Any]:
     return {"library": library, "server": served}
 
 
-def made_up(prompts: int, prompt_words: int, answer_words: int) -> list[Pair]:
+def made_up(prompts: int, prompt_words: int, answer_words: int, seed: int = 0) -> list[Pair]:
     """Rows of made-up text, the 8 of a prompt one after the other; lengths vary by half."""
-    draw = random.Random(0)
+    draw = random.Random(seed)
     rows = []
     for _ in range(prompts):
         prompt, reference = text(draw, prompt_words), text(draw, answer_words)
@@ -122,7 +121,8 @@ def text(draw: random.Random, words: int) -> str:
 def by_library(rows: Sequence[Pair], options: argparse.Namespace) -> tuple[np.ndarray, float, int]:
     """Rewards of all rows, the seconds that took, and the tokens."""
     with workers_with(partial(load, options.model, options.dtype), options.workers) as workers:
-        list(workers.map(compare, chunks(rows[:ANSWERS], ANSWERS)))  # warm
+        warm = made_up(2, options.prompt_words, options.answer_words, seed=1)
+        list(workers.map(compare, chunks(warm, len(warm))))
         before = workers.usage.tokens
         start = time.perf_counter()
         parts = list(workers.map(compare, chunks(rows, CHUNK)))
@@ -153,9 +153,11 @@ def under_load(
     rows = rows[: ROWS.get(callers, len(rows))]
     more = () if max_batch_tokens is None else ("--max-batch-tokens", max_batch_tokens)
     with gram_serve(options.model, options.dtype, "--workers", options.workers, *more) as address:
-        post(http.client.HTTPConnection(address), PATH, asked(Pair("warm", "up", "now")))
+        warm = made_up(2, options.prompt_words, options.answer_words, seed=1)
+        load_of(address, PATH, [asked(row) for row in warm], len(warm))
+        before = metrics(address)
         load = load_of(address, PATH, [asked(row) for row in rows], callers)
-        counters = metrics(address)
+        counters = {name: value - before[name] for name, value in metrics(address).items()}
     found = np.array([answer["data"][0]["reward"] for answer in load.answers])
     return {
         "callers": callers,
