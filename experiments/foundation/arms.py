@@ -8,8 +8,10 @@ stage 2 with another order of rows and other new weights. Knows nothing of test 
 from __future__ import annotations
 
 import argparse
+import gzip
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +19,7 @@ from experiments.foundation.data import COUNT, LABELS
 
 import gram
 from gram.asking import Kind
+from gram.files import atomic_write
 from gram.modeling.manifest import FILE
 from gram.modeling.quiet import quiet_libraries
 from gram.training.config import load_config
@@ -30,7 +33,7 @@ LENGTH = 1024
 """Most tokens of a prompt, in training and when asked."""
 TEMPLATE = "compact"
 
-Start = Literal["base", "stage_1"]
+Start = Literal["base", "stage_1", "compared"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Arm:
     Attributes:
         title: in tables.
         start: where its stage 2 begins; an arm without ``stage_2`` is that model itself.
-        stage_2: options of ``gram train`` that differ from 2-finetune.yaml; None: it is not run.
+        stage_2: options of ``gram train`` that differ from 3-finetune.yaml; None: it is not run.
         kind: how it is asked.
         labels: the first so many.
         length_power: of a likelihood without stage 2.
@@ -56,15 +59,20 @@ class Arm:
     without_prompt: bool = False
 
 
-_JUDGE = {"objective": "preference", "template": TEMPLATE}
-_SCALAR = {"objective": "scalar", "label_smoothing": 0.0, "adapter": "merged"}
+FIRST = {"batch_size": 64, "learning_rate": 8e-4}
+"""Of the first try, which ran on a GPU: such a one waits for launches where batches are small."""
+_JUDGE = FIRST
+_LIKELIHOOD = FIRST | {"objective": "likelihood", "template": None, "beta": 5.0, "length_power": 1.0}
+_SCALAR = FIRST | {"objective": "scalar", "template": None, "label_smoothing": 0.0, "adapter": "merged"}
 
 ARMS = {
-    "likelihood": Arm("GRAM, likelihood", "stage_1"),
+    "likelihood": Arm("GRAM, likelihood", "stage_1", _LIKELIHOOD),
     "judge": Arm("GRAM, judge", "stage_1", _JUDGE, "judge"),
-    "likelihood_no_stage_1": Arm("likelihood, no stage 1", "base"),
+    "likelihood_no_stage_1": Arm("likelihood, no stage 1", "base", _LIKELIHOOD),
     "judge_no_stage_1": Arm("judge, no stage 1", "base", _JUDGE, "judge"),
-    "likelihood_no_smoothing": Arm("likelihood, no smoothing", "stage_1", {"label_smoothing": 0.0}),
+    "likelihood_no_smoothing": Arm(
+        "likelihood, no smoothing", "stage_1", _LIKELIHOOD | {"label_smoothing": 0.0}
+    ),
     "judge_no_smoothing": Arm("judge, no smoothing", "stage_1", _JUDGE | {"label_smoothing": 0.0}, "judge"),
     "bradley_terry": Arm("Bradley-Terry", "base", _SCALAR, "scalar"),
     "bradley_terry_stage_1": Arm("Bradley-Terry on stage 1", "stage_1", _SCALAR, "scalar"),
@@ -77,13 +85,15 @@ ARMS = {
         _SCALAR | {"lora": False, "freeze": True, "learning_rate": 1e-3},
         "scalar",
     ),
+    "compared": Arm("judge, taught to compare without labels", "compared", None, "judge"),
+    "judge_compared": Arm("GRAM, judge, taught to compare first", "compared", {}, "judge"),
     "zero_shot_judge": Arm("zero-shot judge", "base", None, "judge"),
     "zero_shot_sum": Arm("zero-shot likelihood, sum", "base", None, length_power=0.0),
     "zero_shot_mean": Arm("zero-shot likelihood, mean", "base", None),
     "zero_shot_pmi": Arm("zero-shot likelihood, PMI", "base", None, length_power=0.0, without_prompt=True),
 }
 for _count in (1_000, COUNT):
-    for _name in ("likelihood", "judge", "bradley_terry"):
+    for _name in ("likelihood", "judge", "judge_compared", "bradley_terry"):
         ARMS[f"{_name}-{_count}"] = replace(
             ARMS[_name], title=f"{ARMS[_name].title}, {_count:,} labels", labels=_count
         )
@@ -98,7 +108,7 @@ def folder(name: str, seed: int = 0) -> str:
     """The model of an arm, as commands name it."""
     arm = ARMS[name]
     if arm.stage_2 is None:
-        return BASE
+        return BASE if arm.start == "base" else str(MODELS / arm.start)
     full = f"{name}-{COUNT}" in ARMS
     return str(home(seed) / (f"{name}-{arm.labels}" if full else name))
 
@@ -108,8 +118,9 @@ def make(name: str, seed: int = 0) -> str:
     path, arm = folder(name, seed), ARMS[name]
     if arm.stage_2 is None or (Path(path) / FILE).is_file():
         return path
-    config = load_config(CONFIGS / "2-finetune.yaml")
-    begun = {} if arm.start == "stage_1" else {"adapter": "kept", "model": BASE}
+    config = load_config(CONFIGS / "3-finetune.yaml")
+    adapter, begin = ("kept", BASE) if arm.start == "base" else ("continued", str(MODELS / arm.start))
+    begun = {"adapter": adapter, "model": begin}
     options = {"seed": seed, "max_per_source": None, **begun, **arm.stage_2}
     train(replace(config, output=Path(path), data=[str(first_labels(arm.labels))], **options))
     return path
@@ -117,17 +128,13 @@ def make(name: str, seed: int = 0) -> str:
 
 def first_labels(count: int) -> Path:
     """A file of the first ``count`` labels, in their order."""
-    import gzip
-
     if count == COUNT:
         return LABELS
     path = MODELS / "data" / f"labels-{count}.jsonl"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with gzip.open(LABELS, "rt", encoding="utf-8") as file:
-            path.write_text(
-                "".join(line for line, _ in zip(file, range(count), strict=False)), encoding="utf-8"
-            )
+        with gzip.open(LABELS, "rt", encoding="utf-8") as file, atomic_write(path) as first:
+            first.writelines(islice(file, count))  # whole or not at all: other arms may wait for it
     return path
 
 
