@@ -19,7 +19,7 @@ from gram.training.config import load_config
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs" / "gram-small"
 LARGEST = 20_000_000
-EVERYDAY = ROOT / "experiments" / "real_text" / "everyday.jsonl"
+EVERYDAY = ROOT / "experiments" / "foundation" / "everyday.jsonl"
 RANKED = ROOT / "experiments" / "results" / "gram_small_everyday.jsonl"
 PAIRS = (
     gram.Pair("What is the capital of France?", "The capital of France is Paris.", "bread bread bread bread"),

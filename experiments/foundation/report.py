@@ -1,8 +1,9 @@
 """What the answers on file say: the numbers of gram-135m, and the tables of its page.
 
 Command: python -m experiments.foundation.report (seconds). Reads what the arms said, of every seed, writes
-experiments/results/gram_135m.json, and from it the marked parts of docs/gram-135m.md. With --page only
-these are made again. Asks no model.
+experiments/results/gram_135m.json, and from it and the results of adaptation, best_of_n, grpo and everyday
+the marked parts of docs/gram-135m.md, with their pictures, and of configs/gram-135m/MODEL_CARD.md. With
+--page only these are made again. Asks no model.
 """
 
 from __future__ import annotations
@@ -15,11 +16,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from experiments.claims.study import markdown
-from experiments.foundation.arms import ARMS, MODELS
-from experiments.foundation.data import COUNT
-from experiments.foundation.measure import FLOORS, read
+from experiments.foundation import adaptation, attributions, best_of_n, claims, everyday, grpo, tables
+from experiments.foundation.arms import ARMS, CONFIGS, MODELS
+from experiments.foundation.claims import LEADERS
+from experiments.foundation.measure import read
+from experiments.foundation.results import NOT_RUN
+from experiments.foundation.results import numbers as four
+from experiments.foundation.results import read as read_lines
 from experiments.foundation.rows import HEADLINE, HELD, RINGS
+from experiments.foundation.ship import SHIPPED
+from experiments.foundation.tables import KINDS, TITLES
 from experiments.pages import filled
 
 from gram.evaluation import Estimate
@@ -29,10 +35,16 @@ from gram.types import FloatArray, Verdicts
 
 RESULTS = Path("experiments/results/gram_135m.json")
 PAGE = Path("docs/gram-135m.md")
-TITLES = {name: arm.title for name, arm in ARMS.items()} | FLOORS
-KINDS = ("label", "other", "span")
-"""Kinds of rows of superni's `eval`; of `negative` there are 14."""
-CURVE = ("likelihood", "judge", "bradley_terry")
+CARD = CONFIGS / "MODEL_CARD.md"
+_CHOSEN = "Of the two kinds this one was better on rows held back from training."
+KIND = {
+    "likelihood": "It is a **likelihood**: its score of an answer is the mean log-probability of its tokens, "
+    f"and the log-odds of two answers are the difference of their scores, times a slope. {_CHOSEN}",
+    "judge": "It is a **judge**: it reads both answers, names the better one, and is asked in both orders. "
+    f"{_CHOSEN}",
+}
+IMAGES = Path("docs/images")
+EMPTY: dict[str, Any] = {"arms": {}, "leads": {}, "seeds": {}}
 
 Numbers = dict[str, Any]
 Where = npt.NDArray[np.bool_]
@@ -92,10 +104,10 @@ def numbers() -> Numbers:
     for name, answers in asked.items():
         parts = answers.parts()
         found["arms"][name] = {
-            "parts": {part: _four(answers.accuracy(where)) for part, where in parts.items()},
+            "parts": {part: four(answers.accuracy(where)) for part, where in parts.items()},
             "sources": {
                 ring: {
-                    source: _four(answers.accuracy((answers.rings == ring) & (answers.sources == source)))
+                    source: four(answers.accuracy((answers.rings == ring) & (answers.sources == source)))
                     for source in RINGS[ring].sources
                 }
                 for ring in RINGS
@@ -103,110 +115,91 @@ def numbers() -> Numbers:
             "temperature": round(answers.temperature, 3),
             "calibration": answers.calibration(answers.headline),
         }
-    for shipped in (name for name in ("likelihood", f"likelihood-{COUNT}", "judge") if name in asked):
-        found["leads"][shipped] = {
-            other: {
-                part: _four(asked[shipped].lead(answers, where)) for part, where in answers.parts().items()
-            }
+    for leader in (name for name in LEADERS if name in asked):
+        found["leads"][leader] = {
+            other: {part: four(asked[leader].lead(answers, answers.parts()[part])) for part in tables.COLUMNS}
             for other, answers in asked.items()
-            if other != shipped
+            if other != leader
         }
     for path in sorted(MODELS.glob("seed-*")):
         seed = int(path.name.removeprefix("seed-"))
         again = {name: Answers(rows) for name in TITLES if (rows := read(name, seed))}
         found["seeds"][str(seed)] = {
-            name: {part: _four(answers.accuracy(where)) for part, where in answers.parts().items()}
+            name: {part: four(answers.accuracy(where)) for part, where in answers.parts().items()}
             for name, answers in again.items()
         }
     return found
 
 
-def _four(found: Estimate) -> list[float]:
-    return [round(found.value, 4), round(found.low, 4), round(found.high, 4), found.n]
+def write_page(found: Numbers) -> None:
+    """Fill the marked parts of the page, and draw its pictures; what has no result says so."""
+    _fill(PAGE, {"kind": KIND[ARMS[SHIPPED].kind]} | _measured(found) | _used(found))
 
 
-def _cell(found: Sequence[float], sign: str = "") -> str:
-    value, low, high = found[:3]
-    return f"{value:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+def write_card(found: Numbers) -> None:
+    """Fill the marked parts of the card."""
+    parts = {
+        "expected": claims.expected_table(found),
+        "accuracy": tables.short_table(found) if found["arms"] else NOT_RUN,
+        "superni": attributions.table(attributions.trained_on()),
+    }
+    _fill(CARD, parts)
 
 
-def short_table(found: Numbers) -> str:
-    """Accuracy of each arm with the common number of labels, on the headline and the rings."""
-    columns = ("headline", *RINGS)
-    sizes = next(iter(found["arms"].values()))["parts"]
-    rows = [
-        [TITLES[name], *(_cell(arm["parts"][part]) for part in columns)]
-        for name, arm in found["arms"].items()
-    ]
-    names = {"headline": "superni, categories never labeled"}
-    return markdown(["", *(f"{names.get(part, part)} ({sizes[part][3]:,})" for part in columns)], rows)
-
-
-def kinds_table(found: Numbers) -> str:
-    """Accuracy on the headline by kind of row."""
-    columns = [f"headline, {kind}" for kind in KINDS]
-    sizes = next(iter(found["arms"].values()))["parts"]
-    rows = [
-        [TITLES[name], *(_cell(arm["parts"][part]) for part in columns)]
-        for name, arm in found["arms"].items()
-    ]
-    head = (f"{part.removeprefix('headline, ')} ({sizes[part][3]:,})" for part in columns)
-    return markdown(["superni, categories never labeled", *head], rows)
-
-
-def lead_table(found: Numbers, name: str) -> str:
-    """Accuracy of one arm less that of every other, on the same rows."""
-    columns = ("headline", *RINGS)
-    rows = [
-        [TITLES[other], *(_cell(leads[part], "+") for part in columns)]
-        for other, leads in found["leads"][name].items()
-    ]
-    return markdown([f"{TITLES[name]}, less", *columns], rows)
-
-
-def source_table(found: Numbers, ring: str) -> str:
-    """One row per source of a ring, one column per arm."""
-    arms = found["arms"]
-    rows = []
-    for source in RINGS[ring].sources:
-        cells = [arm["sources"][ring][source] for arm in arms.values()]
-        rows.append([f"{source} ({cells[0][3]})", *(f"{cell[0]:.3f}" for cell in cells)])
-    return markdown([ring, *(TITLES[name] for name in arms)], rows)
-
-
-def curve_table(found: Numbers) -> str:
-    """Accuracy on the headline by number of labels."""
-    arms = found["arms"]
-    rows = []
-    for name in CURVE:
-        cells = [arms.get(arm) for arm in (f"{name}-1000", name, f"{name}-{COUNT}")]
-        rows.append([TITLES[name], *(_cell(arm["parts"]["headline"]) if arm else "" for arm in cells)])
-    return markdown(["superni, categories never labeled", "1,000 labels", "4,000", f"{COUNT:,}"], rows)
-
-
-def calibration_table(found: Numbers) -> str:
-    """Calibration on the headline, with a temperature from rows held back, and the order gap of judges."""
-    rows = []
-    for name, arm in found["arms"].items():
-        if name in FLOORS:
-            continue
-        of = arm["calibration"]
-        gap = f"{of['order_gap']:+.3f}" if ARMS[name].kind == "judge" else "none"
-        values = (f"{of[key]:.3f}" for key in ("ece", "ece_tempered", "log_loss", "log_loss_tempered"))
-        rows.append([TITLES[name], f"{arm['temperature']:.2f}", *values, gap])
-    head = ["", "temperature", "ECE", "... tempered", "log loss", "... tempered", "order gap"]
-    return markdown(head, rows)
-
-
-def page(found: Numbers) -> str:
-    """The page, with its marked parts filled."""
-    text = PAGE.read_text(encoding="utf-8")
-    parts = {"accuracy": short_table(found), "kinds": kinds_table(found), "curve": curve_table(found)}
-    parts |= {f"leads {name}": lead_table(found, name) for name in found["leads"]}
-    parts |= {f"sources {ring}": source_table(found, ring) for ring in RINGS}
-    for name, content in (parts | {"calibration": calibration_table(found)}).items():
+def _fill(path: Path, parts: Mapping[str, str]) -> None:
+    text = path.read_text(encoding="utf-8")
+    for name, content in parts.items():
         text = filled(text, name, content)
-    return text
+    with atomic_write(path) as file:
+        file.write(text)
+
+
+def _measured(found: Numbers) -> dict[str, str]:
+    """The parts about rings and arms."""
+    leaders = {"shipped": SHIPPED} | {name: name for name in ("likelihood", "judge")}
+    names = ("accuracy", "kinds", "curve", "seeds", "calibration")
+    parts = dict.fromkeys(names, NOT_RUN)
+    parts |= {f"leads {name}": NOT_RUN for name in leaders} | {f"sources {ring}": NOT_RUN for ring in RINGS}
+    if not found["arms"]:
+        return parts
+    tables.bars(found, IMAGES / "gram_135m.png")
+    parts["accuracy"] = _pictured("gram_135m.png", "Accuracy of the main arms") + tables.short_table(found)
+    parts["kinds"] = tables.kinds_table(found)
+    parts["curve"] = tables.curve_table(found)
+    if tables.curve(found, IMAGES / "gram_135m_labels.png"):
+        image = _pictured("gram_135m_labels.png", "Accuracy over the number of labels")
+        parts["curve"] = image + parts["curve"]
+    parts["calibration"] = tables.calibration_table(found)
+    if found["seeds"]:
+        parts["seeds"] = tables.seeds_table(found)
+    for name, arm in leaders.items():
+        if arm in found["leads"]:
+            parts[f"leads {name}"] = tables.lead_table(found, arm)
+    return parts | {f"sources {ring}": tables.source_table(found, ring) for ring in RINGS}
+
+
+def _used(found: Numbers) -> dict[str, str]:
+    """The parts about what it is used for, and what all say together."""
+    parts = {
+        "expected": claims.expected_table(found),
+        "claims": claims.table(claims.statements(found)),
+        "adaptation": adaptation.section(),
+        "best of n": best_of_n.section(),
+        "grpo": grpo.section(),
+        "everyday": everyday.section(),
+    }
+    for name, study, words in (
+        ("adaptation", adaptation, "Accuracy over the number of labels, a panel for each task"),
+        ("grpo", grpo, "Gold and reward over the steps of GRPO"),
+    ):
+        if results := read_lines(study.RESULTS):
+            study.picture(results, IMAGES / f"gram_135m_{name}.png")
+            parts[name] = _pictured(f"gram_135m_{name}.png", words) + parts[name]
+    return parts
+
+
+def _pictured(file: str, words: str) -> str:
+    return f"![{words}](images/{file})\n\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -215,16 +208,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--page", action="store_true", help="from the numbers on file")
     if parser.parse_args(arguments).page:
-        found = json.loads(RESULTS.read_text(encoding="utf-8"))
+        found = EMPTY if not RESULTS.exists() else json.loads(RESULTS.read_text(encoding="utf-8"))
     else:
         found = numbers()
         with atomic_write(RESULTS) as file:
             file.write(json.dumps(found, indent=1) + "\n")
-    if PAGE.exists():
-        text = page(found)
-        with atomic_write(PAGE) as file:
-            file.write(text)
-    print(short_table(found))
+    write_page(found)
+    write_card(found)
+    print(claims.expected_table(found))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from gram.statistics import best_temperature, credit, log_loss, mean_by_group, r
 from gram.types import FloatArray, Verdicts
 
 RESULTS = Path("experiments/results/real_text.json")
-EVERYDAY = Path("experiments/real_text/everyday.jsonl")
+EVERYDAY = Path("experiments/foundation/everyday.jsonl")
 RANKED = Path("experiments/results/gram_small_everyday.jsonl")
 """``gram rank --model gram-small --input EVERYDAY --output RANKED``."""
 POOLS = {

@@ -1,0 +1,207 @@
+"""The page of gram-135m: numbers from stored answers, what it claims, and that it shows what is on file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from experiments.foundation import adaptation, attributions, best_of_n, claims, everyday, grpo, report, tables
+from experiments.foundation.results import NOT_RUN, add
+from experiments.foundation.rows import HELD, RINGS
+
+SHIPPED = claims.SHIPPED
+
+
+def answers(right: float, swing: float = 0.0) -> list[dict[str, Any]]:
+    """Four rows of each source, of which a share is judged right with log-odds of 1, the others of -1."""
+    places = [(ring, source) for ring, rows in RINGS.items() for source in rows.sources]
+    return [
+        {
+            "ring": ring,
+            "source": source,
+            "id": str(k),
+            "group": str(k),
+            "subset": f"Any/{(*tables.KINDS, tables.KINDS[0])[k]}",
+            "log_odds": [sign + swing, sign - swing],
+        }
+        for ring, source in [(HELD, HELD), *places]
+        for k in range(4)
+        for sign in [1.0 if k < 4 * right else -1.0]
+    ]
+
+
+@pytest.fixture
+def stored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """Numbers of the model that ships (three of four right), a rival (half) and a floor (a quarter)."""
+    said = {
+        SHIPPED: answers(0.75, swing=0.5),
+        "judge": answers(0.75, swing=0.5),
+        claims.RIVAL: answers(0.5),
+        "zero_shot_mean": answers(0.75),
+        "length_rule": answers(0.25),
+    }
+    monkeypatch.setattr(report, "read", lambda name, seed=0: said.get(name, []))
+    monkeypatch.setattr(report, "MODELS", tmp_path)
+    (tmp_path / "seed-1").mkdir()
+    return report.numbers()
+
+
+def test_numbers_and_tables_of_stored_answers(stored: dict[str, Any], tmp_path: Path) -> None:
+    """Three of four right, less two of four, is 0.25, on the same rows."""
+    arm = stored["arms"][SHIPPED]
+    assert arm["parts"]["headline"][0] == 0.75 and arm["parts"]["headline"][3] == 4
+    assert arm["parts"]["chat"][3] == 4 * len(RINGS["chat"].sources)
+    assert arm["sources"]["chat"]["hhh"][0] == 0.75
+    assert stored["leads"][SHIPPED][claims.RIVAL]["headline"][0] == 0.25
+    assert set(stored["leads"]) == {SHIPPED, "judge"}
+    assert "| Bradley-Terry, 16,000 labels | +0.250 [" in tables.lead_table(stored, SHIPPED)
+    assert "| hhh (4) | 0.750 |" in tables.source_table(stored, "chat")
+    assert tables.short_table(stored).count("\n") == 1 + len(stored["arms"])
+    assert all(f"{kind} (" in tables.kinds_table(stored) for kind in tables.KINDS)
+    [row] = [line for line in tables.calibration_table(stored).splitlines() if "GRAM, judge |" in line]
+    assert float(row.split("|")[-2]) != 0, "the two orders differ"
+    assert tables.seeds_table(stored).count("| 1 |") == len(stored["arms"])
+    curve = tables.curve_table(stored).splitlines()
+    assert curve[-1].startswith("| Bradley-Terry |  |  | 0.500 [")
+    assert not tables.curve(stored, tmp_path / "curve.png"), "no arm ran with all numbers of labels"
+    tables.bars(stored, tmp_path / "bars.png")
+    assert (tmp_path / "bars.png").stat().st_size > 10_000
+
+
+def test_arms_that_were_asked_about_other_rows_are_not_compared() -> None:
+    one, other = (report.Answers(answers(0.5)[:end]) for end in (-4, -5))
+    with pytest.raises(ValueError, match="different rows"):
+        one.lead(other, one.headline)
+
+
+def test_what_was_expected_is_held_against_the_numbers(stored: dict[str, Any]) -> None:
+    """0.75 of at least 0.70; nothing over zero-shot; 0.25 over the rival, whose interval begins at 0; 0.50
+    over the length rule."""
+    rows = claims.expected_table(stored).splitlines()[2:]
+    assert [row.split("|")[-2].strip() for row in rows] == ["yes", "no", "no", "yes"]
+    assert claims.expected_table(report.EMPTY) == NOT_RUN
+
+
+def none_on_file(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    for study in (adaptation, best_of_n, grpo, everyday):
+        monkeypatch.setattr(study, "RESULTS", folder / f"{study.__name__}.jsonl")
+
+
+def test_a_claim_holds_if_every_interval_lies_above_zero(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    none_on_file(monkeypatch, tmp_path)
+    above, around = [0.2, 0.1, 0.3, 9], [0.1, -0.1, 0.3, 9]
+    assert claims.outcome({"a": above, "b": above}) == claims.outcome({"a": above, "b": None}) == "held"
+    assert claims.outcome({"a": above, "b": around}) == "partly"
+    assert claims.outcome({"a": around}) == "did not hold"
+    assert claims.outcome({"a": None}) == "not run yet"
+    found = report.EMPTY | {"leads": {"likelihood": {"likelihood_no_stage_1": {"headline": above}}}}
+    rows = claims.table(claims.statements(found)).splitlines()[2:]
+    assert len(rows) == len(claims.ON_ARMS) + 3
+    [row] = [row for row in rows if "unlabeled" in row]
+    assert "| held | GRAM, likelihood, less likelihood, no stage 1: +0.200 [+0.100, +0.300]<br>" in row
+    assert row.endswith("GRAM, judge, less judge, no stage 1: not run yet |")
+    assert sum("| not run yet |  |" in row for row in rows) == len(rows) - 1
+
+
+def test_claims_about_its_uses_come_from_their_results(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Adaptation: 0.1 and 0.3 more than Bradley-Terry on two tasks, 0.2 in the mean, +-1.27 (t = 12.706 times
+    0.1); with 10 labels one task is missing. Gold of the policy: 0.5 more with either of two seeds."""
+    none_on_file(monkeypatch, tmp_path)
+    monkeypatch.setattr(claims, "TASKS", ("a", "b"))
+    for task, method, labels, value in (
+        ("a", "gram", 0, 0.6),
+        ("a", "bradley_terry", 0, 0.5),
+        ("b", "gram", 0, 0.8),
+        ("b", "bradley_terry", 0, 0.5),
+        ("a", "gram", 10, 0.6),
+        ("a", "bradley_terry", 10, 0.5),
+    ):
+        add(
+            adaptation.RESULTS,
+            {"task": task, "method": method, "labels": labels, "accuracy": [value, 0, 1, 9]},
+        )
+    for seed in (0, 1):
+        add(grpo.RESULTS, {"seed": seed, "gold": [0.25] * grpo.PASS + [0.75] * grpo.PASS})
+    lead = [0.1, 0.02, 0.2, 40]
+    best_of_n.RESULTS.write_text(json.dumps({"zeroeval": {"leads": {"random": lead}}}))
+    found = claims.statements(report.EMPTY)
+    adapted = list(found["It adapts with fewer labels"].values())
+    assert adapted[0] == pytest.approx([0.2, 0.2 - 1.2706, 0.2 + 1.2706, 2], abs=1e-3)
+    assert adapted[1:] == [None] * 4
+    assert [lead for lead in found["It chooses the better of many"].values() if lead] == [lead]
+    [change] = found["It is a reward that improves a policy"].values()
+    assert change == [0.5, 0.5, 0.5, 2]
+
+
+def ranked(orders: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
+    prompts = everyday.read(everyday.PROMPTS)
+    return [
+        {"id": prompt["id"], "order": list(order), "strengths": [0.5, 0.0, -1.0]}
+        for prompt, order in zip(prompts, orders, strict=False)
+    ]
+
+
+def test_everyday_prompts_are_counted_and_three_failures_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of six: two as intended, three with the best first, four with the worst last, four failures."""
+    orders = [[0, 1, 2], [1, 0, 2], [0, 2, 1], [0, 1, 2], [2, 1, 0], [1, 0, 2]]
+    assert everyday.counts(ranked(orders)) == (2, 3, 4)
+    monkeypatch.setattr(everyday, "RESULTS", tmp_path / "ranked.jsonl")
+    assert everyday.section() == NOT_RUN
+    for row in ranked(orders):
+        add(everyday.RESULTS, row)
+    shown = everyday.section()
+    assert "| gram-135m | 2 | 3 | 4 |" in shown and "| gram-small | 5 | 12 | 8 |" in shown
+    prompts = everyday.read(everyday.PROMPTS)
+    assert len(prompts) == 30 and {len(prompt["responses"]) for prompt in prompts} == {3}
+    assert [f"*{prompt['prompt']}*" in shown for prompt in prompts[:6]] == [
+        False,
+        True,
+        True,
+        False,
+        True,
+        False,
+    ]
+    first = shown.index(f"*{prompts[1]['prompt']}*")
+    assert (
+        shown[first:].split("\n\n")[1].startswith(f"- 2 (+0.00): {prompts[1]['responses'][1]}\n- 1 (+0.50)")
+    )
+
+
+def test_everyday_prompts_are_ranked_by_the_command(judge_folder: Path, tmp_path: Path) -> None:
+    everyday.rank(str(judge_folder), tmp_path / "ranked.jsonl", "cpu")
+    found = everyday.read(tmp_path / "ranked.jsonl")
+    assert {row["id"] for row in found} == {prompt["id"] for prompt in everyday.read(everyday.PROMPTS)}
+    assert everyday.counts(found)[0] <= 30
+
+
+def test_licences_that_ask_for_attribution_name_their_tasks() -> None:
+    tasks = attributions.trained_on()
+    licences = json.loads(attributions.LICENCES.read_text())
+    shown = attributions.table(tasks)
+    assert len(tasks) > 200
+    for task in tasks:
+        assert (task in shown) == licences[task].startswith("CC BY")
+        assert "SA" not in licences[task] and "NC" not in licences[task]
+    assert sum(int(line.split("|")[2]) for line in shown.splitlines()[2:]) == len(tasks)
+
+
+def test_page_and_card_show_what_is_on_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`python -m experiments.foundation.report --page` leaves them as they are."""
+    originals = (report.PAGE, report.CARD)
+    copies = [Path(shutil.copy(path, tmp_path)) for path in originals]
+    for name, copy in zip(("PAGE", "CARD"), copies, strict=True):
+        monkeypatch.setattr(report, name, copy)
+    monkeypatch.setattr(report, "IMAGES", tmp_path / "images")
+    report.main(["--page"])
+    assert [copy.read_text() for copy in copies] == [path.read_text() for path in originals]
+    assert originals[0].read_text().count("<!-- end ") == 18
