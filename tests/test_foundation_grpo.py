@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from experiments.foundation import checked, grpo
 from experiments.foundation.checked import Checked
 
+from gram.errors import ConfigError
 from gram.rl import LikelihoodReward, ReferenceReward
 
 
@@ -48,37 +50,61 @@ def test_prompts_are_short_ones_of_closed_tasks_without_labels(monkeypatch: pyte
     assert [one.task for one in found] != sorted(one.task for one in found), "tasks are mixed"
 
 
-@pytest.mark.parametrize("kind", ["judge", "likelihood"])
-def test_two_steps_of_a_toy(
-    kind: str,
-    converted: Path,
-    request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    """Gold is measured, but has no weight: the reward that counts is that of the model alone."""
-    monkeypatch.setattr(grpo, "LONGEST", 4)
-    monkeypatch.setattr(grpo, "GROUP", 2)
-    monkeypatch.setattr(grpo, "TOGETHER", 2)
+@pytest.fixture
+def toy(converted: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Checked]:
+    """Four prompts, two answers of four tokens to each of two a step, and files of its own."""
+    prompts = [Checked("any", f"what is the letter {k} ?", "the", ("the", "of")) for k in range(4)]
+    for name, value in {"LONGEST": 4, "GROUP": 2, "TOGETHER": 2, "PASS": 1}.items():
+        monkeypatch.setattr(grpo, name, value)
     monkeypatch.setattr(grpo, "RESULTS", tmp_path / "results.jsonl")
     monkeypatch.setattr(grpo, "model_folder", lambda name: converted)
-    prompts = [Checked("any", f"what is the letter {k} ?", "the", ("the", "of")) for k in range(4)]
     monkeypatch.setattr(grpo, "checked", lambda: prompts)
+    return prompts
+
+
+@pytest.mark.parametrize("kind", ["judge", "likelihood"])
+def test_two_steps_of_a_toy(
+    kind: str, toy: list[Checked], converted: Path, request: pytest.FixtureRequest
+) -> None:
     folder = str(request.getfixturevalue(f"{kind}_folder"))
     reward = grpo.reward_of(folder, str(converted), "cpu")
     assert isinstance(reward, ReferenceReward if kind == "judge" else LikelihoodReward)
-    run = grpo.train(0, reward, prompts, str(converted), steps=2)
+    run = grpo.train(0, reward, toy, str(converted), steps=2)
     assert {len(run[key]) for key in ("reward", "gold", "kl", "tokens")} == {2}
     assert all(0.0 <= value <= 1.0 for value in run["gold"]) and run["steps"] == 2
     assert all(0 < value <= 4 for value in run["tokens"])
     assert run["kl"][0] == pytest.approx(0.0, abs=1e-3)
 
+
+def test_gold_is_measured_and_has_no_weight(
+    toy: list[Checked], converted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reward of 5 for every answer stays 5, though each of them is worth a gold of 1."""
+
+    class Five:
+        def score(self, prompts: Sequence[Any], responses: Sequence[str]) -> list[float]:
+            return [5.0] * len(responses)
+
+    monkeypatch.setattr(Checked, "gold", lambda self, answer: 1.0)
+    run = grpo.train(0, LikelihoodReward(Five()), toy, str(converted), steps=1)
+    assert (run["reward"], run["gold"]) == ([5.0], [1.0])
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_seed_on_file_is_not_run_again(likelihood_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[int] = []
-    monkeypatch.setattr(grpo, "train", lambda seed, *_, **__: called.append(seed) or {**run, "seed": seed})
-    monkeypatch.setattr(grpo, "PASS", 1)
+
+    def train(seed: int, *_: Any, **__: Any) -> dict[str, Any]:
+        called.append(seed)
+        return run(seed, [0.1, 0.2])
+
+    monkeypatch.setattr(grpo, "train", train)
+    command = ["--model", str(likelihood_folder), "--device", "cpu", "--seeds", "0", "1"]
     for _ in range(2):
-        grpo.main(["--model", folder, "--seeds", "0", "1", "--device", "cpu"])
+        grpo.main(command)
     assert called == [0, 1]
+    with pytest.raises(ConfigError, match="has results of"):
+        grpo.main([*command, "2", "--model", "another"])
 
 
 def run(seed: int, gold: list[float]) -> dict[str, Any]:
