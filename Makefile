@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz check kills bench harmless foundation openrlhf clean
+.PHONY: help setup demo test fuzz check kills bench harmless foundation gram-small openrlhf clean
 
 PREF := ../shared/data/pref
 HARMLESS_TESTS := $(foreach name,hh_harmless sensemaking blimp conala,$(PREF)/$(name).jsonl.gz::test) \
@@ -67,12 +67,32 @@ runs/harmless/pretrained/gram.json: | runs/harmless/text/gram.json
 runs/harmless/judge/gram.json: | runs/harmless/pretrained/gram.json
 	@$(BIN)/gram train --config configs/harmless/3-finetune.yaml
 
-# Each step goes on where it was stopped; MODEL and DEVICE make a bigger one from the start: MODEL=preset:base DEVICE=cuda.
-foundation: runs/gram-small/shipped/gram.json  ## train gram-small from nothing, and write the folder to ship (85 minutes of one core)
+# Each step goes on where it was stopped. DEVICE=cuda: minutes instead of hours.
+foundation: runs/gram-135m/shipped/gram.json  ## train gram-135m on data/, and write the folder to ship (hours on two cores)
 
-FOUNDATION := $(BIN)/gram train --config configs/gram-small
 DEVICE ?=
 ON_DEVICE := $(if $(DEVICE),--device $(DEVICE))
+GRAM_135M := $(BIN)/gram train --config configs/gram-135m
+
+runs/gram-135m/stage_1/gram.json: | $(READY)
+	@$(BIN)/gram fetch smollm2-135m
+	@$(GRAM_135M)/1-pretrain.yaml $(ON_DEVICE)
+
+runs/gram-135m/compared/gram.json: | runs/gram-135m/stage_1/gram.json
+	@$(GRAM_135M)/2-compare.yaml $(ON_DEVICE)
+
+runs/gram-135m/judge_compared-16000/gram.json: | runs/gram-135m/compared/gram.json
+	@$(GRAM_135M)/3-finetune.yaml $(ON_DEVICE)
+
+runs/gram-135m/shipped/gram.json: | runs/gram-135m/judge_compared-16000/gram.json
+	@$(BIN)/gram eval --model runs/gram-135m/judge_compared-16000 --calibrate data/held_back.jsonl.gz \
+		$(ON_DEVICE) --output runs/gram-135m/calibration
+	@$(BIN)/python -m experiments.foundation.ship
+
+# The model that is shipped so far; MODEL and DEVICE make a bigger one from the start: MODEL=preset:base DEVICE=cuda.
+gram-small: runs/gram-small/shipped/gram.json  ## train gram-small from nothing, and write the folder to ship (85 minutes of one core)
+
+FOUNDATION := $(BIN)/gram train --config configs/gram-small
 
 runs/gram-small/text/gram.json: | $(READY)
 	@$(FOUNDATION)/1-text.yaml $(ON_DEVICE) $(if $(MODEL),--model $(MODEL))

@@ -23,7 +23,7 @@ from gram.modeling.saving import save_checkpoint
 from gram.types import FloatArray, sigmoid
 
 CARD = "MODEL_CARD.md"
-SHIPPED = f"likelihood-{COUNT}"
+SHIPPED = f"judge_compared-{COUNT}"
 """The arm that becomes gram-135m: the better kind on rows held back."""
 
 

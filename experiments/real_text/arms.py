@@ -1,6 +1,6 @@
 """The arms of experiments/real_text.md: what each starts from, how its stage 2 differs, and how it is asked.
 
-Command: python -m experiments.real_text.arms [NAME ...] (after `make foundation`; 15 to 40 minutes of one
+Command: python -m experiments.real_text.arms [NAME ...] (after `make gram-small`; 15 to 40 minutes of one
 core each). A finished arm is kept, an unfinished one is continued. --seed trains stage 2 with another order
 of rows, and a random body with other weights. Knows nothing of test rows.
 """
@@ -97,7 +97,7 @@ def make(name: str, seed: int = 0) -> Path:
 
 
 def make_body(name: Body, seed: int = 0) -> Path:
-    """The folder of a body; those that `make foundation` makes have to be there."""
+    """The folder of a body; those that `make gram-small` makes have to be there."""
     path = home(seed if name == "random" else 0) / name
     if name in ("text", "pretrained") or (path / FILE).is_file():
         return path

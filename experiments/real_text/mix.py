@@ -1,6 +1,6 @@
 """The data of stage 2: a sample of each permissive source's train rows, some held back to calibrate on.
 
-Command: python -m experiments.real_text.mix (seconds; `make foundation` runs it). Writes labeled.jsonl and
+Command: python -m experiments.real_text.mix (seconds; `make gram-small` runs it). Writes labeled.jsonl and
 calibration.jsonl, the rows as they are in ../shared/data; spoiled.jsonl, comparisons that need no rater,
 kept.jsonl, the first of them, and spoiled_test.jsonl, the same of test prompts. No group has rows both in
 labeled and in calibration. Knows no model.

@@ -1,6 +1,6 @@
 """Writes the folder that is shipped: the likelihood in bfloat16, with its temperature and its card.
 
-Command: python -m experiments.real_text.ship (`make foundation` runs it last). To ship the folder that it
+Command: python -m experiments.real_text.ship (`make gram-small` runs it last). To ship the folder that it
 writes, copy it to src/gram/shipped/gram-small.
 """
 
