@@ -36,10 +36,11 @@ NEEDED: dict[str, list[str]] = {
     "mine": ["--model", "m", "--input", "d", "--output", "never"],
     "bench": [],
     "fetch": ["m"],
+    "merge": ["--model", "m", "--output", "never"],
     "export": ["decision", "--model", "m", "--output", "never"],
     "serve": ["--model", "m"],
 }
-WITHOUT_NUMBERS = {"fetch", "export"}
+WITHOUT_NUMBERS = {"fetch", "export", "merge"}
 VALUES = (
     "nan",
     "inf",

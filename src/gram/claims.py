@@ -122,6 +122,16 @@ def claimed_folder(
                 folder.rmdir()
 
 
+def refuse_full(folder: Path) -> None:
+    """Refuse a folder that holds anything but what passes: for commands that write into a new one.
+
+    Raises:
+        ConfigError: it holds something.
+    """
+    if any(not is_ours(path.name) for path in folder.iterdir()):
+        raise ConfigError(f"output {folder}: holds something already; name a new folder")
+
+
 def refuse_overlap(writes: Iterable[Path], reads: Reads, *, whole: Path | None = None) -> None:
     """Check that nothing is written that is read, by whatever way the two names lead there.
 

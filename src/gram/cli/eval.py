@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from gram.bounds import Count, Seed
 from gram.claims import Reads, claimed_files, claimed_folder
 from gram.cli.options import ModelOptions
-from gram.config_file import READABLE_AS_MAPPING
 from gram.errors import ConfigError
+from gram.evaluation.options import EvalOptions
 from gram.serving.source import is_address
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(ModelOptions):
+class Config(EvalOptions, ModelOptions):
     """Measure a model: benchmarks by their official rules, with 95% intervals, biases, and beside the floors.
 
     Benchmarks: rewardbench, rewardbench-prior, rewardbench2, rm-bench, judgebench, best-of-k, hhh, llmbar; by
@@ -29,33 +28,10 @@ class Config(ModelOptions):
     stopped when the same command is given again.
     """
 
-    bench: list[str] = field(default_factory=list)
-    """What to measure on: NAME, NAME=FILE (or NAME=FILE,FILE), or preference data; several at once."""
-    data: list[str] = field(default_factory=list)
-    """Preference data: files, dataset folders or Hub names. The same as --bench FILE."""
-    output: Path
-    """Folder for the records and the report."""
-    split: str | None = None
-    """Use only this split of preference data."""
-    columns: str | None = field(default=None, metadata=READABLE_AS_MAPPING)
-    """Names of columns of preference data: prompt=question,chosen=good; ignore=COLUMN leaves one out."""
-    max_per_source: Count | None = None
-    """Take at most this many items of each (a seeded sample; of RM-Bench and Ties whole units)."""
-    seed: Seed = 0
-    """Seed of that sample."""
-    perturb: list[str] = field(default_factory=list)
-    """Ask again with the worse answers dressed up: whitespace, markdown, filler. Each costs a whole run."""
-    shard: str = "1/1"
-    """i/n: ask only the i-th of n parts; the run that finds all n in OUTPUT merges them and reports."""
-    calibrate: str | None = None
-    """Fit a temperature on this preference file, and store it in the model's gram.json for gram.load."""
-    on_error: Literal["raise", "skip"] = "raise"
-    """A row that cannot be used: stop, or write it to OUTPUT/NAME.rejects.jsonl and go on."""
-
 
 def run(config: Config) -> dict[str, Any]:
     """Evaluate; returns the overall numbers."""
-    from gram.evaluation import Selection, Shard
+    from gram.evaluation import Shard
     from gram.report import run_files
 
     start_time = time.monotonic()
@@ -68,21 +44,7 @@ def run(config: Config) -> dict[str, Any]:
         raise ConfigError(
             "--calibrate fits one model: a temperature of an ensemble has no gram.json to go to"
         )
-    if config.calibrate and (config.bench or config.data or shard.of > 1):
-        raise ConfigError("--calibrate takes one file, and neither --bench, --data nor --shard")
-    specs = [config.calibrate] if config.calibrate else [*config.bench, *config.data]
-    if not specs:
-        raise ConfigError("give --bench (or --data) something to measure on, or --calibrate a file")
-    selection = Selection(
-        specs,
-        config.split,
-        config.max_per_source,
-        config.seed,
-        config.perturb,
-        config.on_error,
-        check=config.source.check(),
-        columns=config.columns,
-    )
+    selection = config.selection(config.source.check)
     names = selection.files(config.output, shard) + run_files([source.name for source in selection.sources])
     reads = Reads(config.source.reads.files, [*config.source.reads.data, *selection.reads.data])
     with claimed_folder(config.output, names, reads, shared=shard.of > 1):

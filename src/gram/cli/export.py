@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 import tyro
 
+from gram.modeling.source import ModelSource
+
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ModelSource):
     """Write a judge for transformers.pipeline("decision", model=OUTPUT), which asks it typed questions.
 
     OUTPUT gets the weights, the tokenizer, decision.json and decision_template.jinja; the pipeline then gives
@@ -23,12 +25,6 @@ class Config:
     """A judge, or a language model without gram.json: a folder, or a Hub name."""
     output: Path
     """A new folder."""
-    revision: str | None = None
-    """Branch, tag or commit of a model on the Hub. Default: the newest."""
-    base: str | None = None
-    """Of a model that is an adapter (a PEFT folder): its base, in place of the one that it names."""
-    trust_remote_code: bool = False
-    """Run code that comes with the model. Default: such a model is refused."""
 
 
 def run(config: Config) -> dict[str, Any]:

@@ -26,6 +26,7 @@ COMMANDS = {
     "rank": "rank the candidate answers of each prompt",
     "serve": "serve a model over HTTP: for trainers, rerank clients and people",
     "mine": "write chosen and rejected answers from ranked candidates",
+    "merge": "make an adapter and its base one ordinary model folder",
     "export": "write a model in the form that other tools load",
     "bench": "time scoring or training beside what others do",
     "fetch": "bring a language model to this machine, to start from",

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 from gram.asking import Asking
-from gram.claims import Reads, claimed_folder
+from gram.claims import Reads, claimed_folder, refuse_full
 from gram.decisions.decider import Request
 from gram.decisions.folder import SETTINGS, TEMPLATE, YES_FIRST, DecisionFiles, read_decision_files
 from gram.decisions.foreign import ForeignPrompts
 from gram.decisions.prompts import OwnPrompts
-from gram.errors import CheckpointError, ConfigError
-from gram.files import atomic_folder, is_ours, naming
+from gram.errors import CheckpointError
+from gram.files import atomic_folder, naming
 from gram.modeling.adapter_folder import base_of
 from gram.modeling.loading import LoadedModel, load_model
 from gram.modeling.manifest import completed, read_manifest
@@ -82,7 +82,7 @@ def export_decision(
         )
     reads = Reads([folder or model, base_of(model, base)])
     with claimed_folder(output, reads=reads, whole=True):
-        _refuse_full(output)
+        refuse_full(output)
         if read_decision_files(model, revision) is not None:
             raise CheckpointError(f"{model}: has a {SETTINGS} or a {TEMPLATE} of its own: it is one already")
         of_model: dict[str, Any] = {"revision": revision, "base": base}
@@ -155,11 +155,6 @@ def _tell_of_mistaken(loaded: LoadedModel, output: Path) -> None:
             output,
             known[kind].__name__,
         )
-
-
-def _refuse_full(output: Path) -> None:
-    if any(not is_ours(path.name) for path in output.iterdir()):
-        raise ConfigError(f"output {output}: holds something already; name a new folder")
 
 
 def _write(output: Path, loaded: LoadedModel, files: DecisionFiles) -> None:
