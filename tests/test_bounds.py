@@ -35,12 +35,13 @@ NEEDED: dict[str, list[str]] = {
     "rank": ["--model", "m", "--input", "d"],
     "mine": ["--model", "m", "--input", "d", "--output", "never"],
     "bench": [],
+    "convert": ["--input", "d", "--to", "trl", "--output", "never"],
     "fetch": ["m"],
     "merge": ["--model", "m", "--output", "never"],
     "export": ["decision", "--model", "m", "--output", "never"],
     "serve": ["--model", "m"],
 }
-WITHOUT_NUMBERS = {"fetch", "export", "merge"}
+WITHOUT_NUMBERS = {"convert", "fetch", "export", "merge"}
 VALUES = (
     "nan",
     "inf",

@@ -53,6 +53,7 @@ FLAGS = {
         data device dtype json output pairs peer_batch plot prompt_tokens quick rounds seed shape steps
         token_budget what
     """,
+    "convert": "columns input on_error output split to",
     "fetch": "from name",
 }
 RECORD = """

@@ -17,7 +17,8 @@ from gram.turns import with_calls, with_thoughts
 
 T = TypeVar("T")
 
-_THOUGHTS = ("reasoning_content", "thinking", "reasoning")  # as transformers knows them
+THOUGHTS = ("reasoning_content", "thinking", "reasoning")  # as transformers knows them
+CALLS = ("tool_calls", "function_call")
 _TEXT_PARTS = (None, "text", "input_text", "output_text")  # None: a part that says no type
 
 
@@ -232,7 +233,7 @@ def message_text(turn: Mapping[str, Any], field: str) -> str:
     calls = _calls(turn, field)
     content = turn.get("content")
     words = "" if content is None and calls else content_text(content, f"{field}.content")
-    for name in _THOUGHTS:
+    for name in THOUGHTS:
         if turn.get(name):
             words = with_thoughts(content_text(turn[name], f"{field}.{name}"), words)
             break

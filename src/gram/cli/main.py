@@ -28,6 +28,7 @@ COMMANDS = {
     "mine": "write chosen and rejected answers from ranked candidates",
     "merge": "make an adapter and its base one ordinary model folder",
     "export": "write a model in the form that other tools load",
+    "convert": "write preference data in the form that a trainer reads",
     "bench": "time scoring or training beside what others do",
     "fetch": "bring a language model to this machine, to start from",
 }

@@ -21,7 +21,7 @@ from gram.data.chats import (
     text_of,
 )
 from gram.data.forms import Form, Rated, differs, form, labeled, name_of, truth
-from gram.data.labels import number
+from gram.data.labels import number, probability
 from gram.errors import DataError
 from gram.types import Chat, Contest, Message, Preference
 
@@ -187,11 +187,12 @@ def _openai(fields: Fields) -> Preference:
 
 def _swift(fields: Fields) -> Preference:
     prompt, good = conversation_of(fields["messages"], "messages")
+    p_a = probability(fields, "p_chosen") if "p_chosen" in fields else 1.0
     if "rejected_messages" in fields:
         names = ("messages", "rejected_messages")
         bad = answer_of(fields[names[1]], names[1], prompt)
-        return _pair({**fields, names[0]: good, names[1]: bad}, prompt, names, 1.0)
-    return _pair({**fields, "messages": good}, prompt, ("messages", "rejected_response"), 1.0)
+        return _pair({**fields, names[0]: good, names[1]: bad}, prompt, names, p_a)
+    return _pair({**fields, "messages": good}, prompt, ("messages", "rejected_response"), p_a)
 
 
 def _summaries(fields: Fields) -> Preference:
@@ -267,8 +268,8 @@ SHAPES: tuple[Form, ...] = (
     form("response_0 response_1 safer_response_id", _safe_rlhf, "PKU-SafeRLHF, safety alone", asked=True),
     form("question answer_0 answer_1 score_0 score_1", _webgpt, "WebGPT comparisons"),
     form("input preferred_output non_preferred_output", _openai, "OpenAI preference fine-tuning"),
-    form("messages rejected_response", _swift, "ms-swift"),
-    form("messages rejected_messages", _swift, "ms-swift, whole conversations"),
+    form("messages rejected_response", _swift, "ms-swift", others="p_chosen"),
+    form("messages rejected_messages", _swift, "ms-swift, whole conversations", others="p_chosen"),
     form("query response rejected_response", _better("response", "rejected_response"), "ms-swift, older"),
     form("info summaries choice", _summaries, "OpenAI summarize from feedback"),
     form("history human_ref_A human_ref_B labels", _shp, "SHP"),
