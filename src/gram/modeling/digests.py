@@ -41,6 +41,8 @@ _DECIDING = (
 _TRACES = ("gram-train.json", "adapt.json")
 _VOLATILE = {"transformers_version", "_name_or_path", "dtype", "torch_dtype", "peft_version", "use_cache"}
 """Keys of a configuration that its library writes anew, and that change no score."""
+_OF_A_LOAD = {"is_local", "local_files_only"}
+"""Keys that transformers adds to tokenizer_config.json when it saves a tokenizer that it has loaded."""
 _RESULTS = (".jsonl", ".partial", ".md", ".html", "results.json")  # decide no score
 _MIB = 2**20
 _WHOLE = 64 * _MIB  # files up to this size are read whole: a tenth of a second
@@ -124,7 +126,11 @@ def check_files(folder: Path, recorded: Mapping[str, str]) -> None:
         return
     found = deciding_files(folder)
     gone, new = sorted(set(recorded) - set(found)), sorted(set(found) - set(recorded))
-    changed = sorted(name for name in set(recorded) & set(found) if recorded[name] != found[name])
+    changed = sorted(
+        name
+        for name in set(recorded) & set(found)
+        if recorded[name] != found[name] and not _only_saved_again(folder / name, recorded[name])
+    )
     if any(_holds_weights(name) for name in new):
         changed, gone = (
             sorted([*changed, *(name for name in gone if _holds_weights(name))]),
@@ -144,6 +150,16 @@ def check_files(folder: Path, recorded: Mapping[str, str]) -> None:
             f"{folder}: not as it was saved, so that its scores may be others: {'; '.join(parts)}; {how}",
             stacklevel=2,
         )
+
+
+def _only_saved_again(path: Path, digest: str) -> bool:
+    """Whether a tokenizer's settings differ from those with this digest by what loading adds alone."""
+    if path.name != "tokenizer_config.json":
+        return False
+    content = {key: value for key, value in read_object(path).items() if key not in _OF_A_LOAD}
+    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"  # as transformers does
+    data = text.encode()
+    return sha256(str(len(data)).encode() + data).hexdigest() == digest
 
 
 def _holds_weights(name: str) -> bool:
