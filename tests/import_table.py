@@ -11,7 +11,7 @@ GROUND = {"types", "messages", "turns", "errors", "bounds", "paths", "files", "s
 GROUND |= {"tokens", "progress", "config_file", "flags", "journal", "locks", "claims", "workers", "version"}
 PARTS = {"data", "rendering", "engine", "objectives", "modeling", "training", "scoring", "ranking"}
 PARTS |= {"fetching", "decisions", "evaluation", "adaptation", "report", "serving", "bulk", "rl", "plots"}
-PARTS |= {"bench"}
+PARTS |= {"bench", "publishing"}
 
 # Who may import whom, by the first name under ``gram``; the root package itself is "gram". Every part may
 # also import the GROUND. Parts that do not exist yet have their room reserved.
@@ -49,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"data", "rendering", "objectives", "modeling", "training", "scoring", "evaluation"},
     "serving": GROUND | {"ranking", "rl", "decisions"},
     "bulk": GROUND | {"data"},
+    "publishing": GROUND | {"data", "modeling", "decisions"},
     "rl": GROUND | {"ranking", "modeling"},
     "plots": GROUND,
     "report": GROUND | {"data", "evaluation", "plots"},

@@ -38,10 +38,11 @@ NEEDED: dict[str, list[str]] = {
     "convert": ["--input", "d", "--to", "trl", "--output", "never"],
     "fetch": ["m"],
     "merge": ["--model", "m", "--output", "never"],
+    "push": ["--model", "m", "--to", "o/n"],
     "export": ["decision", "--model", "m", "--output", "never"],
     "serve": ["--model", "m"],
 }
-WITHOUT_NUMBERS = {"convert", "fetch", "export", "merge"}
+WITHOUT_NUMBERS = {"convert", "fetch", "export", "merge", "push"}
 VALUES = (
     "nan",
     "inf",

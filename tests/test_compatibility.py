@@ -47,6 +47,7 @@ FLAGS = {
     "rank": ASK + "budget columns input on_error output schedule seed split",
     "mine": ASK + "budget columns input limit margin on_error output pairs schedule seed split",
     "merge": "base dtype model output revision trust_remote_code",
+    "push": "dry_run evaluation license model private to update",
     "export": "base model output revision trust_remote_code what",
     "serve": ASK + "host max_batch_tokens max_queue orders port token_file",
     "bench": """

@@ -27,6 +27,7 @@ COMMANDS = {
     "serve": "serve a model over HTTP: for trainers, rerank clients and people",
     "mine": "write chosen and rejected answers from ranked candidates",
     "merge": "make an adapter and its base one ordinary model folder",
+    "push": "put a model on the Hugging Face Hub, with its card",
     "export": "write a model in the form that other tools load",
     "convert": "write preference data in the form that a trainer reads",
     "bench": "time scoring or training beside what others do",

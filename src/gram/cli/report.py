@@ -29,15 +29,11 @@ class Config:
 
 def run(config: Config) -> dict[str, Any]:
     """Compare; returns the differences over all comparisons."""
-    from gram.report import COMPARISON, read_run, write_comparison
+    from gram.report import COMPARISON, read_runs, write_comparison
 
     folders = [Path(folder) for folder in config.runs]
-    names = [folder.name for folder in folders]
-    if len(set(names)) < len(names):
-        names = [str(folder) for folder in folders]
     with claimed_folder(config.output, COMPARISON, Reads(folders)):
-        runs = [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
-        content = write_comparison(config.output, runs, seed=config.seed)
+        content = write_comparison(config.output, read_runs(folders), seed=config.seed)
     return {
         "output": str(config.output),
         "report": str(config.output / "report.html"),

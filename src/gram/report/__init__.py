@@ -6,7 +6,7 @@ page has its tables only.
 
 from __future__ import annotations
 
-from gram.report.compare import COMPARISON, Run, compare, read_run, write_comparison
+from gram.report.compare import COMPARISON, Run, compare, read_run, read_runs, write_comparison
 from gram.report.markdown import card, markdown, write_report
 from gram.report.page import write_page
 from gram.report.write import run_files, write_run
@@ -18,6 +18,7 @@ __all__ = [
     "compare",
     "markdown",
     "read_run",
+    "read_runs",
     "run_files",
     "write_comparison",
     "write_page",

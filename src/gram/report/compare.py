@@ -73,6 +73,18 @@ def read_run(folder: Path, name: str) -> Run:
     return Run(name, about, read_records(Path(folder) / "records.jsonl"))
 
 
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """Finished runs, called as their folders are, or by their paths where two folders have one name.
+
+    Raises:
+        DataError: as ``read_run``.
+    """
+    names = [folder.name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
+    return [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
+
+
 def compare(runs: Sequence[Run], *, seed: int = 0) -> list[RunDifference]:
     """Every later run against the first, on the same items.
 

@@ -1,0 +1,219 @@
+"""A model's card: what ``gram.json`` and a run of ``gram eval`` say, for people and for the Hub's metadata.
+
+The metadata has its evaluation results in the Hub's form ``model-index``, written by huggingface_hub. Knows
+files, not models; says nothing that no file says.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gram.asking import Kind
+from gram.data.formats import is_file_name
+from gram.errors import ConfigError
+from gram.modeling.adapter_folder import is_adapter
+from gram.modeling.manifest import Manifest
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
+RESULTS, REPORT, README = "results.json", "report.md", "README.md"
+_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?")
+_WHAT: dict[Kind, str] = {
+    "judge": "A judge: it reads a prompt and two answers, and its probabilities of two label tokens say "
+    "which answer is better. Pairs are asked in both orders.",
+    "likelihood": "A likelihood model: an answer's score is its log-likelihood, in nats.",
+    "scalar": "A scalar model: a sequence classifier with one output, which is the answer's score.",
+}
+_TASK: dict[Kind, str] = {
+    "judge": "text-generation",
+    "likelihood": "text-generation",
+    "scalar": "text-classification",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run of ``gram eval`` says of a model.
+
+    Attributes:
+        results: the content of ``results.json``.
+        report: the text of ``report.md``.
+    """
+
+    results: Mapping[str, Any]
+    report: str
+
+
+def read_run(folder: Path, model: Path) -> Run:
+    """The results in ``folder``, if they are those of ``model``.
+
+    Raises:
+        ConfigError: no results there, of another version, or of another model.
+    """
+    path = folder / RESULTS
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        report = (folder / REPORT).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"evaluation {folder}: no finished run of gram eval: {error}") from error
+    if not isinstance(content, dict) or content.get("version") != 1 or "benchmarks" not in content:
+        raise ConfigError(f"{path}: not the results of gram eval in version 1")
+    measured = Path(str(content.get("model")))
+    if measured.resolve() != model.resolve() or content.get("ensemble"):
+        raise ConfigError(
+            f"evaluation {folder}: measured {measured}{' and others' * bool(content.get('ensemble'))}, not "
+            f"{model}; give a run of gram eval --model {model}"
+        )
+    return Run(content, report)
+
+
+def evaluation_results(run: Run) -> list[EvalResult]:
+    """The score of each benchmark, with its interval, and of a judge how often both orders agree."""
+    from huggingface_hub import EvalResult
+
+    found: list[EvalResult] = []
+    data = {part["source"]: part for part in run.results.get("data", [])}
+    for part in run.results["benchmarks"]:
+        score, files = part["scores"]["score"], data.get(part["source"], {}).get("files", [])
+        about: dict[str, Any] = {
+            "task_type": "text-ranking",
+            "task_name": "Reward modeling",
+            "dataset_type": part["source"] if part["benchmark"] == "preferences" else part["benchmark"],
+            "dataset_name": part["source"],
+            "dataset_split": files[0]["split"] if len(files) == 1 else None,
+            "dataset_args": {
+                file["name"]: {"rows": file["records"], "sha256": file["sha256"]} for file in files
+            },
+        }
+        interval = {"confidence": 0.95, "low": score["low"], "high": score["high"], "n": score["n"]}
+        name = part["scores"]["metric"]
+        if score["value"] is not None:
+            found.append(
+                EvalResult(
+                    **about,
+                    metric_type="accuracy",
+                    metric_name=name,
+                    metric_value=score["value"],
+                    metric_args=interval,
+                )
+            )
+        agreement = part["summary"]["overall"]["consistency"]
+        if agreement is not None and run.results.get("kind") in (None, "judge"):
+            found.append(
+                EvalResult(
+                    **about,
+                    metric_type="consistency",
+                    metric_name="both orders prefer the same answer",
+                    metric_value=agreement,
+                )
+            )
+    return found
+
+
+def card_text(
+    folder: Path, name: str, manifest: Manifest | None, run: Run | None, licence: str | None
+) -> str:
+    """The card of the model in ``folder``, as ``README.md`` on the Hub.
+
+    A card that is there keeps its text and its metadata, and gets the metadata that it lacks.
+
+    Args:
+        name: ``owner/name`` on the Hub.
+    """
+    from huggingface_hub import ModelCard, ModelCardData
+
+    fields = _metadata(folder, manifest) | ({"license": licence} if licence else {})
+    results = evaluation_results(run) if run else []
+    data = ModelCardData(model_name=name.partition("/")[2], eval_results=results or None, **fields)
+    path = folder / README
+    if not path.is_file():
+        return f"---\n{data.to_yaml()}\n---\n\n{_body(name, manifest, run)}"
+    card = ModelCard(path.read_text(encoding="utf-8"), ignore_metadata_errors=True)
+    kept = card.data.to_dict()
+    both: dict[str, Any] = data.to_dict() | kept
+    return f"---\n{ModelCardData(**both).to_yaml()}\n---\n{card.text}"
+
+
+def _metadata(folder: Path, manifest: Manifest | None) -> dict[str, Any]:
+    """What the Hub sorts models by: the library, the task, what it was made of, and tags."""
+    kind: Kind = manifest.kind if manifest else "judge"
+    fields: dict[str, Any] = {
+        "library_name": "peft" if is_adapter(folder) else "transformers",
+        "tags": ["reward-model", "gram", *([manifest.kind] if manifest else [])],
+        "pipeline_tag": _TASK[kind],
+    }
+    if manifest is None:
+        return fields
+    source = str(manifest.base.get("name") or manifest.training.get("from") or "")
+    if _on_the_hub(source):
+        fields["base_model"] = source.partition("@")[0]
+    trained_on = [
+        str(part.get("name", "")).partition("::")[0] for part in manifest.data if part.get("use") == "train"
+    ]
+    if datasets := sorted({name for name in trained_on if _on_the_hub(name)}):
+        fields["datasets"] = datasets
+    return fields
+
+
+def _on_the_hub(name: str) -> bool:
+    """Whether a name in ``gram.json`` is one of the Hub: of that form, and nothing on this machine."""
+    return bool(_HUB_NAME.fullmatch(name)) and not is_file_name(name) and not Path(name).exists()
+
+
+def _body(name: str, manifest: Manifest | None, run: Run | None) -> str:
+    lines = [f"# {name.partition('/')[2]}", ""]
+    lines += [_WHAT[manifest.kind] if manifest else "A language model without gram.json.", ""]
+    lines += ["## Use", "", "```python", "import gram", "", f'model = gram.load("{name}")']
+    if manifest and manifest.kind != "judge":
+        lines += ['model.score(["What is 2 + 2?"], ["4"])  # a higher number is better']
+    lines += ['model.compare([gram.Pair("What is 2 + 2?", a="4", b="5")]).p_a  # P(a is better)', "```", ""]
+    if manifest and manifest.kind == "scalar":
+        lines += [
+            "Or without gram: `AutoModelForSequenceClassification.from_pretrained`, on the chat template up "
+            "to the end of the answer's turn; the one logit is the score.",
+            "",
+        ]
+    if manifest:
+        lines += _training(manifest)
+    if run:
+        lines += [run.report.strip(), ""]
+        if limit := run.results.get("limit"):
+            lines += [
+                f"At most {limit} items of each source were asked (seed {run.results.get('seed')}).",
+                "",
+            ]
+    return "\n".join(lines)
+
+
+def _training(manifest: Manifest) -> list[str]:
+    """What ``gram.json`` says of the training: only what stands there."""
+    facts = [(key, value) for key, value in manifest.training.items() if isinstance(value, str | int | float)]
+    facts += [(f"objective: {key}", value) for key, value in manifest.objective.items() if value is not None]
+    facts += [("longest prompt (tokens)", manifest.max_length)]
+    if "temperature" in manifest.calibration:
+        facts += [("temperature (fitted)", manifest.calibration["temperature"])]
+    facts += [(f"version: {key}", value) for key, value in manifest.versions.items()]
+    lines = [
+        "## Training",
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {_cell(key)} | {_cell(value)} |" for key, value in facts),
+    ]
+    if manifest.data:
+        lines += ["", "| data | use | split | rows | sha256 of the examples |", "|---|---|---|---:|---|"]
+        for part in manifest.data:
+            cells = [part.get(key, "") for key in ("name", "use", "split", "records", "sha256")]
+            lines.append("| " + " | ".join(_cell("" if cell is None else cell) for cell in cells) + " |")
+    return [*lines, ""]
+
+
+def _cell(value: object) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return " ".join(text.split()).replace("|", "\\|")
