@@ -48,7 +48,7 @@ FLAGS = {
     "mine": ASK + "budget columns input limit margin on_error output pairs schedule seed split",
     "merge": "base dtype model output revision trust_remote_code",
     "push": "dry_run evaluation license model private to update",
-    "export": "base model output revision trust_remote_code what",
+    "export": "base dtype model output revision trust_remote_code what",
     "serve": ASK + "host max_batch_tokens max_queue orders port token_file",
     "bench": """
         data device dtype json output pairs peer_batch plot prompt_tokens quick rounds seed shape steps
