@@ -7,7 +7,7 @@ how fast and in which precision. Knows names and numbers; knows no model.
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field, fields
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
@@ -125,6 +125,28 @@ class LoadOptions(Running, Asking):
         Running.__post_init__(self)
         if self.base == "":
             raise ConfigError("base is empty: leave it out, or name one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFlags(LoadOptions):
+    """Which model, and how it is asked, as flags: what is on by default is switched off by a flag."""
+
+    model: str
+    """Model folder, gram-small (comes with the package), smollm2-135m (is fetched), or Hub name."""
+    neutralise: bool | None = field(default=None, init=False)  # its flag is --raw-control-tokens
+    both_orders: bool = field(default=True, init=False)  # its flag is --single-order
+    raw_control_tokens: bool = False
+    """Leave control tokens inside prompts and answers as they are: for paper-exact scores."""
+    single_order: bool = False
+    """judge: ask each pair only as it is shown: half the cost, and the position bias stays in."""
+
+    @property
+    def options(self) -> LoadOptions:
+        """The options of ``gram.load`` that the flags mean."""
+        values = {item.name: getattr(self, item.name) for item in fields(LoadOptions)}
+        values["neutralise"] = False if self.raw_control_tokens else None
+        values["both_orders"] = not self.single_order
+        return LoadOptions(**values)
 
 
 def dtype_name(dtype: object) -> str:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from gram.asking import LoadOptions
+from gram.asking import ModelFlags
 from gram.bounds import Within
 from gram.claims import Reads, claimed_files
 from gram.config_file import READABLE_AS_MAPPING
@@ -27,18 +27,12 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelOptions(LoadOptions):
+class ModelOptions(ModelFlags):
     """Which model, and how it is asked: the options of ``gram.load`` and ``gram.ensemble`` as flags."""
 
     model: str
     """Model folder, gram-small (comes with the package), smollm2-135m (is fetched), Hub name, or the
     http://HOST:PORT of gram serve."""
-    neutralise: bool | None = field(default=None, init=False)  # its flag is --raw-control-tokens
-    both_orders: bool = field(default=True, init=False)  # its flag is --single-order
-    raw_control_tokens: bool = False
-    """Leave control tokens inside prompts and answers as they are: for paper-exact scores."""
-    single_order: bool = False
-    """judge: ask each pair only as it is shown: half the cost, and the position bias stays in."""
     ensemble_with: list[str] = field(default_factory=list)
     """More models of the same kind, asked together with the model as one."""
     ensemble: Literal["mean", "minimum", "uncertainty_weighted"] = "mean"
@@ -49,14 +43,6 @@ class ModelOptions(LoadOptions):
     """Ensembles of scalar models: rows whose answers put the models' zeros in one place."""
     workers: Annotated[int, Within(1, 256)] = 1
     """Processes that share the work, each with a model and its part of the cores (cuda: a GPU each)."""
-
-    @property
-    def options(self) -> LoadOptions:
-        """The options of ``gram.load`` that the flags mean."""
-        values = {item.name: getattr(self, item.name) for item in fields(LoadOptions)}
-        values["neutralise"] = False if self.raw_control_tokens else None
-        values["both_orders"] = not self.single_order
-        return LoadOptions(**values)
 
     @cached_property
     def source(self) -> LocalSource | ServedSource:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from gram.data.asked import QUESTIONS, is_asked
-from gram.data.forms import BESIDE, LABELED, UNLABELED, Example, Rated
+from gram.data.forms import BESIDE, LABELED, UNLABELED, Example, Form, Rated
 from gram.data.row import Row, Unreadable
 from gram.data.shapes import SHAPES
 from gram.errors import DataError
@@ -76,9 +76,8 @@ def parse(row: Row) -> Example:
         DataError: the fields are those of no known form, or a field cannot be used.
     """
     fields = _given(row.values)
-    names, asked = set(fields), is_asked(fields)
     try:
-        form = next((form for form in FORMS if form.fits(names, asked=asked)), None)
+        form = _form_of(fields)
         null = _null_question(row.values)
         if null and (form is None or form in LABELED):
             raise DataError("null, where the question should be", field=null)
@@ -90,6 +89,23 @@ def parse(row: Row) -> Example:
         return form.read(fields)
     except DataError as error:
         raise row.error(error.reason, error.field) from None
+
+
+def columns_of(row: Row) -> frozenset[str]:
+    """The columns that ``parse`` looks at in rows of this form; none where no form fits.
+
+    Example:
+        >>> row = Row({"prompt": "2 + 2?", "response": "4", "price": 3}, "rows.jsonl", 1)
+        >>> "prompt" in columns_of(row), "price" in columns_of(row)
+        (True, False)
+    """
+    form = _form_of(_given(row.values))
+    return form.columns | form.others | BESIDE if form else frozenset()
+
+
+def _form_of(fields: Mapping[str, Any]) -> Form | None:
+    names, asked = set(fields), is_asked(fields)
+    return next((form for form in FORMS if form.fits(names, asked=asked)), None)
 
 
 def _null_question(values: Mapping[str, Any]) -> str | None:

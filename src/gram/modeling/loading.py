@@ -26,15 +26,13 @@ from gram.modeling.checks import check_finite, unembedded_words
 from gram.modeling.digests import check_files, tell_lost_manifest
 from gram.modeling.language_head import keep_language_head
 from gram.modeling.manifest import Manifest, read_manifest
-from gram.modeling.opening import Head, has_tokenizer, open_tokenizer, open_weights
+from gram.modeling.opening import Head, context_of, has_tokenizer, open_tokenizer, open_weights
 from gram.modeling.pooling import check_score_head, pool_at_the_end, set_pooling_pad
 from gram.modeling.presets import build_model, find_preset, is_preset, train_tokenizer
 from gram.modeling.shipped import Place, find_place
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-_UNLIMITED = 10**9  # tokenizers without a limit claim one of about 1e30
 
 
 @dataclass(frozen=True)
@@ -54,9 +52,7 @@ class LoadedModel:
     @property
     def context(self) -> int:
         """Most tokens the model can read."""
-        config = self.model.config.get_text_config()
-        limits = [getattr(config, "max_position_embeddings", None), self.tokenizer.model_max_length]
-        return int(min(limit for limit in (*limits, _UNLIMITED) if limit))
+        return context_of(self.model.config, self.tokenizer)
 
 
 def choose_device(name: str | None) -> str:

@@ -31,6 +31,7 @@ TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
     "tekken.json",
 )
+_UNLIMITED = 10**9  # tokenizers without a limit claim one of about 1e30
 _TRUST = "--trust-remote-code (trust_remote_code=True)"
 
 
@@ -75,6 +76,12 @@ def open_config(place: Place, *, trust_remote_code: bool) -> PreTrainedConfig:
         return AutoConfig.from_pretrained(
             place.name, revision=place.revision, trust_remote_code=trust_remote_code
         )
+
+
+def context_of(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Most tokens that a model with this configuration and tokenizer can read."""
+    limits = [getattr(config.get_text_config(), "max_position_embeddings", None), tokenizer.model_max_length]
+    return int(min(limit for limit in (*limits, _UNLIMITED) if limit))
 
 
 def open_weights(

@@ -86,12 +86,19 @@ def _width(
     """Size of a model's hidden states, by its preset or its configuration; of an adapter, its base's."""
     if is_preset(str(reference)):
         return find_preset(str(reference)).hidden
-    place = _whole(find_place(reference, revision), base)
+    place = whole_model(find_place(reference, revision), base)
     return int(open_config(place, trust_remote_code=trust_remote_code).get_text_config().hidden_size)
 
 
-def _whole(place: Place, base: str | Path | None = None) -> Place:
-    """Where the whole model is: of an adapter its base, which may be an adapter again."""
+def whole_model(place: Place, base: str | Path | None = None) -> Place:
+    """Where the whole model is: of an adapter its base, which may be an adapter again.
+
+    Args:
+        base: of an adapter, in place of the base that it names; of a whole model passed over.
+
+    Raises:
+        CheckpointError, FetchError: as ``read_adapter``.
+    """
     place = on_disk(place)
     adapter = read_adapter(place, base if is_adapter(place.name) else None)
-    return place if adapter is None else _whole(adapter.base)
+    return place if adapter is None else whole_model(adapter.base)

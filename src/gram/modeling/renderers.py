@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gram.asking import LONGEST_PROMPT, Asking
 from gram.errors import CheckpointError
 from gram.modeling.loading import LoadedModel
 from gram.modeling.manifest import FILE, Manifest, completed
 from gram.rendering import DATE, ChatSettings, JudgeTemplate, Renderer, load_template, stored_template
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def renderer_for(
@@ -29,18 +33,40 @@ def renderer_for(
         CheckpointError: the template in ``gram.json`` was edited.
         ConfigError: the tokenizer is not a fast one, or a length that is not positive.
     """
-    whole = loaded.manifest is None and completed(asking, None).kind == "scalar"  # another's model
-    max_length = LONGEST_PROMPT if asking.max_length is None else asking.max_length
     limit = loaded.context if readable is None else min(readable, loaded.context)
     rows: int = loaded.model.get_input_embeddings().num_embeddings  # type: ignore[assignment]
+    embedded = rows if len(loaded.tokenizer) > rows else None
+    tokenizer, manifest = loaded.tokenizer, loaded.manifest
+    return renderer_of(tokenizer, manifest, asking, source=source, readable=limit, embedded=embedded)
+
+
+def renderer_of(
+    tokenizer: PreTrainedTokenizerBase,
+    manifest: Manifest | None,
+    asking: Asking,
+    *,
+    source: str | Path,
+    readable: int,
+    embedded: int | None = None,
+) -> Renderer:
+    """The renderer of a model whose weights need not be there.
+
+    Args:
+        readable: most tokens that the model reads.
+        embedded: how many tokens the model embeds, where the tokenizer has more.
+
+    Raises:
+        TemplateError, CheckpointError, ConfigError: as ``renderer_for``.
+    """
+    max_length = LONGEST_PROMPT if asking.max_length is None else asking.max_length
     return Renderer(
-        loaded.tokenizer,
-        template_for(asking, loaded.manifest, source=source),
-        min(max_length, limit),
-        neutralise=completed(asking, loaded.manifest).neutralise is not False,
-        whole=whole,
-        chat=None if loaded.manifest is None else chat_settings(loaded.manifest, source=source),
-        embedded=rows if len(loaded.tokenizer) > rows else None,
+        tokenizer,
+        template_for(asking, manifest, source=source),
+        min(max_length, readable),
+        neutralise=completed(asking, manifest).neutralise is not False,
+        whole=manifest is None and completed(asking, None).kind == "scalar",  # another's model
+        chat=None if manifest is None else chat_settings(manifest, source=source),
+        embedded=embedded,
     )
 
 

@@ -6,8 +6,8 @@ formats and tokenizers; knows no model, no loss and no file format of data rows.
 
 from __future__ import annotations
 
-from gram.rendering.chat import ChatFormat, ChatSettings
-from gram.rendering.chat_template import DATE, dated
+from gram.rendering.chat import ChatFormat, ChatSettings, opened_thoughts
+from gram.rendering.chat_template import DATE, ChatTemplate, dated
 from gram.rendering.pieces import Encoded, Piece, usage_of
 from gram.rendering.renderer import Renderer
 from gram.rendering.template import DEFAULT_TEMPLATE, JudgeTemplate, load_template, stored_template
@@ -17,12 +17,14 @@ __all__ = [
     "DEFAULT_TEMPLATE",
     "ChatFormat",
     "ChatSettings",
+    "ChatTemplate",
     "Encoded",
     "JudgeTemplate",
     "Piece",
     "Renderer",
     "dated",
     "load_template",
+    "opened_thoughts",
     "stored_template",
     "usage_of",
 ]

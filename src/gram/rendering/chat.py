@@ -235,6 +235,17 @@ class ChatFormat:
         return text if self._control is None else self._control.neutral(text)
 
 
+def opened_thoughts(text: str) -> str | None:
+    """The mark of thoughts that ``text`` leaves open at its end; None: it opens none.
+
+    Example:
+        >>> opened_thoughts("<|assistant|><think>\\n"), opened_thoughts("<|assistant|>")
+        ('<think>', None)
+    """
+    opened = _OPENED.search(text)
+    return opened[1] if opened else None
+
+
 def _closed(text: str) -> str:
     """``text``, the thoughts closed that it opens for the assistant: a verdict is asked for, not thoughts."""
     opened = _OPENED.search(text)

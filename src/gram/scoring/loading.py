@@ -31,6 +31,17 @@ P = ParamSpec("P")
 
 def load_with(path: str | Path, options: LoadOptions) -> LocalModel:
     """``load`` with its options in one object."""
+    loaded = loaded_with(path, options)
+    files = partial(read_decision_files, path, options.revision)
+    return wrap(loaded, options, options, source=path, decision_files=files)
+
+
+def loaded_with(path: str | Path, options: LoadOptions) -> LoadedModel:
+    """The model that ``load_with`` asks, with the head of its kind, on its device and in its precision.
+
+    Raises:
+        CheckpointError, ConfigError, FetchError: as ``load``.
+    """
     folder = model_folder(path)
     kind = completed(options, read_manifest(folder) if folder else None).kind
     if kind != "likelihood" and options.of_likelihoods != (None, None, "none", None):
@@ -39,7 +50,7 @@ def load_with(path: str | Path, options: LoadOptions) -> LocalModel:
         )
     device = choose_device(options.device)
     precision = precision_with(path, options)
-    loaded = load_model(
+    return load_model(
         path,
         "score" if kind == "scalar" else "lm",
         revision=options.revision,
@@ -48,8 +59,6 @@ def load_with(path: str | Path, options: LoadOptions) -> LocalModel:
         device=device,
         dtype=TORCH[precision],
     )
-    files = partial(read_decision_files, path, options.revision)
-    return wrap(loaded, options, options, source=path, decision_files=files)
 
 
 def precision_with(path: str | Path, options: LoadOptions) -> Precision:
@@ -109,7 +118,7 @@ def wrap(
                 beta=loaded.manifest.beta if loaded.manifest else 1.0,
             )
         case _:
-            _check_labels(source, renderer, loaded.manifest)
+            check_labels(source, renderer, loaded.manifest)
             temperatures = loaded.manifest.decisions.get("temperature", {}) if loaded.manifest else {}
 
             def decider() -> Decider:
@@ -175,8 +184,13 @@ Example:
 """
 
 
-def _check_labels(path: str | Path, renderer: Renderer, manifest: Manifest | None) -> None:
-    """Refuse label ids other than those of training: every verdict would be read from the wrong words."""
+def check_labels(path: str | Path, renderer: Renderer, manifest: Manifest | None) -> None:
+    """Refuse label ids other than those of training: every verdict would be read from the wrong words.
+
+    Raises:
+        CheckpointError: they differ.
+        TemplateError: a label is not one token in its place.
+    """
     ids = list(renderer.label_ids)
     same_template = manifest is not None and renderer.template.hash == manifest.template_hash
     if manifest is not None and same_template and manifest.label_ids and ids != manifest.label_ids:
