@@ -11,7 +11,7 @@ GROUND = {"types", "messages", "turns", "errors", "bounds", "paths", "files", "s
 GROUND |= {"tokens", "progress", "config_file", "flags", "journal", "locks", "claims", "workers", "version"}
 PARTS = {"data", "rendering", "engine", "objectives", "modeling", "training", "scoring", "ranking"}
 PARTS |= {"fetching", "decisions", "evaluation", "adaptation", "report", "serving", "bulk", "rl", "plots"}
-PARTS |= {"bench", "publishing"}
+PARTS |= {"bench", "publishing", "doctor"}
 
 # Who may import whom, by the first name under ``gram``; the root package itself is "gram". Every part may
 # also import the GROUND. Parts that do not exist yet have their room reserved.
@@ -55,6 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": GROUND | {"data", "evaluation", "plots"},
     "bench": GROUND
     | {"data", "rendering", "engine", "objectives", "modeling", "scoring", "training", "plots"},
+    "doctor": GROUND | {"data", "rendering", "engine", "modeling", "scoring"},
     "gram": GROUND | {"ranking", "scoring", "decisions", "serving"},
     "demo": GROUND | PARTS | {"gram"},
     "cli": GROUND | PARTS | {"gram", "demo"},

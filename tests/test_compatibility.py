@@ -56,6 +56,10 @@ FLAGS = {
     """,
     "convert": "columns input on_error output split to",
     "fetch": "from name",
+    "doctor": """
+        base baseline columns context data device dtype engine kind length_power max_length model
+        raw_control_tokens reference revision single_order split template token_budget trust_remote_code
+    """,
 }
 RECORD = """
     id subset label log_odds mass length_a length_b source unit group variant pair gold styles scores

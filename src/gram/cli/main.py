@@ -1,7 +1,8 @@
 """``gram COMMAND``: finds the command, merges ``--config`` with the flags, prints the result as JSON.
 
 Flags win over the configuration file. Stdout gets one JSON line; progress and errors go to stderr. Exit
-codes: 0 done, 1 an error that is the user's to mend, 2 a wrong use of options, 130 interrupted.
+codes: 0 done, 1 an error that is the user's to mend (or a result that counts ``errors``), 2 a wrong use of
+options, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ COMMANDS = {
     "demo": "the whole idea in a small world: learn without labels, align with few, rank",
     "train": "train a model: stage 1 on unlabeled answers, stage 2 on preferences",
     "adapt": "adapt a trained model to a new task with a few labels, unless the old one is better",
+    "doctor": "look for what is wrong with a model, or with rows for it, before a long run",
     "score": "score pairs, candidates or single answers from a file",
     "eval": "measure a model on benchmarks and preference data, beside the floors",
     "report": "put runs of eval side by side",
@@ -58,6 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         if result is not None:
             line = json.dumps(finite(result), ensure_ascii=False)
             print(line.encode(errors="backslashreplace").decode(), flush=True)  # a path may be no UTF-8
+            return 1 if result.get("errors") else 0
     except GramError as error:
         print(f"gram {name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
