@@ -128,7 +128,7 @@ def card_text(
     """
     from huggingface_hub import ModelCard, ModelCardData
 
-    fields = _metadata(folder, manifest) | ({"license": licence} if licence else {})
+    fields: Any = _metadata(folder, manifest) | ({"license": licence} if licence else {})
     results = evaluation_results(run) if run else []
     data = ModelCardData(model_name=name.partition("/")[2], eval_results=results or None, **fields)
     path = folder / README
@@ -136,7 +136,7 @@ def card_text(
         return f"---\n{data.to_yaml()}\n---\n\n{_body(name, manifest, run)}"
     card = ModelCard(path.read_text(encoding="utf-8"), ignore_metadata_errors=True)
     kept = card.data.to_dict()
-    both: dict[str, Any] = data.to_dict() | kept
+    both: Any = data.to_dict() | kept
     return f"---\n{ModelCardData(**both).to_yaml()}\n---\n{card.text}"
 
 
