@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from experiments.foundation import checked, grpo
 from experiments.foundation.checked import Checked
 
 from gram.errors import ConfigError
 from gram.rl import LikelihoodReward, ReferenceReward
+from gram.types import FloatArray
 
 
 def test_an_answer_is_right_if_it_names_the_right_output_alone() -> None:
@@ -82,8 +84,8 @@ def test_gold_is_measured_and_has_no_weight(
     """A reward of 5 for every answer stays 5, though each of them is worth a gold of 1."""
 
     class Five:
-        def score(self, prompts: Sequence[Any], responses: Sequence[str]) -> list[float]:
-            return [5.0] * len(responses)
+        def score(self, prompts: Sequence[Any], responses: Sequence[str]) -> FloatArray:
+            return np.full(len(responses), 5.0)
 
     monkeypatch.setattr(Checked, "gold", lambda self, answer: 1.0)
     run = grpo.train(0, LikelihoodReward(Five()), toy, str(converted), steps=1)

@@ -44,7 +44,8 @@ def behaves(served: Served, caller: int) -> int:
 
 def misbehaves(served: Served, workers: Sequence[Here], over: threading.Event) -> dict[str, int]:
     """Until it is over: what cannot be read, half bodies, hanging up, floods, deaths; how often each was."""
-    draw, done = random.Random(0), dict.fromkeys(("unreadable", "half", "gone", "flood", "deaths"), 0)
+    draw = random.Random(0)
+    done: dict[str, int] = dict.fromkeys(("unreadable", "half", "gone", "flood", "deaths"), 0)
     bodies = [body for body, _ in BODIES.values()]
     number = 0
     while not over.is_set():
