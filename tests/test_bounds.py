@@ -35,6 +35,7 @@ NEEDED: dict[str, list[str]] = {
     "rank": ["--model", "m", "--input", "d"],
     "mine": ["--model", "m", "--input", "d", "--output", "never"],
     "bench": [],
+    "doctor": ["--model", "m"],
     "convert": ["--input", "d", "--to", "trl", "--output", "never"],
     "fetch": ["m"],
     "merge": ["--model", "m", "--output", "never"],
