@@ -86,6 +86,8 @@ def test_no_wrong_number_and_none_lost() -> None:
         assert together(calls) == [PAIRS] * CALLERS
         over.set()
         trouble.join(60)
+        for worker in workers:
+            worker.failure = None  # a death that nobody has met yet
         [counts] = done
         assert min(counts.values()) > 0, counts
         until(lambda: served.batcher.waiting == 0)
