@@ -60,7 +60,7 @@ class Arm:
 
 
 FIRST = {"batch_size": 64, "learning_rate": 8e-4}
-"""Of the first try, which ran on a GPU: such a one waits for launches where batches are small."""
+"""Of the first try, which ran on a GPU: fewer and larger steps, to fit into the lease."""
 _JUDGE = FIRST
 _LIKELIHOOD = FIRST | {"objective": "likelihood", "template": None, "beta": 5.0, "length_power": 1.0}
 _SCALAR = FIRST | {"objective": "scalar", "template": None, "label_smoothing": 0.0, "adapter": "merged"}

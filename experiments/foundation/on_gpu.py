@@ -1,8 +1,8 @@
-"""Trains the arms of gram-135m and asks them, several at once on one GPU: alone, one would leave it idle.
+"""Trains the arms of gram-135m and asks them, several at once on one GPU.
 
 Command: python -m experiments.foundation.on_gpu [--workers 8] [--seconds 300] [ARM[:SEED] ...]
-(default: every arm, the main ones first and with two seeds). Stage 1 is made if it is missing. What is done
-is kept, and a second run goes on with the rest. Knows nothing of what arms are.
+(default: every arm, the main ones first and with two seeds). What they start from is made if it is missing.
+What is done is kept, and a second run goes on with the rest. Knows nothing of what arms are.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ from typing import Any
 from experiments.foundation.arms import ARMS, CONFIGS, MODELS, make
 from experiments.foundation.data import COUNT
 from experiments.foundation.measure import FLOORS, ask, asked
+
+from gram.modeling.manifest import FILE
+from gram.training.config import load_config
+from gram.training.pipeline import train
 
 TWO_SEEDS = ("likelihood", "judge", "bradley_terry")
 FULL = tuple(f"{name}-{COUNT}" for name in TWO_SEEDS)
@@ -56,13 +60,12 @@ def _work(waiting: Any, end: float, logs: Path) -> None:
             traceback.print_exc()
 
 
-def _stage_1() -> None:
-    from gram.training.config import load_config
-    from gram.training.pipeline import train
-
-    config = load_config(CONFIGS / "1-pretrain.yaml")
-    if not (config.output / "gram.json").is_file():
-        train(config)
+def _starts() -> None:
+    """Make what arms start from: stage 1, and the judge that was taught to compare."""
+    for name in ("1-pretrain", "2-compare"):
+        config = load_config(CONFIGS / f"{name}.yaml")
+        if not (config.output / FILE).is_file():
+            train(config)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -75,7 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     end = time.monotonic() + options.seconds
     wanted = [(name, int(seed or 0)) for name, _, seed in (text.partition(":") for text in options.names)]
-    _stage_1()
+    if unknown := {name for name, _ in wanted} - {*ARMS, *FLOORS}:
+        parser.error(f"no arm {min(unknown)}; there are {', '.join((*ARMS, *FLOORS))}")
+    _starts()
     logs = MODELS / "log"
     logs.mkdir(parents=True, exist_ok=True)
     spawn = multiprocessing.get_context("spawn")
