@@ -78,14 +78,15 @@ runs/gram-135m/stage_1/gram.json: | $(READY)
 	@$(BIN)/gram fetch smollm2-135m
 	@$(GRAM_135M)/1-pretrain.yaml $(ON_DEVICE)
 
-runs/gram-135m/compared/gram.json: | runs/gram-135m/stage_1/gram.json
-	@$(GRAM_135M)/2-compare.yaml $(ON_DEVICE)
+runs/gram-135m/easy/gram.json: | runs/gram-135m/stage_1/gram.json
+	@$(BIN)/python -m experiments.foundation.lessons
+	@$(GRAM_135M)/2-easy.yaml $(ON_DEVICE)
 
-runs/gram-135m/judge_compared-16000/gram.json: | runs/gram-135m/compared/gram.json
+runs/gram-135m/judge_easy/gram.json: | runs/gram-135m/easy/gram.json
 	@$(GRAM_135M)/3-finetune.yaml $(ON_DEVICE)
 
-runs/gram-135m/shipped/gram.json: | runs/gram-135m/judge_compared-16000/gram.json
-	@$(BIN)/gram eval --model runs/gram-135m/judge_compared-16000 --calibrate data/held_back.jsonl.gz \
+runs/gram-135m/shipped/gram.json: | runs/gram-135m/judge_easy/gram.json
+	@$(BIN)/gram eval --model runs/gram-135m/judge_easy --calibrate data/held_back.jsonl.gz \
 		$(ON_DEVICE) --output runs/gram-135m/calibration
 	@$(BIN)/python -m experiments.foundation.ship
 

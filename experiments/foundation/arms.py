@@ -8,18 +8,16 @@ stage 2 with another order of rows and other new weights. Knows nothing of test 
 from __future__ import annotations
 
 import argparse
-import gzip
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments.foundation.data import COUNT, LABELS
+from experiments.foundation import lessons
+from experiments.foundation.data import COUNT
 
 import gram
 from gram.asking import Kind
-from gram.files import atomic_write
 from gram.modeling.manifest import FILE
 from gram.modeling.quiet import quiet_libraries
 from gram.training.config import load_config
@@ -33,7 +31,7 @@ LENGTH = 1024
 """Most tokens of a prompt, in training and when asked."""
 TEMPLATE = "compact"
 
-Start = Literal["base", "stage_1", "compared"]
+Start = Literal["base", "stage_1", "easy"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Arm:
         start: where its stage 2 begins; an arm without ``stage_2`` is that model itself.
         stage_2: options of ``gram train`` that differ from 3-finetune.yaml; None: it is not run.
         kind: how it is asked.
-        labels: the first so many.
+        labels: the first so many; None: those of 3-finetune.yaml.
         length_power: of a likelihood without stage 2.
         without_prompt: the same question without a prompt is subtracted (PMI).
     """
@@ -54,7 +52,7 @@ class Arm:
     start: Start
     stage_2: Mapping[str, Any] | None = field(default_factory=dict)
     kind: Kind = "likelihood"
-    labels: int = 4_000
+    labels: int | None = 4_000
     length_power: float = 1.0
     without_prompt: bool = False
 
@@ -85,15 +83,15 @@ ARMS = {
         _SCALAR | {"lora": False, "freeze": True, "learning_rate": 1e-3},
         "scalar",
     ),
-    "compared": Arm("judge, taught to compare without labels", "compared", None, "judge"),
-    "judge_compared": Arm("GRAM, judge, taught to compare first", "compared", {}, "judge"),
+    "easy": Arm("judge, easy labels only", "easy", None, "judge"),
+    "judge_easy": Arm("GRAM, judge, easy labels first", "easy", {}, "judge", labels=None),
     "zero_shot_judge": Arm("zero-shot judge", "base", None, "judge"),
     "zero_shot_sum": Arm("zero-shot likelihood, sum", "base", None, length_power=0.0),
     "zero_shot_mean": Arm("zero-shot likelihood, mean", "base", None),
     "zero_shot_pmi": Arm("zero-shot likelihood, PMI", "base", None, length_power=0.0, without_prompt=True),
 }
 for _count in (1_000, COUNT):
-    for _name in ("likelihood", "judge", "judge_compared", "bradley_terry"):
+    for _name in ("likelihood", "judge", "bradley_terry"):
         ARMS[f"{_name}-{_count}"] = replace(
             ARMS[_name], title=f"{ARMS[_name].title}, {_count:,} labels", labels=_count
         )
@@ -122,19 +120,8 @@ def make(name: str, seed: int = 0) -> str:
     adapter, begin = ("kept", BASE) if arm.start == "base" else ("continued", str(MODELS / arm.start))
     begun = {"adapter": adapter, "model": begin}
     options = {"seed": seed, "max_per_source": None, **begun, **arm.stage_2}
-    train(replace(config, output=Path(path), data=[str(first_labels(arm.labels))], **options))
-    return path
-
-
-def first_labels(count: int) -> Path:
-    """A file of the first ``count`` labels, in their order."""
-    if count == COUNT:
-        return LABELS
-    path = MODELS / "data" / f"labels-{count}.jsonl"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with gzip.open(LABELS, "rt", encoding="utf-8") as file, atomic_write(path) as first:
-            first.writelines(islice(file, count))  # whole or not at all: other arms may wait for it
+    data = config.data if arm.labels is None else [str(lessons.first(arm.labels))]
+    train(replace(config, output=Path(path), data=data, **options))
     return path
 
 

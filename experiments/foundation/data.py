@@ -1,5 +1,5 @@
-"""The data of gram-135m, made from public files into `data/`: labels, rows held back, unlabeled answers, and
-comparisons that need no label.
+"""The data of gram-135m, made from public files into `data/`: labels, rows held back, and unlabeled
+answers.
 
 Command: python -m experiments.foundation.data (half a minute; reads ../shared/data, whose README says where
 each file is from). The folder that it writes comes with the repository, so that nobody has to run it. Knows
@@ -22,9 +22,7 @@ from gram.files import atomic_write_bytes
 
 SHARED = Path("../shared/data")
 DATA = Path("data")
-LABELS, HELD_BACK, UNLABELED, COMPARISONS = (
-    DATA / f"{name}.jsonl.gz" for name in ("labels", "held_back", "unlabeled", "comparisons")
-)
+LABELS, HELD_BACK, UNLABELED = (DATA / f"{name}.jsonl.gz" for name in ("labels", "held_back", "unlabeled"))
 COUNT = 16_000
 """Labels; the first 1,000 and 4,000 are the smaller budgets."""
 LICENCES = Path(__file__).with_name("superni_licences.json")
@@ -73,12 +71,6 @@ UNLABELED_CAPS = {
 }
 LONGEST = 3_000
 """Most characters of a prompt and two answers together."""
-COMPARED = 3_200
-"""Comparisons made from unlabeled answers."""
-SHORT = 1_000
-"""Most characters of one of them, see ``LONGEST``: short rows teach the same for less time."""
-ROUNDS = 5
-"""At most so many others beside each answer."""
 _HELD_BACK = 16
 _HELD_BACK_CAP = 60
 """One group in so many is held back; at most so many rows of a source but the tasks."""
@@ -169,46 +161,6 @@ def unlabeled(draw: Random) -> list[Row]:
     return draw.sample(found, len(found))
 
 
-def comparisons(rows: Sequence[Row], draw: Random) -> list[Row]:
-    """An answer beside an answer to another prompt of the same task or source, which is the worse one.
-
-    Not in closed tasks, where the answers to two prompts are often the same.
-
-    Args:
-        rows: unlabeled, with ``responses``.
-    """
-    by_task: dict[str, list[Row]] = {}
-    for row in rows:
-        by_task.setdefault(row["group"] if row["source"] == TASKS else row["source"], []).append(row)
-    found: dict[tuple[str, ...], Row] = {}
-    for task in sorted(by_task):
-        if _is_closed(by_task[task]):
-            continue
-        for _ in range(ROUNDS):
-            for row, other in zip(by_task[task], _others(by_task[task], draw), strict=True):
-                better, worse = draw.choice(row["responses"]), draw.choice(other["responses"])
-                pair = {"prompt": row["prompt"], "chosen": better, "rejected": worse}
-                if worse.strip() in {answer.strip() for answer in row["responses"]} or size(pair) > SHORT:
-                    continue
-                pair |= {"source": row["source"], "group": row["group"], "label_source": "made"}
-                found[row["id"], better, worse] = pair
-    chosen = draw.sample([*found.values()], min(COMPARED, len(found)))
-    return [{"id": f"compared-{number}"} | row for number, row in enumerate(chosen)]
-
-
-def _is_closed(rows: Sequence[Row]) -> bool:
-    """Whether the answers of a task are few: classes, options, yes and no."""
-    answers = [answer.strip() for row in rows for answer in row["responses"]]
-    return 2 * len(set(answers)) < len(answers)
-
-
-def _others(rows: Sequence[Row], draw: Random) -> list[Row]:
-    """For each row another one, every row once."""
-    order = draw.sample(range(len(rows)), len(rows))
-    after = dict(zip(order, [*order[1:], order[0]], strict=True))
-    return [rows[after[number]] for number in range(len(rows))]
-
-
 def write(rows: Sequence[Row], path: Path) -> None:
     """One row a line, compressed, whole or not at all; the same bytes for the same rows."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -222,8 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.parse_args(arguments)
     chosen, held = labels(Random(0))
     free = unlabeled(Random(1))
-    compared = comparisons(free, Random(2))
-    for rows, path in ((chosen, LABELS), (held, HELD_BACK), (free, UNLABELED), (compared, COMPARISONS)):
+    for rows, path in ((chosen, LABELS), (held, HELD_BACK), (free, UNLABELED)):
         write(rows, path)
         sources = Counter(row["source"] for row in rows)
         print(f"{path}: {len(rows)} rows, {path.stat().st_size / 1e6:.1f} MB;", dict(sources))

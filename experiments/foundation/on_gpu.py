@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.foundation import lessons
 from experiments.foundation.arms import ARMS, CONFIGS, MODELS, make
 from experiments.foundation.data import COUNT
 from experiments.foundation.measure import FLOORS, ask, asked
@@ -61,8 +62,9 @@ def _work(waiting: Any, end: float, logs: Path) -> None:
 
 
 def _starts() -> None:
-    """Make what arms start from: stage 1, and the judge that was taught to compare."""
-    for name in ("1-pretrain", "2-compare"):
+    """Make what arms start from: stage 1, and the judge that learned from easy labels."""
+    lessons.write()
+    for name in ("1-pretrain", "2-easy"):
         config = load_config(CONFIGS / f"{name}.yaml")
         if not (config.output / FILE).is_file():
             train(config)

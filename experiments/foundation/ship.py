@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from experiments.foundation.arms import CONFIGS, LENGTH, MODELS, folder
-from experiments.foundation.data import COUNT, HELD_BACK
+from experiments.foundation.data import HELD_BACK
 
 import gram
 from gram.data import read_preferences
@@ -23,7 +23,7 @@ from gram.modeling.saving import save_checkpoint
 from gram.types import FloatArray, sigmoid
 
 CARD = "MODEL_CARD.md"
-SHIPPED = f"judge_compared-{COUNT}"
+SHIPPED = "judge_easy"
 """The arm that becomes gram-135m: the better kind on rows held back."""
 
 
