@@ -1,9 +1,9 @@
 """Few labels of tasks that gram-135m never had a label of: what `gram adapt` makes of them, and its rivals.
 
-gram-135m, its base and a Bradley-Terry model (taught the same 16,000 labels, on the same base) go through
+gram-135m, its base and a Bradley-Terry model (the same labels and steps, on the same base) go through
 `gram adapt`; a bag of words learns from the same few labels. Tasks: experiments/foundation/tasks.py, which
 reads ../shared/data, a folder beside the repository.
-Command: python -m experiments.foundation.adaptation, after `make foundation` and the arm bradley_terry-16000
+Command: python -m experiments.foundation.adaptation, after `make foundation` and the arm bradley_terry_short
 (cells of word analogies with 30 or more labels take about 4 minutes of one core for a judge, less for a
 likelihood; all of them about 4 hours of one core, minutes on a GPU). Adds a line for each result to
 experiments/results/gram_135m_adaptation.jsonl and goes on where it stopped; several can run at once, each
@@ -21,8 +21,7 @@ from typing import Any
 
 import numpy as np
 from experiments.claims.study import markdown
-from experiments.foundation.arms import BASE, LENGTH, MODELS, TEMPLATE, folder
-from experiments.foundation.data import COUNT
+from experiments.foundation.arms import BASE, LENGTH, MODELS, SAME_LABELS, TEMPLATE, folder
 from experiments.foundation.results import (
     FOLDER,
     MODEL,
@@ -51,7 +50,7 @@ from gram.statistics import Estimate, credit, mean_by_group
 from gram.types import FloatArray, Preference
 
 RESULTS = FOLDER / "gram_135m_adaptation.jsonl"
-RIVAL = folder(f"bradley_terry-{COUNT}")
+RIVAL = folder(SAME_LABELS)
 WORK = MODELS / "adaptation"
 COUNTS = (0, 10, 30, 100, 300)
 ADAPTED = ("gram", "base", "bradley_terry")

@@ -31,6 +31,9 @@ LENGTH = 1024
 """Most tokens of a prompt, in training and when asked."""
 TEMPLATE = "compact"
 
+SAME_LABELS = "bradley_terry_short"
+"""The arm that is gram-135m's rival where it is used: the same labels, in as many steps."""
+
 Start = Literal["base", "stage_1", "easy"]
 
 
@@ -61,7 +64,8 @@ FIRST = {"batch_size": 64, "learning_rate": 8e-4}
 """Of the first try, which ran on a GPU: fewer and larger steps, to fit into the lease."""
 _JUDGE = FIRST
 _LIKELIHOOD = FIRST | {"objective": "likelihood", "template": None, "beta": 5.0, "length_power": 1.0}
-_SCALAR = FIRST | {"objective": "scalar", "template": None, "label_smoothing": 0.0, "adapter": "merged"}
+_BRADLEY_TERRY = {"objective": "scalar", "template": None, "label_smoothing": 0.0, "adapter": "merged"}
+_SCALAR = FIRST | _BRADLEY_TERRY
 
 ARMS = {
     "likelihood": Arm("GRAM, likelihood", "stage_1", _LIKELIHOOD),
@@ -82,6 +86,9 @@ ARMS = {
         "base",
         _SCALAR | {"lora": False, "freeze": True, "learning_rate": 1e-3},
         "scalar",
+    ),
+    SAME_LABELS: Arm(
+        "Bradley-Terry, labels and steps of gram-135m", "base", _BRADLEY_TERRY, "scalar", labels=None
     ),
     "easy": Arm("judge, easy labels only", "easy", None, "judge"),
     "judge_easy": Arm("GRAM, judge, easy labels first", "easy", {}, "judge", labels=None),

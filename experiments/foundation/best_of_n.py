@@ -4,7 +4,7 @@ Forty prompts of each of three pools: hard chat graded 1 to 10, maths and code t
 `test` prompts), and translations graded by experts. Answers: eight drawn from those of the pool that differ;
 prompts whose eight have one and the same gold are left out. gram-135m ranks by each schedule; all see the
 same verdicts, every pair is asked once.
-Command: python -m experiments.foundation.best_of_n, after `make foundation` and the arm bradley_terry-16000
+Command: python -m experiments.foundation.best_of_n, after `make foundation` and the arm bradley_terry_short
 (21 minutes of one core for a judge, 3 for a likelihood, and 3 for each rival). Reads ../shared/data, a folder
 beside the repository. What was said is kept in runs/gram-135m/best_of_n, and is not asked again; the numbers
 are written to experiments/results/gram_135m_best_of_n.json. --model and --rival take folders in place of the
@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 from experiments.claims.study import markdown
-from experiments.foundation.arms import BASE, MODELS, folder
-from experiments.foundation.data import COUNT, SHARED
+from experiments.foundation.arms import BASE, MODELS, SAME_LABELS, folder
+from experiments.foundation.data import SHARED
 from experiments.foundation.results import FOLDER, MODEL, NOT_RUN, numbers, shown
 
 import gram
@@ -37,7 +37,7 @@ from gram.statistics import mean_by_group
 from gram.types import Contest, FloatArray, Pair, PreferenceModel, ScalarModel, Verdicts, as_chat
 
 RESULTS = FOLDER / "gram_135m_best_of_n.json"
-RIVAL = folder(f"bradley_terry-{COUNT}")
+RIVAL = folder(SAME_LABELS)
 WORK = MODELS / "best_of_n"
 PROMPTS, ANSWERS = 40, 8
 MAX_LENGTH = 768

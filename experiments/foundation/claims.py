@@ -13,7 +13,7 @@ from typing import Any
 
 from experiments.claims.study import markdown
 from experiments.foundation import adaptation, best_of_n, grpo
-from experiments.foundation.arms import ARMS
+from experiments.foundation.arms import ARMS, SAME_LABELS
 from experiments.foundation.data import COUNT
 from experiments.foundation.measure import FLOORS
 from experiments.foundation.results import MODEL, NOT_RUN, numbers, read, shown
@@ -31,6 +31,7 @@ ON_ARMS: dict[str, tuple[tuple[str, str], ...]] = {
         (SHIPPED, name) for name in ZERO_SHOT
     ),
     "Generative beats discriminative from the same labels": (
+        (SHIPPED, SAME_LABELS),
         (SHIPPED, RIVAL),
         ("likelihood", "bradley_terry"),
         ("judge", "bradley_terry"),
