@@ -4,15 +4,14 @@ gram-135m, its base and a Bradley-Terry model (the same labels and steps, on the
 `gram adapt`; a bag of words learns from the same few labels. Tasks: experiments/foundation/tasks.py, which
 reads ../shared/data, a folder beside the repository.
 Command: python -m experiments.foundation.adaptation, after `make foundation` and the arm bradley_terry_short
-(cells of word analogies with 30 or more labels take about 4 minutes of one core for a judge, less for a
-likelihood; all of them about 4 hours of one core, minutes on a GPU). Adds a line for each result to
+(cells of word analogies with 30 or more labels take about 2 minutes of one core for a judge, less for a
+likelihood; all of them about 2 hours of one core, minutes on a GPU). Adds a line for each result to
 experiments/results/gram_135m_adaptation.jsonl and goes on where it stopped; several can run at once, each
 with its --tasks. --model and --rival take folders in place of the two models, --device cuda a GPU.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from experiments.foundation.results import (
     NOT_RUN,
     Result,
     add,
+    command,
     numbers,
     read,
     refuse_others,
@@ -55,7 +55,7 @@ WORK = MODELS / "adaptation"
 COUNTS = (0, 10, 30, 100, 300)
 ADAPTED = ("gram", "base", "bradley_terry")
 METHODS = (*ADAPTED, "bag_of_words", "length_rule")
-HOW: dict[str, Any] = {"learning_rates": [1e-3], "max_steps": 16, "folds": 2, "batch_size": 16}
+HOW: dict[str, Any] = {"learning_rates": [1e-3], "max_steps": 16, "folds": 2, "batch_size": 8}
 """Not the defaults, which try two rates and more steps in five folds: chosen for time, before any result."""
 
 Cell = tuple[str, str, int]
@@ -224,14 +224,8 @@ def section() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", default=MODEL)
-    parser.add_argument("--rival", default=RIVAL, help="the Bradley-Terry model")
+    parser = command(__doc__, RIVAL)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--device")
-    parser.add_argument("--table", action="store_true", help="run nothing")
     options = parser.parse_args(arguments)
     quiet_libraries()
     if not options.table:

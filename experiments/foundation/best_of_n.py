@@ -13,7 +13,6 @@ two models, --device cuda a GPU, --table only prints.
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +25,7 @@ import numpy as np
 from experiments.claims.study import markdown
 from experiments.foundation.arms import BASE, MODELS, SAME_LABELS, folder
 from experiments.foundation.data import SHARED
-from experiments.foundation.results import FOLDER, MODEL, NOT_RUN, numbers, shown
+from experiments.foundation.results import FOLDER, MODEL, NOT_RUN, command, numbers, shown
 
 import gram
 from gram.files import atomic_write
@@ -205,13 +204,7 @@ def section() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", default=MODEL)
-    parser.add_argument("--rival", default=RIVAL, help="the Bradley-Terry model")
-    parser.add_argument("--device")
-    parser.add_argument("--table", action="store_true", help="run nothing")
+    parser = command(__doc__, RIVAL)
     options = parser.parse_args(arguments)
     quiet_libraries()
     if not options.table:

@@ -7,13 +7,12 @@ order, beside gram-small, and the first three that are not.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.claims.study import markdown
-from experiments.foundation.results import FOLDER, MODEL, NOT_RUN, Result, read
+from experiments.foundation.results import FOLDER, MODEL, NOT_RUN, Result, command, read
 
 from gram.cli.main import main as gram
 from gram.errors import GramError
@@ -83,12 +82,7 @@ def section() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", default=MODEL)
-    parser.add_argument("--device")
-    parser.add_argument("--table", action="store_true", help="run nothing")
+    parser = command(__doc__)
     options = parser.parse_args(arguments)
     if not options.table:
         rank(options.model, RESULTS, options.device)

@@ -13,7 +13,6 @@ begins again. --model takes a folder in place of gram-135m, --device cuda a GPU.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from collections.abc import Sequence
@@ -26,10 +25,10 @@ from experiments.foundation.arms import BASE, LENGTH
 from experiments.foundation.checked import PROMPTS, Checked, checked
 from experiments.foundation.results import (
     FOLDER,
-    MODEL,
     NOT_RUN,
     Result,
     add,
+    command,
     numbers,
     read,
     refuse_others,
@@ -194,13 +193,8 @@ def section() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", default=MODEL)
+    parser = command(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    parser.add_argument("--device")
-    parser.add_argument("--table", action="store_true", help="run nothing")
     options = parser.parse_args(arguments)
     quiet_libraries()
     todo = [seed for seed in options.seeds if seed not in {run["seed"] for run in read(RESULTS)}]

@@ -6,6 +6,7 @@ Knows no model and no data.
 from __future__ import annotations
 
 import json
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,22 @@ NOT_RUN = "*Not run yet.*"
 """Stands on the page where there is no result."""
 
 Result = dict[str, Any]
+
+
+def command(about: str | None, rival: str | None = None) -> ArgumentParser:
+    """The options of every study: the model in place of the one that ships, a device, and only the table.
+
+    Args:
+        about: the docstring of the study.
+        rival: the Bradley-Terry model that it is held against; None: it needs none.
+    """
+    parser = ArgumentParser(description=about, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=MODEL, help="a folder in place of the model that ships")
+    if rival:
+        parser.add_argument("--rival", default=rival, help="the Bradley-Terry model")
+    parser.add_argument("--device", help="cuda or cpu; default: what there is")
+    parser.add_argument("--table", action="store_true", help="run nothing, print the table")
+    return parser
 
 
 def read(path: Path) -> list[Result]:
