@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz check kills bench harmless foundation gram-small openrlhf clean
+.PHONY: help setup demo test fuzz check docs kills bench harmless foundation gram-small openrlhf clean
 
 PREF := ../shared/data/pref
 HARMLESS_TESTS := $(foreach name,hh_harmless sensemaking blimp conala,$(PREF)/$(name).jsonl.gz::test) \
@@ -36,6 +36,10 @@ check: $(READY)  ## lint, format, types, architecture
 	@$(BIN)/ruff format --check
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@$(BIN)/python -m pytest tests/test_architecture.py
+
+docs: $(READY)  ## build the docs site and check its links: build/site/index.html (half a minute)
+	@$(BIN)/python docs/website.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 bench: $(READY)  ## time scoring and training beside their peers, on one thread (ARGS="--data FOLDER": on real answers)
 	@$(BIN)/gram bench score $(ARGS)

@@ -11,7 +11,7 @@ from gram.cli.main import COMMANDS
 from gram.config_file import option_of
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 
 def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,7 +34,7 @@ def test_every_command_and_option_shown_exists() -> None:
                 shown += 1
                 assert found[1] in COMMANDS, line
                 config = import_module(f"gram.cli.{found[1]}").Config
-                options = {"config", *map(option_of, config.__dataclass_fields__)}
+                options = {"config", "help", *map(option_of, config.__dataclass_fields__)}
                 for option in re.findall(r"--([a-z][a-z-]*)", found[2]):
                     assert option.replace("-", "_") in options, line
     assert shown >= 9

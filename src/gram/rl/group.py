@@ -28,9 +28,12 @@ class GroupReward(Reward):
         model: the judge.
         value: ``win_rate``: mean probability of beating the others, 0 to 1; ``strength``: Bradley-Terry
             strength in log-odds, of mean 0 in its group.
-        schedule, budget, seed: which answers are compared, see ``gram.ranking.rank_many``.
+        schedule: which answers are compared, as in ``gram.ranking.rank_many``.
+        budget: most comparisons per group.
+        seed: of the order in which answers enter the schedule.
         processes: how processes exchange values; by default through torch.distributed, if it is in use.
-        shaping, failure_limit: see ``Reward``.
+        shaping: how rewards are scaled and cut, see ``Reward``.
+        failure_limit: failures that stop the run, see ``Reward``.
 
     An answer that is alone in its group has nothing to be compared with and gets the middle value, 0.5 as a
     win rate and 0 as a strength. If one comparison of a group fails, none of its answers gets a reward.

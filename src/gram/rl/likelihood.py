@@ -18,7 +18,8 @@ class LikelihoodReward(Reward):
 
     Args:
         model: gives the scores.
-        shaping, failure_limit: see ``Reward``.
+        shaping: how rewards are scaled and cut, see ``Reward``.
+        failure_limit: failures that stop the run, see ``Reward``.
 
     Example:
         >>> class Length:  # scores an answer by its number of characters

@@ -23,7 +23,8 @@ class ReferenceReward(Reward):
         value: ``log_odds``: the mean of both orders, unbounded; ``probability``: P(answer beats reference).
         answer: writes a reference for each prompt that comes without one, such as ``gram.rl.writer.Writer``;
             called once per prompt, its answers are kept.
-        shaping, failure_limit: see ``Reward``.
+        shaping: how rewards are scaled and cut, see ``Reward``.
+        failure_limit: failures that stop the run, see ``Reward``.
 
     Example:
         >>> from gram.types import Verdicts
