@@ -99,20 +99,34 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
 
 def test_every_page_of_docs_is_in_the_menu() -> None:
     """Pages from elsewhere in the repository need not be."""
-    menu = yaml.safe_load((ROOT / "mkdocs.yml").read_text().split("\nnav:\n")[1])
     places = {WEBSITE["_place"](page).as_posix() for page in (ROOT / "docs").rglob("*.md")}
-    assert places <= set(_leaves(menu)), "a page of docs/ needs a line under nav: in mkdocs.yml"
+    assert places <= set(_leaves(menu())), "a page of docs/ needs a line under nav: in mkdocs.yml"
 
 
-def _leaves(menu: Any) -> Iterator[str]:
-    match menu:
+def test_guides_hold_no_results() -> None:
+    """A table with intervals or seeds' spreads is a result, and has a page under Results."""
+    [guides] = [part["Guides"] for part in menu() if "Guides" in part]
+    pages = list(_leaves(guides))
+    assert len(pages) > 8
+    result = re.compile(r"^\|.*(\[\d?\.?\d+, \d?\.?\d+\]|\d ± \d)", re.MULTILINE)
+    assert result.search((ROOT / "docs" / "results-ranking.md").read_text())
+    assert [page for page in pages if result.search((ROOT / "docs" / page).read_text())] == []
+
+
+def menu() -> Any:
+    """What stands under ``nav`` in mkdocs.yml."""
+    return yaml.safe_load((ROOT / "mkdocs.yml").read_text().split("\nnav:\n")[1])
+
+
+def _leaves(part: Any) -> Iterator[str]:
+    match part:
         case str():
-            yield menu
+            yield part
         case list():
-            for item in menu:
+            for item in part:
                 yield from _leaves(item)
         case dict():
-            for item in menu.values():
+            for item in part.values():
                 yield from _leaves(item)
 
 
