@@ -47,6 +47,7 @@ def test_every_example_is_tested() -> None:
     assert sorted(path.stem for path in (ROOT / "examples").glob("*.py")) == [
         "openrlhf_reward",
         "openrlhf_server",
+        "published_template",
         "trl_grpo",
         "trl_grpo_served",
         "verl_reward",
