@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -225,31 +223,6 @@ def test_a_data_parallel_wrapper_does_its_work(one_process: None) -> None:
     engine = Plain()
     engine.language_loss(theirs, engine.lay_out(family(VOCAB))).backward()
     assert_same_gradients(ours, theirs)
-
-
-def half(rank: int, port: int, works: list[Work], folder: str) -> None:
-    """One of two processes: trains, and the first one keeps what came out."""
-    place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    os.environ.update(place, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.set_num_threads(1)
-    found = [trained(work, replace(SETTINGS, token_budget=200)) for work in works]
-    if rank == 0:
-        torch.save(found, Path(folder) / "found.pt")
-    dist.destroy_process_group()
-
-
-@pytest.mark.slow
-def test_two_processes_on_tries_train_like_one_on_batches(make: MakeWork, tmp_path: Path) -> None:
-    """Tries of at most 200 tokens in each of two processes, against eight padded samples in one."""
-    names = ["language", "preference", "scalar"]
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    works = [make(name, True) for name in names]
-    torch.multiprocessing.spawn(half, (port, works, str(tmp_path)), nprocs=2)  # type: ignore[attr-defined]
-    both_halves = torch.load(tmp_path / "found.pt", weights_only=False)
-    for name, mine in zip(names, both_halves, strict=True):
-        assert_same_run(mine, trained(make(name, False), SETTINGS))
 
 
 def test_a_copy_of_the_model_keeps_the_attention() -> None:

@@ -34,7 +34,8 @@ from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
 from gram.rendering import Renderer
 from gram.training.callbacks import Guard, check_finite, mean_loss
-from gram.training.fit import FitResult, FitSettings, fit, last_checkpoint
+from gram.training.checkpoints import last_checkpoint
+from gram.training.fit import FitResult, FitSettings, fit
 from gram.training.stream import Stream, steps_for
 
 MICRO = Preset(hidden=32, layers=2, heads=2, mlp=64, vocab_size=400, context=1024)

@@ -775,6 +775,7 @@ def test_two_processes_train_like_one(
     results = [json.loads(line) for line in done.stdout.splitlines()]
     assert [result["stage"] for result in results] == ["pretrain", "finetune"], "only one process reports"
     assert results[1]["rejected"] == 1
+    assert done.stderr.count("1 bad row rejected, see") == 1
     for name in ("first", "second"):
         one, two = tmp_path / "one" / name, tmp_path / "two" / name
         assert manifest_of(two).evaluation == pytest.approx(manifest_of(one).evaluation, rel=1e-5, abs=1e-6)

@@ -144,6 +144,9 @@ def save_adapter(model: nn.Module, folder: Path, base: Mapping[str, Any]) -> Non
     peft_model: Any = model
     for settings in peft_model.peft_config.values():
         settings.base_model_name_or_path, settings.revision = base["name"], base["revision"]
+        modules = vars(settings).get("target_modules")
+        if isinstance(modules, set):  # whose order differs between processes, and the file with it
+            settings.target_modules = sorted(modules)
     peft_model.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # a form of peft's, not filled in
 

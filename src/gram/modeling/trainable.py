@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from gram.engine.heads import LANGUAGE_HEAD
+from gram.engine.heads import LANGUAGE_HEAD, core
 from gram.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def freeze(model: PreTrainedModel, last_layers: int = 0) -> None:
     model.requires_grad_(False)
     head = _untied_head(model)
     head.requires_grad_(True)
-    layers = _decoder_layers(model)
+    layers = decoder_layers(model)
     if not 0 <= last_layers <= len(layers):
         raise ConfigError(f"cannot unfreeze {last_layers} layers: the model has {len(layers)}")
     for layer in list(layers)[len(layers) - last_layers :]:
@@ -105,8 +105,13 @@ def _untied_head(model: PreTrainedModel) -> nn.Module:
     return head
 
 
-def _decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
-    for module in model.base_model.modules():
+def decoder_layers(model: nn.Module) -> nn.ModuleList:
+    """The decoder layers of a model, with or without adapters, in their order.
+
+    Raises:
+        ConfigError: none can be found.
+    """
+    for module in core(model).base_model.modules():
         if isinstance(module, nn.ModuleList):
             return module
     raise ConfigError(f"{type(model).__name__}: no list of decoder layers found")

@@ -48,6 +48,11 @@ class Sample:
         """Tokens in the longest row."""
         return max(len(row.ids) for row in self.rows)
 
+    @property
+    def tokens(self) -> int:
+        """Tokens in all rows."""
+        return sum(len(row.ids) for row in self.rows)
+
 
 @dataclass(frozen=True, slots=True)
 class Sums:

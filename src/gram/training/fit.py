@@ -8,13 +8,13 @@ and samples; knows nothing of files of data, templates or manifests.
 from __future__ import annotations
 
 import contextlib
-import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,11 @@ from gram.files import naming
 from gram.objectives.objective import Objective, Sample
 from gram.training.arguments import FitSettings, processes, training_arguments
 from gram.training.callbacks import CompleteLog, Guard, Observer, ProgressBar, check_finite, mean_loss
+from gram.training.checkpoints import check_kind, last_checkpoint
+from gram.training.sharding import divide, gathered, in_step, is_asked_for, let_go, outline, take_up
 from gram.training.stream import Stream
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -40,12 +44,15 @@ class FitResult:
         train_loss: mean loss over all steps, those before a resume included.
         history: the log, as transformers keeps it.
         evaluation: metrics of the final weights on the evaluation samples; empty without any.
+        model: the trained model: the one that was given, unless it was divided among processes; then a whole
+            one on the CPU, in the first process only.
     """
 
     steps: int
     train_loss: float
     history: list[dict[str, Any]]
     evaluation: dict[str, float]
+    model: PreTrainedModel
 
 
 def fit(
@@ -59,7 +66,7 @@ def fit(
     title: str | None = "train",
     observe: Callable[[int], None] | None = None,
 ) -> FitResult:
-    """Train ``model`` in place.
+    """Train ``model`` in place, or divided among processes (``sharding``).
 
     Args:
         samples: from ``objective.encode``.
@@ -70,7 +77,8 @@ def fit(
             should only read the model: weights that it changes stay changed for the rest of the training.
 
     Raises:
-        ConfigError: no samples, or a batch that cannot be divided among the processes.
+        ConfigError: no samples, a batch that cannot be dealt to the processes, or a checkpoint of a model
+            that was divided among processes where this one is not, or the other way round.
         TrainingError: the loss is not finite, or diverges.
     """
     if not samples:
@@ -100,12 +108,16 @@ def fit(
         for callback in (CompleteLog(), Guard(), *([Observer(model, observe)] if observe else [])):
             trainer.add_callback(callback)
         resume = last_checkpoint(folder) if checkpoints is not None else None
+        if resume is not None:
+            check_kind(resume, divided=trainer.outline is not None)
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         history = list(trainer.state.log_history)
         evaluation = trainer.evaluate() if eval_samples else {}
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # bf16 was for the training only
+    if trainer.outline is not None:
+        model = gathered(model, trainer.outline, keep=trainer.is_world_process_zero())  # type: ignore[assignment]
     model.eval()
-    return FitResult(trainer.state.global_step, mean_loss(history), history, evaluation)
+    return FitResult(trainer.state.global_step, mean_loss(history), history, evaluation, model)
 
 
 def _stream(samples: Sequence[Sample], settings: FitSettings) -> Stream:
@@ -124,19 +136,7 @@ def _budget_for(model: nn.Module, objective: Objective[Any], settings: FitSettin
     )
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint in ``folder``: one whose trainer state, written last, can be read."""
-    checkpoints = []
-    for path in folder.glob("checkpoint-*"):
-        try:
-            state = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-            checkpoints.append((int(state["global_step"]), path))
-        except (OSError, ValueError, KeyError):
-            continue  # a run was killed while it wrote this one
-    return max(checkpoints)[1] if checkpoints else None
-
-
-def through(model: nn.Module, read: Callable[[nn.Module], Tensor]) -> Tensor:
+def through(model: nn.Module, read: Callable[[nn.Module], T]) -> T:
     """``read`` applied to the model inside ``model``, as if it were that model's own forward pass.
 
     Data-parallel and sharding wrappers do their work in the forward pass of the model that they wrap. An
@@ -155,7 +155,7 @@ def through(model: nn.Module, read: Callable[[nn.Module], Tensor]) -> Tensor:
         else:
             inner.forward = forward
 
-    def redirection(*_: Any, **__: Any) -> Tensor:
+    def redirection(*_: Any, **__: Any) -> T:
         restore()
         return read(inner)
 
@@ -170,7 +170,11 @@ class _SumTrainer(Trainer):
     """``Trainer`` that normalises by the objective's own count over the global batch.
 
     The trainer sees one batch per step and process: a list of micro-batches, cut by the budget. Their
-    gradients are summed, and shared between processes with the last of them.
+    gradients are summed, and shared between processes with the last of them; those of a model that is divided
+    among processes with each, so that no process holds all.
+
+    Attributes:
+        outline: of a model that is divided among processes, what it becomes again; None of others.
     """
 
     def __init__(
@@ -196,6 +200,15 @@ class _SumTrainer(Trainer):
         self._budget = budget
         self._eval_samples = sorted(eval_samples, key=lambda sample: sample.length)
         self._epochs_per_step = args.train_batch_size * args.world_size / pass_length
+        self.outline = outline(model) if self.is_fsdp_enabled else None
+        if self.is_fsdp_enabled:
+            divide(model, self.accelerator)
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        if is_asked_for():
+            take_up(self.accelerator)
+            self.is_fsdp_enabled = True
 
     def _get_num_items_in_batch(self, batch_samples: list[list[Batch]], device: torch.device) -> Tensor:
         counts = [self._objective.count(batch) for batches in batch_samples for batch in batches]
@@ -208,11 +221,18 @@ class _SumTrainer(Trainer):
         self, model: nn.Module, inputs: list[Batch], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         losses = []
-        for batch in inputs:
-            is_last = batch is inputs[-1]
-            with contextlib.nullcontext() if is_last else self.accelerator.no_sync(model):
-                losses.append(super().training_step(model, batch, num_items_in_batch))
+        for batch, counts in self._passes(inputs):
+            shares = self.outline is not None or batch is inputs[-1]
+            units = num_items_in_batch if counts else math.inf  # divided by infinity it adds nothing
+            with contextlib.nullcontext() if shares else self.accelerator.no_sync(model):
+                losses.append(super().training_step(model, batch, units))  # type: ignore[arg-type]
         return torch.stack(losses).sum()
+
+    def _passes(self, batches: list[Batch]) -> Iterator[tuple[Batch, bool]]:
+        """The micro-batches of this process, and whether each counts."""
+        if self.outline is not None:
+            return in_step(batches, self.accelerator)
+        return ((batch, True) for batch in batches)
 
     def floating_point_ops(self, inputs: list[Batch]) -> int:  # type: ignore[override]
         return sum(super(_SumTrainer, self).floating_point_ops(batch) for batch in inputs)
@@ -240,11 +260,13 @@ class _SumTrainer(Trainer):
         model.eval()
         totals: dict[str, Tensor] = {}
         with torch.no_grad(), self.compute_loss_context_manager(), self.accelerator.autocast():
-            for batch in self._eval_batches():
-                sums = objective.loss_sum(model, batch)
-                parts = {"count": objective.count(batch), "loss": sums.loss, **sums.metrics}
+            for batch, counts in self._passes(self._eval_batches()):
+                batch = {name: value.to(self.args.device) for name, value in batch.items()}
+                sums = through(model, lambda inner, batch=batch: objective.loss_sum(inner, batch))
+                parts = {"count": objective.count(batch), "loss": sums.loss, **sums.metrics} if counts else {}
                 for name, value in parts.items():
                     totals[name] = totals.get(name, torch.zeros((), device=value.device)) + value
+        let_go(model)
         model.train(training)
         names = sorted(totals)
         vector = torch.stack([totals[name].float() for name in names])
@@ -256,13 +278,15 @@ class _SumTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _eval_batches(self) -> Iterator[Batch]:
+    def _eval_batches(self) -> list[Batch]:
         own_samples = self._eval_samples[self.args.process_index :: self.args.world_size]
-        for batch in self._objective.micro_batches(own_samples, self._budget):
-            yield {name: value.to(self.args.device) for name, value in batch.items()}
+        return list(self._objective.micro_batches(own_samples, self._budget))
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        with naming(Path(str(self.args.output_dir))):
+        folder = Path(str(self.args.output_dir))
+        with naming(folder):
+            if self.outline is not None:  # else the trainer looks for it too early to call it the best
+                (folder / f"checkpoint-{self.state.global_step}").mkdir(parents=True, exist_ok=True)
             super()._save_checkpoint(model, trial)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

@@ -19,8 +19,8 @@ from gram.errors import ConfigError
 from gram.files import atomic_write, is_ours
 from gram.modeling.adapter_folder import base_of
 from gram.modeling.manifest import FILE, read_manifest
+from gram.training.checkpoints import last_checkpoint
 from gram.training.config import TrainConfig
-from gram.training.fit import last_checkpoint
 
 CHECKPOINTS = "checkpoints"
 SETTINGS = "gram-train.json"

@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stderr
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from gram.modeling.trainable import LoraSettings, add_lora, freeze, merged
 from gram.objectives.language import Unlabeled
 from gram.objectives.objective import Objective, Sample
 from gram.rendering import load_template
+from gram.training import sharding
 from gram.training.arguments import check_settings, settings_of
 from gram.training.assemble import answer_context, check_of, make_objective
 from gram.training.config import TrainConfig
@@ -93,6 +94,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
             names = REJECTS.values() if config.on_error == "skip" else ()
             claim = claimed_folder(config.output, names, reads_of(config), whole=True)
             stack.enter_context(claim)
+        else:  # it would say the same; an error is said behind this block
+            stack.enter_context(redirect_stderr(stack.enter_context(Path(os.devnull).open("w"))))
         processes.wait_for_everyone()  # the others write into the folder too, if they reject rows
         result = finished_before(config)
         processes.wait_for_everyone()
@@ -138,7 +141,8 @@ def _train(
     if chief:
         begin_output(config, [*sources, {"model": content_of(config.model, config.base)}])
     processes.wait_for_everyone()
-    lowered = Lowered(model) if config.dtype == "bf16" else None
+    # Weights that are divided among processes stay as they are: frozen ones take little room as it is.
+    lowered = Lowered(model) if config.dtype == "bf16" and not sharding.is_asked_for() else None
     result = fit(
         model,
         objective,
@@ -150,13 +154,14 @@ def _train(
     )
     if lowered is not None:
         lowered.restore()
+    model = result.model
     drop_language_head(model)
     if config.adapter == "merged":
         model = merged(model)
     summary = _summary(config, rows, held_out, samples, objective.engine, result) | {
         **beside,
         "leaked": len(leaks),
-        "parameters": loaded.model.num_parameters(),
+        "parameters": model.num_parameters(),
         "seconds": round(time.monotonic() - start_time, 1),
     }
     if chief:

@@ -1,7 +1,7 @@
 """The order of training: one seeded stream of whole global batches.
 
 Which ``batch_size`` samples an optimizer step sees depends on the seed and the step only, not on how they are
-divided into micro-batches and among processes. Knows samples only by their length.
+divided into micro-batches and among processes. Knows samples only by their lengths.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from gram.objectives.objective import Sample
@@ -19,7 +20,7 @@ class Stream(Dataset[Sample]):
     """``steps * batch_size`` samples in training order.
 
     Passes over the data follow each other without a gap, each in a fresh order. Within a step samples are
-    sorted by length and dealt to the processes one by one, so that all have about as much to read; the share
+    sorted by length, and dealt to the processes so that all have about as much to read (``deal``); the share
     of a process stands together.
 
     Example:
@@ -39,14 +40,45 @@ class Stream(Dataset[Sample]):
         order = np.concatenate(orders)[: steps * batch_size].reshape(steps, batch_size)
         lengths = np.array([sample.length for sample in samples])  # tokens
         by_length = np.argsort(-lengths[order], axis=1, kind="stable")  # (steps, batch_size)
-        dealt = by_length.reshape(steps, -1, processes).swapaxes(1, 2).reshape(steps, batch_size)
-        self._order = np.take_along_axis(order, dealt, axis=1).ravel()
+        order = np.take_along_axis(order, by_length, axis=1)
+        tokens = np.array([sample.tokens for sample in samples])
+        self._order = np.take_along_axis(order, deal(tokens[order], processes), axis=1).ravel()
 
     def __len__(self) -> int:
         return len(self._order)
 
     def __getitem__(self, index: int) -> Sample:
         return self._samples[self._order[index]]
+
+
+def deal(tokens: NDArray[np.int64], processes: int) -> NDArray[np.int64]:
+    """Places of a step's samples, the share of each process together and in the order they came in.
+
+    Equally many to each, of about as many tokens: the heaviest go first, one to each process, the heaviest of
+    them to the one that has least so far. So no two shares differ by more than the largest difference between
+    two samples.
+
+    Args:
+        tokens: (steps, batch) of each sample, the batch a multiple of ``processes``.
+
+    Returns:
+        (steps, batch).
+
+    Example:
+        >>> deal(np.array([[9, 8, 5, 1]]), processes=2)  # 9 + 1 and 8 + 5
+        array([[0, 3, 1, 2]])
+    """
+    steps, batch = tokens.shape
+    heaviest_first = np.argsort(-tokens, axis=1, kind="stable")  # (steps, batch)
+    loads = np.zeros((steps, processes), dtype=np.int64)  # tokens of each process so far
+    owner = np.empty((steps, batch), dtype=np.int64)
+    for start in range(0, batch, processes):
+        group = heaviest_first[:, start : start + processes]  # (steps, processes) places
+        lightest_first = np.argsort(loads, axis=1, kind="stable")  # (steps, processes) of them
+        np.put_along_axis(owner, group, lightest_first, axis=1)
+        more = np.take_along_axis(loads, lightest_first, 1) + np.take_along_axis(tokens, group, 1)
+        np.put_along_axis(loads, lightest_first, more, axis=1)
+    return np.argsort(owner, axis=1, kind="stable")
 
 
 def steps_for(samples: int, batch_size: int, *, epochs: float, max_steps: int | None) -> int:

@@ -1,0 +1,43 @@
+"""Checkpoints of an unfinished run, as the trainer writes them: which is complete, and who can go on from it.
+
+Knows folders; knows no model.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from gram.errors import ConfigError
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint in ``folder``: one whose trainer state, written last, can be read."""
+    checkpoints = []
+    for path in folder.glob("checkpoint-*"):
+        try:
+            state = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+            checkpoints.append((int(state["global_step"]), path))
+        except (OSError, ValueError, KeyError):
+            continue  # a run was killed while it wrote this one
+    return max(checkpoints)[1] if checkpoints else None
+
+
+def check_kind(folder: Path, *, divided: bool) -> None:
+    """Refuse to go on from a checkpoint of the other kind.
+
+    Raises:
+        ConfigError: the run began with a model divided among processes and goes on with whole ones, or the
+            other way round.
+    """
+    was_divided = any(path.is_dir() for path in folder.glob("pytorch_model_fsdp_*"))
+    if was_divided and not divided:
+        raise ConfigError(
+            f"{folder}: was saved by processes that divided the model among them (FSDP): go on with two "
+            "processes or more and the same accelerate configuration, or use --overwrite"
+        )
+    if divided and not was_divided:
+        raise ConfigError(
+            f"{folder}: was saved by a run that did not divide the model: go on without FSDP, or use "
+            "--overwrite"
+        )

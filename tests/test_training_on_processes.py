@@ -1,0 +1,190 @@
+"""Several processes train what one trains: the same losses, gradients, weights and folder, whole or divided.
+
+Models of two or three layers, on CPU processes with gloo; sharding (FSDP2) is real there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from conftest import sharpened
+from gram import Preference, ResponsePair, Text
+from gram.engine.base import TokenRow
+from gram.engine.choose import choose_engine
+from gram.engine.plain import Plain
+from gram.engine.tree import Tree
+from gram.modeling.loading import LoadedModel, add_score_head
+from gram.modeling.presets import Preset, build_model
+from gram.modeling.trainable import LoraSettings, add_lora, freeze
+from gram.objectives.objective import Objective, Sample
+from gram.rendering import Renderer
+from gram.training.fit import FitSettings, fit
+from gram.training.stream import Stream, deal
+from several_processes import SHARDED, together
+from test_engine_training import OBJECTIVES
+
+MICRO = Preset(hidden=32, layers=2, heads=2, mlp=64, vocab_size=400, context=1024)
+SETTINGS = FitSettings(steps=3, batch_size=8, learning_rate=3e-3, log_steps=1, eval_steps=3)
+Work = tuple[Any, Objective[Any], list[Sample]]
+
+
+# --- Shares of a step ---
+
+
+def test_shares_by_hand() -> None:
+    """10, 7, 6, 5, 4, 1 to three processes: first 10, 7, 6; then 5 to the one with 6, 4 to 7, 1 to 10.
+
+    So 11, 11 and 11 tokens; in each share the order in which the samples came.
+    """
+    tokens = np.array([[4, 10, 5, 7, 1, 6]])
+    assert deal(tokens, 3).tolist() == [[1, 4, 0, 3, 2, 5]]
+
+
+def test_shares_are_equally_many_and_nearly_equal_in_tokens() -> None:
+    """No two differ by more than two samples can; dealt in turn by length, the first always has most."""
+    draw = np.random.default_rng(0)
+    tokens = draw.integers(1, 500, size=(200, 24))
+    for processes in (1, 2, 3, 8):
+        places = deal(tokens, processes)
+        assert (np.sort(places, axis=1) == np.arange(24)).all()
+        shares = np.take_along_axis(tokens, places, 1).reshape(200, processes, -1).sum(axis=2)
+        assert (np.ptp(shares, axis=1) <= np.ptp(tokens, axis=1)).all()
+        in_turn = -np.sort(-tokens, axis=1).reshape(200, -1, processes).sum(axis=1)
+        assert np.ptp(shares, axis=1).sum() <= 0.25 * np.ptp(in_turn, axis=1).sum() or processes == 1
+
+
+def test_processes_do_not_change_which_samples_a_step_holds() -> None:
+    """Rows of a sample count together: lengths (30, 30) weigh as much as 60."""
+    samples = [
+        Sample((TokenRow([place] * n), TokenRow([1] * (1 + place % 3))))
+        for place, n in enumerate(range(40, 10, -1))
+    ]
+    one, two = (Stream(samples, steps=5, batch_size=6, seed=0, processes=count) for count in (1, 2))
+    for step in range(5):
+        mine, theirs = ([stream[6 * step + place] for place in range(6)] for stream in (one, two))
+        assert sorted(map(id, mine)) == sorted(map(id, theirs))
+        halves = [sum(sample.tokens for sample in part) for part in (theirs[:3], theirs[3:])]
+        assert abs(halves[0] - halves[1]) <= max(s.tokens for s in mine) - min(s.tokens for s in mine)
+
+
+# --- Runs in memory ---
+
+
+def everything(model: Any) -> Any:
+    return model
+
+
+def adapters(model: Any) -> Any:
+    torch.manual_seed(0)
+    return add_lora(model, LoraSettings(rank=2, alpha=4), score_head="Sequence" in type(model).__name__)
+
+
+def last_layer(model: Any) -> Any:
+    freeze(model, 1)
+    return model
+
+
+RUNS: list[tuple[str, Callable[[Any], Any]]] = [
+    ("language", everything),
+    ("preference", everything),
+    ("likelihood", everything),
+    ("scalar", everything),
+    ("dpo", everything),
+    ("preference", adapters),
+    ("scalar", adapters),
+    ("preference", last_layer),
+]
+
+
+@pytest.fixture(scope="module")
+def make(preset: LoadedModel, renderer: Renderer, preferences: list[Preference]) -> Callable[..., Work]:
+    """A fresh model, an objective by name on a trie or not, and samples of it; all the same each time."""
+
+    def body(seed: int, score: bool = False) -> Any:
+        model: Any = sharpened(build_model(MICRO, preset.tokenizer, seed), 2.0)  # type: ignore[arg-type]
+        return add_score_head(LoadedModel(model, preset.tokenizer, None), seed=4).model if score else model
+
+    def work(name: str, prepare: Callable[[Any], Any], tree: bool) -> Work:
+        model, reference = body(3, score=name in ("scalar", "regularised")), body(5)
+        if tree:
+            assert choose_engine(model).name == choose_engine(reference).name == "tree"
+        objective = OBJECTIVES[name](renderer, Tree() if tree else Plain(), reference)
+        items: Sequence[Any] = preferences[:16]
+        if name == "language":
+            items = [ResponsePair(item.pair.prompt, item.pair.a, item.pair.b) for item in items]
+            items = [*items, Text(items[0].first)]
+        return prepare(model), objective, objective.encode(items)
+
+    return work
+
+
+def run(work: Work, settings: FitSettings) -> dict[str, Any]:
+    """What came of a run; evaluated on five samples on the way, an odd number."""
+    model, objective, samples = work
+    held: set[int] = set()
+    whole = sum(weight.numel() for weight in model.parameters())
+    result = fit(
+        *(model, objective, samples, settings),
+        eval_samples=samples[:5],
+        title=None,
+        observe=lambda step: held.add(sum(part_of(weight).numel() for weight in model.parameters())),
+    )
+    steps = [entry for entry in result.history if "loss" in entry]
+    return {
+        "losses": [entry["loss"] for entry in steps],
+        "norms": [entry["grad_norm"] for entry in steps],
+        "evaluation": result.evaluation,
+        "weights": {name: value.detach() for name, value in result.model.state_dict().items()},
+        "trainable": [name for name, value in result.model.named_parameters() if value.requires_grad],
+        "kind": type(result.model).__name__,
+        "share": max(held) / whole,
+    }
+
+
+def part_of(weight: Tensor) -> Tensor:
+    """What this process holds of a weight between two steps."""
+    return weight.to_local() if isinstance(weight, DTensor) else weight
+
+
+def runs(works: list[Work], settings: FitSettings) -> list[dict[str, Any]]:
+    return [run(work, settings) for work in works]
+
+
+def assert_same(mine: dict[str, Any], theirs: dict[str, Any]) -> None:
+    assert len(set(mine["losses"])) > 1
+    for name in ("losses", "norms", "evaluation"):
+        assert mine[name] == pytest.approx(theirs[name], rel=1e-5, abs=1e-6), name
+    assert mine["kind"] == theirs["kind"] and mine["trainable"] == theirs["trainable"]
+    assert mine["weights"].keys() == theirs["weights"].keys()
+    for name, value in mine["weights"].items():
+        torch.testing.assert_close(value, theirs["weights"][name], rtol=0, atol=2e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("environment", [{}, SHARDED], ids=["copies", "sharded"])
+def test_two_processes_train_like_one(
+    environment: dict[str, str], make: Callable[..., Work], tmp_path: Path
+) -> None:
+    """Every objective, all weights, adapters and a frozen body: tries of 200 tokens beside one padded batch.
+
+    Losses and gradient norms of every step, and the evaluation, agree to 1e-5; the weights to 2e-5. A process
+    holds all weights, or, where they are divided, about a half of them between two steps.
+    """
+    works = [make(name, prepare, True) for name, prepare in RUNS]
+    spare = replace(SETTINGS, token_budget=200)
+    both = together(2, runs, works, spare, folder=tmp_path, **environment)
+    for (name, prepare), first, second in zip(RUNS, *both, strict=True):
+        wanted = run(make(name, prepare, False), SETTINGS)
+        assert_same(first, wanted)
+        assert second["losses"] == pytest.approx(wanted["losses"], rel=1e-5)
+        shares = first["share"], second["share"]
+        assert shares == (1.0, 1.0) if not environment else max(shares) < 0.55
