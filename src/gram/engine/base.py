@@ -38,6 +38,11 @@ class TokenRow:
     spans: tuple[Span, ...] = ()
 
     @property
+    def length(self) -> int:
+        """How many tokens there are."""
+        return len(self.ids)
+
+    @property
     def scored(self) -> NDArray[np.int64]:
         """(k,) positions of the tokens that count; never 0, as nothing predicts a first token."""
         parts = [np.arange(max(start, 1), stop) for start, stop in self.spans]

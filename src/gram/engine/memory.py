@@ -20,6 +20,7 @@ MOST = {"cpu": 4_096, "cuda": 131_072}
 
 _FEWEST = 2_048
 _SHARE = 0.4  # of the free memory; the rest is for the output layer, the keys of paths, and other programs
+_SHARE_KEPT = 0.1  # of the free memory, for keys and values that later passes use again
 
 _MOST_TRAINED = {"cpu": 8_192, "cuda": 65_536}
 _KEPT = 8  # values per token, layer and unit of width that wait for the backward pass; 7.9 were counted
@@ -93,6 +94,16 @@ def bytes_per_trained_token(
     kept = 2 * 4 * hidden if checkpointing else layer  # the input in fp32, and its copy for the next layer
     logits = _LOGITS * config.vocab_size if all_logits else 0
     return config.num_hidden_layers * kept + _AT_ONCE * layer + logits
+
+
+def keys_that_fit(model: nn.Module) -> int:
+    """Tokens whose keys and values may be kept between forward passes, for a model on its device."""
+    inner = core(model)
+    config: Any = inner.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    each = 2 * config.num_hidden_layers * heads * width * inner.dtype.itemsize
+    return max(_FEWEST, int(_SHARE_KEPT * _free(inner) / each))
 
 
 def _free(inner: Any) -> int:

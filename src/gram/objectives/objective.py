@@ -46,7 +46,7 @@ class Sample:
     @property
     def length(self) -> int:
         """Tokens in the longest row."""
-        return max(len(row.ids) for row in self.rows)
+        return max(row.length for row in self.rows)
 
     @property
     def tokens(self) -> int:
