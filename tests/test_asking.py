@@ -30,6 +30,7 @@ VALUES: dict[str, Any] = {
     "template": "compact",
     "max_length": 77,
     "context": "judge",
+    "layout": "fan",
     "length_power": 0.5,
     "baseline": "unconditional",
     "reference": "somewhere",

@@ -22,14 +22,15 @@ ROOT = Path(__file__).parent.parent
 # that goes stands in cli.main.RENAMED for one release.
 ASK = """
     base baseline centre_on context device dtype engine ensemble ensemble_penalty ensemble_with kind
-    length_power max_length model raw_control_tokens reference revision single_order template
+    layout length_power max_length model raw_control_tokens reference revision single_order template
     token_budget trust_remote_code workers
 """
 FLAGS = {
     "demo": "output quick seed",
     "train": """
-        adam_beta2 adapter base batch_size beta centring columns context data device dtype engine epochs
-        eval_data eval_split eval_steps freeze gradient_checkpointing label_smoothing learning_rate
+        adam_beta2 adapter base batch_size beta centring columns context data device distil dtype engine
+        epochs eval_data eval_split eval_steps freeze gradient_checkpointing label_smoothing layout
+        learning_rate
         length_power likelihood_form log_steps lora lora_alpha lora_rank margin max_eval_per_source
         max_grad_norm max_length max_per_source max_steps model objective on_error
         output overwrite pairs_per_prompt raw_control_tokens reference report_to revision save_steps
@@ -37,8 +38,9 @@ FLAGS = {
         trust_remote_code unfreeze_layers vocab_size warmup weight_decay
     """,
     "adapt": """
-        adapter base batch_size columns data device dtype engine folds kind label_smoothing learning_rates
-        lora_alpha lora_rank max_per_source max_steps method model on_error output overwrite revision seed
+        adapter base batch_size columns data device dtype engine folds kind label_smoothing layout
+        learning_rates lora_alpha lora_rank max_per_source max_steps method model on_error output overwrite
+        revision seed
         split template token_budget trust_remote_code
     """,
     "score": ASK + "columns input on_error output split",
@@ -57,7 +59,7 @@ FLAGS = {
     "convert": "columns input on_error output split to",
     "fetch": "from name",
     "doctor": """
-        base baseline columns context data device dtype engine kind length_power max_length model
+        base baseline columns context data device dtype engine kind layout length_power max_length model
         raw_control_tokens reference revision single_order split template token_budget trust_remote_code
     """,
 }

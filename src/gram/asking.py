@@ -17,6 +17,7 @@ from gram.errors import ConfigError
 Kind: TypeAlias = Literal["judge", "likelihood", "scalar"]
 Context: TypeAlias = Literal["chat", "judge"]
 Baseline: TypeAlias = Literal["none", "unconditional"]
+Layout: TypeAlias = Literal["sequence", "fan"]
 EngineName: TypeAlias = Literal["tree", "plain"]
 Dtype: TypeAlias = Literal["auto", "fp32", "bf16"]
 Precision: TypeAlias = Literal["fp32", "bf16"]
@@ -53,6 +54,9 @@ class Asking:
     """Most tokens per prompt; longer ones lose the middle of their texts. Default: what the model reads."""
     neutralise: bool | None = None
     """Make control tokens inside prompts and answers harmless. Default: as in training; else yes."""
+    layout: Layout | None = None
+    """judge: sequence reads two answers one behind the other; fan reads each answer once, by itself, for all
+    verdicts on it. Default: as in training; else sequence."""
     both_orders: bool = True
     """judge: ask each pair both ways; only as it is shown costs half, and the position bias stays in."""
     context: Context | None = None
@@ -69,6 +73,7 @@ class Asking:
         check_bounds(self)
         _check("kind", self.kind, get_args(Kind), optional=True)
         _check("context", self.context, get_args(Context), optional=True)
+        _check("layout", self.layout, get_args(Layout), optional=True)
         _check("baseline", self.baseline, get_args(Baseline))
         for name, value in (("template", self.template), ("reference", self.reference)):
             if value == "":

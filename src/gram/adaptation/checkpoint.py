@@ -93,9 +93,11 @@ def _adapt(config: AdaptConfig, settings: AdaptSettings, fresh: Path, began: flo
         token_budget=config.token_budget,
         trust_remote_code=config.trust_remote_code,
     )
-    reward_model = wrap(loaded, Asking(kind, config.template), running, source=config.model)
+    asking = Asking(kind, config.template, layout=config.layout)
+    reward_model = wrap(loaded, asking, running, source=config.model)
     is_asked_otherwise = manifest is not None and (
         manifest.kind != kind
+        or config.layout not in (None, manifest.layout)
         or (reward_model.template is not None and reward_model.template.hash != manifest.template_hash)
     )
     before = wrap(loaded, running=running, source=config.model) if is_asked_otherwise else None
@@ -189,6 +191,7 @@ def _training(config: AdaptConfig, kind: Kind, manifest: Manifest | None) -> Tra
         output=config.output,
         objective=_OBJECTIVES[kind],
         template=config.template,
+        layout=config.layout,
         dtype=config.dtype,
         engine=config.engine,
         trust_remote_code=config.trust_remote_code,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from gram.asking import Dtype
+from gram.asking import Dtype, Layout
 from gram.bounds import Count, Folds, Rank, Rate, Seed, Smoothing, check_bounds
 from gram.config_file import READABLE_AS_MAPPING
 from gram.errors import ConfigError
@@ -46,6 +46,9 @@ class AdaptConfig:
     """What to adapt it as. Default: what it is; a model without labels so far (stage 1) becomes a judge."""
     template: str | None = None
     """Judge template: a built-in name or a JSON file. Default: that of the model, else the built-in one."""
+    layout: Layout | None = None
+    """judge: sequence reads two answers one behind the other; fan reads each answer by itself, once for all
+    verdicts on it. Default: that of the model, else sequence."""
     method: Literal["lora", "all", "frozen"] = "lora"
     """What trains: low-rank adapters, all weights, or the output head alone."""
     adapter: Literal["merged", "kept"] = "merged"

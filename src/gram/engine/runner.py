@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from gram.asking import EngineName, dtype_name
+from gram.asking import EngineName, Layout, dtype_name
 from gram.engine.base import Batch, TokenRow
 from gram.engine.choose import choose_engine, rotary_switch
+from gram.engine.choose_fan import choose_fan
 from gram.engine.memory import token_budget_for
 from gram.types import FloatArray
 
@@ -29,6 +30,10 @@ class Runner:
         token_budget: most tokens read in one forward pass; by default chosen for the free memory.
         engine: ``tree`` reads shared prefixes once, ``plain`` reads every prompt by itself.
         bf16: compute in bf16 where weights are fp32, because they are in training; by default as they are.
+        layout: ``fan``: rows may be segments, and what was read for them once is kept for later calls.
+
+    Raises:
+        CheckpointError: the model cannot be read in that layout.
     """
 
     def __init__(
@@ -38,10 +43,14 @@ class Runner:
         token_budget: int | None = None,
         engine: EngineName = "tree",
         bf16: bool | None = None,
+        layout: Layout = "sequence",
     ) -> None:
         self._model = model
         self._bf16 = bf16
-        self._engine = choose_engine(model, engine, bf16=bf16)
+        if layout == "fan":
+            self._engine = choose_fan(model, bf16=bf16, keep=True)
+        else:
+            self._engine = choose_engine(model, engine, bf16=bf16)
         self._budget = token_budget or token_budget_for(model)
         self._switch = rotary_switch(model)
         self._process = os.getpid()

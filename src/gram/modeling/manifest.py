@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from gram.asking import KINDS, Asking, Context, Kind
+from gram.asking import KINDS, Asking, Context, Kind, Layout
 from gram.errors import CheckpointError
 from gram.files import atomic_write
 from gram.modeling.strict_json import SWITCH, TEXT, check, each, number, or_null, read_object, record, whole
@@ -71,6 +71,7 @@ class Manifest:
         chat: settings of the chat format (``gram.rendering.ChatSettings``); empty in models that were trained
             before there were any.
         context: where a likelihood is asked, ``chat`` or ``judge``.
+        layout: how a judge prompt is read, ``sequence`` or ``fan``.
         beta, length_power: slope and length normalisation of a likelihood's log-odds.
         objective: name and settings of the loss.
         training: steps, examples, seed, where it started from, truncation counts.
@@ -102,6 +103,7 @@ class Manifest:
     neutralise: bool = True
     chat: Mapping[str, Any] = field(default_factory=dict)
     context: Context = "chat"
+    layout: Layout = "sequence"
     beta: float = 1.0
     length_power: float = 0.0
     objective: dict[str, Any] = field(default_factory=dict)
@@ -151,6 +153,8 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise CheckpointError(f"{path}: field 'kind' is {content['kind']!r}, must be one of {KINDS}")
     if content.get("context", "chat") not in get_args(Context):
         raise CheckpointError(f"{path}: field 'context' is {content['context']!r}, must be chat or judge")
+    if content.get("layout", "sequence") not in get_args(Layout):
+        raise CheckpointError(f"{path}: field 'layout' is {content['layout']!r}, must be sequence or fan")
     check(content, _RULE, "", path)
     if content.get("calibration") and "temperature" not in content["calibration"]:
         raise CheckpointError(f"{path}: field 'calibration.temperature' is missing")
@@ -176,7 +180,10 @@ def completed(asking: Asking, manifest: Manifest | None) -> Asking:
     kind = asking.kind or (manifest.kind if manifest else "judge")
     neutralise = manifest.neutralise if manifest else True
     asking_with_kind = replace(
-        asking, kind=kind, neutralise=neutralise if asking.neutralise is None else asking.neutralise
+        asking,
+        kind=kind,
+        neutralise=neutralise if asking.neutralise is None else asking.neutralise,
+        layout=asking.layout or (manifest.layout if manifest else "sequence"),
     )
     if kind != "likelihood":
         return asking_with_kind

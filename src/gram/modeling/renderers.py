@@ -13,7 +13,15 @@ from gram.asking import LONGEST_PROMPT, Asking
 from gram.errors import CheckpointError
 from gram.modeling.loading import LoadedModel
 from gram.modeling.manifest import FILE, Manifest, completed
-from gram.rendering import DATE, ChatSettings, JudgeTemplate, Renderer, load_template, stored_template
+from gram.rendering import (
+    DATE,
+    ChatSettings,
+    FanRenderer,
+    JudgeTemplate,
+    Renderer,
+    load_template,
+    stored_template,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -59,7 +67,8 @@ def renderer_of(
         TemplateError, CheckpointError, ConfigError: as ``renderer_for``.
     """
     max_length = LONGEST_PROMPT if asking.max_length is None else asking.max_length
-    return Renderer(
+    kind = FanRenderer if completed(asking, manifest).layout == "fan" else Renderer
+    return kind(
         tokenizer,
         template_for(asking, manifest, source=source),
         min(max_length, readable),

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gram.engine.base import Engine
+from gram.engine.segments import forked
 from gram.objectives.formulas import check_smoothing, smoothed_label_loss
 from gram.objectives.objective import (
     PLAIN,
@@ -66,7 +67,8 @@ class Judge(Objective[Preference]):
         swapped = self._renderer.judge([example.pair.swapped() for example in examples])
         samples = []
         for example, first, second in zip(examples, as_given, swapped, strict=True):
-            rows = (TokenRow(first.ids), TokenRow(second.ids))[: self._orders]
+            both = tuple(forked(TokenRow(p.ids), p.branches, p.looking) for p in (first, second))
+            rows = both[: self._orders]
             samples.append(
                 Sample(rows, example.p_a, cut=cut_tokens(first), collapsed=collapsed(first, second))
             )

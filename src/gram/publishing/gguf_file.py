@@ -56,6 +56,8 @@ def export_gguf(source: ModelSource, output: Path, dtype: Precision | None = Non
         raise CheckpointError(
             f"{source.model}: is a scalar model; the GGUF file of a language model has no score head"
         )
+    if completed(Asking(), manifest).layout == "fan":
+        raise CheckpointError(f"{source.model}: reads answers in the fan layout, which llama.cpp does not")
     reads = Reads([folder or source.model, base_of(source.model, source.base)])
     with claimed_folder(output, reads=reads, whole=True):
         refuse_full(output)

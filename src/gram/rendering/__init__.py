@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from gram.rendering.chat import ChatFormat, ChatSettings, opened_thoughts
 from gram.rendering.chat_template import DATE, ChatTemplate, dated
+from gram.rendering.fan import FanRenderer
 from gram.rendering.pieces import Encoded, Piece, usage_of
 from gram.rendering.renderer import Renderer
 from gram.rendering.template import DEFAULT_TEMPLATE, JudgeTemplate, load_template, stored_template
@@ -19,6 +20,7 @@ __all__ = [
     "ChatSettings",
     "ChatTemplate",
     "Encoded",
+    "FanRenderer",
     "JudgeTemplate",
     "Piece",
     "Renderer",

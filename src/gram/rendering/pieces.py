@@ -35,6 +35,8 @@ class Encoded:
         ids: the tokens of the whole prompt, encoded as one string.
         spans: per slot, the half-open range of tokens that hold any of its characters.
         cut: per slot, how many of its tokens truncation removed; slots that kept everything are absent.
+        branches: in the fan layout, the two ranges of tokens that are read without each other; else None.
+        looking: how many of the last tokens see both of them.
 
     Example:
         >>> prompt = Encoded([5, 8, 9, 2], spans={"a": (1, 3)}, cut={"a": 7})
@@ -45,6 +47,8 @@ class Encoded:
     ids: list[int]
     spans: Mapping[str, tuple[int, int]]
     cut: Mapping[str, int] = field(default_factory=dict)
+    branches: tuple[tuple[int, int], tuple[int, int]] | None = None
+    looking: int = 0
 
     @property
     def tokens_cut(self) -> int:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
-from gram.asking import Context
+from gram.asking import Context, Layout
 from gram.errors import ConfigError, DataError, TemplateError
 from gram.messages import as_answers, as_texts
 from gram.rendering.chat import ChatFormat, ChatSettings
@@ -36,6 +36,7 @@ class Settings(TypedDict):
     max_length: int
     neutralise: bool
     chat: ChatSettings
+    layout: Layout
 
 
 class Renderer:
@@ -55,6 +56,8 @@ class Renderer:
         TemplateError: a chat template that does not end or writes too much; a label that is not one token in
             its place (raised on first use of ``label_ids``).
     """
+
+    layout: ClassVar[Layout] = "sequence"
 
     def __init__(
         self,
@@ -87,6 +90,7 @@ class Renderer:
             "max_length": self.max_length,
             "neutralise": self.chat.neutralises,
             "chat": self.chat.settings,
+            "layout": self.layout,
         }
 
     def judge(self, pairs: Iterable[Pair]) -> list[Encoded]:

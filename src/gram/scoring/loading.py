@@ -102,7 +102,10 @@ def wrap(
     renderer = renderer_for(loaded, asking, source=source, readable=other.context if other else None)
     bf16 = None if running.dtype == "auto" else running.dtype == "bf16"
     how: dict[str, Any] = {"token_budget": running.token_budget, "engine": running.engine, "bf16": bf16}
-    runner = Runner(loaded.model, **how)
+    fans = full_asking.kind == "judge" and full_asking.layout == "fan"
+    if fans and running.engine == "plain":
+        raise ConfigError("layout fan has an engine of its own: leave out engine plain")
+    runner = Runner(loaded.model, **how, layout="fan" if fans else "sequence")
     model: LocalModel
     match full_asking.kind:
         case "scalar":

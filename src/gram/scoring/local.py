@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from gram.engine.base import TokenRow
 from gram.engine.runner import Runner
+from gram.engine.segments import forked
 from gram.rendering import JudgeTemplate, Renderer, usage_of
 from gram.scoring.judge import LabelLogprobs
 from gram.scoring.tokens import read_tokens
@@ -23,7 +24,7 @@ class LocalBackend:
     def label_logprobs(self, pairs: Sequence[Pair], template: JudgeTemplate) -> LabelLogprobs:
         assert template.hash == self._renderer.template.hash
         prompts = self._renderer.judge(pairs)
-        rows = [TokenRow(prompt.ids) for prompt in prompts]
+        rows = [forked(TokenRow(item.ids), item.branches, item.looking) for item in prompts]
         return LabelLogprobs(
             self._runner.next_logprobs(rows, self._renderer.label_ids),  # (n, 2)
             usage_of(prompts),

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gram.asking import Asking, Context, LoadOptions
+from gram.engine.base import Engine
 from gram.engine.choose import choose_engine
+from gram.engine.choose_fan import choose_fan
 from gram.errors import ConfigError
 from gram.modeling.loading import LoadedModel, load_reference
 from gram.modeling.presets import is_preset
@@ -18,7 +20,7 @@ from gram.objectives.objective import Objective
 from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
 from gram.rendering import Renderer
-from gram.training.config import TrainConfig
+from gram.training.config import TrainConfig, check_layout
 from gram.training.record import KINDS
 from gram.types import ResponsePair
 
@@ -35,14 +37,14 @@ def make_objective(
         trust = config.trust_remote_code
         reference = load_reference(config.reference, loaded, device=device, trust_remote_code=trust).model
         reference = reference.bfloat16() if bf16 else reference
-    engine = choose_engine(loaded.model, config.engine, training=True, bf16=bf16)
+    engine = _engine(config, loaded, renderer)
     if reference is not None and choose_engine(reference, config.engine).name != engine.name:
         engine = choose_engine(loaded.model, "plain", training=True, bf16=bf16)
     match config.objective_name:
         case "language":
             return Language(renderer, engine=engine), renderer
         case "preference":
-            return Judge(renderer, label_smoothing=config.label_smoothing, engine=engine), renderer
+            return Judge(renderer, label_smoothing=config.smoothing, engine=engine), renderer
         case "scalar":
             scalar = Scalar(
                 renderer,
@@ -67,12 +69,22 @@ def make_objective(
             return objective, renderer
 
 
+def _engine(config: TrainConfig, loaded: LoadedModel, renderer: Renderer) -> Engine:
+    """The engine that reads the rows of the objective."""
+    bf16 = config.dtype == "bf16"
+    if renderer.layout == "fan" and config.objective_name == "preference":
+        check_layout(renderer.layout, True, config.engine)
+        return choose_fan(loaded.model, training=True, bf16=bf16)
+    return choose_engine(loaded.model, config.engine, training=True, bf16=bf16)
+
+
 def asking_of(config: TrainConfig, loaded: LoadedModel) -> Asking:
     """How the model is asked in training; options missing in ``config`` stay as in its earlier training."""
     earlier_limit = loaded.manifest.max_length if loaded.manifest else None  # tokens per prompt
     return Asking(
         template=config.template,
         max_length=config.max_length or earlier_limit,
+        layout=config.layout,
         neutralise=False if config.raw_control_tokens else None,
     )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from gram.asking import Dtype
+from gram.asking import Dtype, EngineName, Layout
 from gram.bounds import Count, LengthPower, Rank, Rate, Seed, Share, Smoothing, Within, check_bounds
 from gram.config_file import READABLE_AS_MAPPING, read_config, replaces
 from gram.errors import ConfigError
@@ -63,6 +63,12 @@ class TrainConfig:
     """Most tokens per prompt. Default: as it was trained; of a raw model what it can read, at most 8192."""
     raw_control_tokens: bool = False
     """Leave control tokens inside prompts and answers as they are: for paper-exact runs."""
+    layout: Layout | None = None
+    """preference, and pairs of pretrain: sequence reads two answers one behind the other; fan reads each
+    answer by itself, once for all verdicts on it. Default: that of the model, else sequence."""
+    distil: str | None = None
+    """preference: a judge whose verdicts take the place of labels, on all pairs of a prompt's answers; they
+    are soft, and not smoothed again."""
     context: Literal["chat", "judge"] | None = None
     """Where the likelihood objective asks for an answer. Default: that of the model, else chat."""
 
@@ -172,6 +178,9 @@ class TrainConfig:
             raise ConfigError("text_regulariser changes nothing under a frozen model: add unfreeze_layers")
         if self.reference is not None and self.objective_name != "likelihood":
             raise ConfigError("reference goes with objective likelihood")
+        if self.distil is not None and self.objective_name != "preference":
+            raise ConfigError("distil goes with objective preference")
+        check_layout(self.layout, self.objective_name in ("preference", "language"), self.engine)
 
     def _check_adapter(self) -> None:
         if self.adapter == "merged":
@@ -186,8 +195,28 @@ class TrainConfig:
             )
 
     @property
+    def smoothing(self) -> float:
+        """What labels are smoothed by: nothing where they are a judge's verdicts."""
+        return 0.0 if self.distil is not None else self.label_smoothing
+
+    @property
     def objective_name(self) -> ObjectiveName:
         return self.objective or DEFAULT_OBJECTIVE[self.stage]
+
+
+def check_layout(layout: Layout | None, compares: bool, engine: EngineName) -> None:
+    """Refuse a layout where no pair is shown, and one that the engine does not read.
+
+    Args:
+        compares: the model is shown pairs.
+
+    Raises:
+        ConfigError: as said.
+    """
+    if layout == "fan" and not compares:
+        raise ConfigError("layout fan is for judges: scalar models and likelihoods read one answer anyway")
+    if layout == "fan" and engine == "plain":
+        raise ConfigError("layout fan has an engine of its own: leave out engine plain")
 
 
 def check_run_length(steps: int, batch_size: int) -> None:

@@ -37,7 +37,7 @@ _SOURCES = "data.json"  # the sources of the run; in the folder of the checkpoin
 def reads_of(config: TrainConfig) -> Reads:
     """All that a run reads, as its configuration names it."""
     return Reads(
-        [config.model, base_of(config.model, config.base), config.reference, config.template],
+        [config.model, base_of(config.model, config.base), config.reference, config.distil, config.template],
         [*config.data, *config.eval_data, *config.tokenizer_data],
     )
 

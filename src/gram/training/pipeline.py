@@ -38,6 +38,7 @@ from gram.training import sharding
 from gram.training.arguments import check_settings, settings_of
 from gram.training.assemble import answer_context, check_of, make_objective
 from gram.training.config import TrainConfig
+from gram.training.distil import distilled
 from gram.training.fit import FitResult, fit
 from gram.training.folder import (
     CHECKPOINTS,
@@ -128,6 +129,8 @@ def _train(
 ) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     rows, held_out = _read_all(config)
+    if config.distil is not None:
+        rows = replace(rows, examples=_soft_labels(config, rows.examples, device))
     check_settings(settings_of(config, len(rows.examples), device), evaluates=held_out is not None)
     beside: dict[str, int] = {}  # rows that nobody trains on, but that could not be used either
     loaded = _load(config, rows.examples, beside, device)
@@ -139,7 +142,9 @@ def _train(
     leaks = find_leaks(rows.examples, held_out.examples) if held_out and config.stage == "finetune" else []
     sources = sources_of(rows, held_out)
     if chief:
-        begin_output(config, [*sources, {"model": content_of(config.model, config.base)}])
+        models = {"model": content_of(config.model, config.base)}
+        models |= {} if config.distil is None else {"distil": content_of(config.distil)}
+        begin_output(config, [*sources, models])
     processes.wait_for_everyone()
     # Weights that are divided among processes stay as they are: frozen ones take little room as it is.
     lowered = Lowered(model) if config.dtype == "bf16" and not sharding.is_asked_for() else None
@@ -232,6 +237,13 @@ def _read(
     if config.stage == "pretrain":
         return read_language(sources, pairs_per_prompt=config.pairs_per_prompt, **how)
     return read_preferences(sources, **how)
+
+
+def _soft_labels(config: TrainConfig, rows: Sequence[Example], device: str) -> list[Preference]:
+    assert config.distil is not None
+    trust, low = config.trust_remote_code, config.dtype == "bf16"
+    labeled = [row for row in rows if isinstance(row, Preference)]
+    return distilled(labeled, config.distil, device=device, bf16=low, trust_remote_code=trust)
 
 
 def _encode(objective: Objective[Any], examples: Sequence[Example], on_error: str) -> Samples:

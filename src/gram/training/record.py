@@ -43,7 +43,7 @@ def training_manifest(
     name = config.objective_name
     settings: dict[str, Any] = {"name": name}
     if name in ("preference", "likelihood"):
-        settings["label_smoothing"] = config.label_smoothing
+        settings["label_smoothing"] = config.smoothing
     if name == "likelihood":
         settings |= {"form": config.likelihood_form, "reference": config.reference}
     if name == "scalar":
@@ -62,6 +62,7 @@ def training_manifest(
             "stage": config.stage,
             "from": config.model,
             **({"revision": config.revision} if config.revision else {}),
+            **({"distilled": config.distil} if config.distil else {}),
             "trained": "lora" if config.lora else "head" if config.freeze else "all",
             "samples": samples,
             "truncated": truncated,
