@@ -19,6 +19,7 @@ from gram.modeling.loading import load_model
 from gram.modeling.manifest import Manifest, read_manifest
 from gram.modeling.renderers import renderer_for
 from gram.modeling.shipped import model_folder
+from gram.rendering import Renderer
 from gram.types import Chat, FloatArray, Pair, Preference, sigmoid
 
 _log = logging.getLogger("gram.training")
@@ -46,13 +47,22 @@ def distilled(
         raise ConfigError(f"distil {teacher}: is no judge, but a {manifest.kind} model")
     loaded = load_model(teacher, "lm", device=device, trust_remote_code=trust_remote_code)
     renderer = renderer_for(loaded, Asking("judge"), source=teacher)
+    runner = Runner(loaded.model, bf16=bf16, layout=renderer.layout)
+    found = labeled_by(renderer, runner, rows, _temperature(loaded.manifest))
+    prompts = len({row.pair.prompt for row in found})
+    _log.info("%s labels %d pairs of answers to %d prompts", teacher, len(found), prompts)
+    return found
+
+
+def labeled_by(
+    renderer: Renderer, runner: Runner, rows: Sequence[Preference], temperature: float = 1.0
+) -> list[Preference]:
+    """``distilled`` by a judge in memory: its renderer, and what runs it."""
     pairs, groups = _all_pairs(rows)
-    _log.info("%s labels %d pairs of answers to %d prompts", teacher, len(pairs), len(set(groups)))
     prompts = renderer.judge([*pairs, *(pair.swapped() for pair in pairs)])
     asked = [forked(TokenRow(item.ids), item.branches, item.looking) for item in prompts]
-    runner = Runner(loaded.model, bf16=bf16, layout=renderer.layout)
     values = runner.next_logprobs(asked, renderer.label_ids)  # (2 * pairs, 2)
-    log_odds = (values[:, 0] - values[:, 1]).reshape(2, -1) / _temperature(loaded.manifest)
+    log_odds = (values[:, 0] - values[:, 1]).reshape(2, -1) / temperature
     p_a: FloatArray = sigmoid((log_odds[0] - log_odds[1]) / 2)
     return [
         Preference(pair, float(p), group=group) for pair, p, group in zip(pairs, p_a, groups, strict=True)

@@ -1,0 +1,81 @@
+"""docs/fan.md from results: the marked parts are those of experiments/fan.py and experiments/fan_cost.py.
+
+Command: python -m experiments.fan_page (seconds). Runs no model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from experiments.fan import ARMS, RESULTS, WRONG, read
+from experiments.fan_cost import RESULTS as COSTS
+from experiments.fan_cost import cost_table, draw
+from experiments.pages import filled
+
+from gram.statistics import over_seeds, paired_difference
+from gram.types import FloatArray
+
+PAGE = Path("docs/fan.md")
+HALVES = ("seen", "unseen")
+
+
+def table(results: Sequence[dict[str, Any]], labels: str) -> str:
+    """Accuracy by half, the difference to the sequence judge, and what is left of the order, as Markdown."""
+    lines = [
+        "| arm | seen | never labeled | minus sequence, seen | never labeled | one winner | seeds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    of = {(row["arm"], row["seed"]): row for row in results if row["labels"] == labels}
+    for arm in ARMS:
+        seeds = sorted(seed for name, seed in of if name == arm)
+        if not seeds:
+            continue
+        rows = [of[arm, seed] for seed in seeds]
+        cells = [_mean([row[half]["accuracy"] for row in rows]) for half in HALVES]
+        cells += [_difference(of, arm, half) for half in HALVES]
+        cells += [f"{np.mean([row['unseen']['one_winner'] for row in rows]):.3f}", str(len(seeds))]
+        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _mean(values: Sequence[float]) -> str:
+    estimate = over_seeds(values)
+    return f"{estimate.value:.3f}" + (f" ± {estimate.high - estimate.value:.3f}" if len(values) > 1 else "")
+
+
+def _difference(of: dict[tuple[str, int], dict[str, Any]], arm: str, half: str) -> str:
+    """Of the pairs of all seeds that both arms have; pairs of a seed are resampled together."""
+    seeds = [seed for name, seed in of if name == arm and ("sequence", seed) in of]
+    if arm == "sequence" or not seeds:
+        return ""
+    mine, theirs = ([_right(of[name, seed][half]["right"]) for seed in seeds] for name in (arm, "sequence"))
+    clusters = [seed for seed, part in zip(seeds, mine, strict=True) for _ in part]
+    if len(seeds) == 1:
+        clusters = list(range(len(mine[0])))
+    found = paired_difference(np.concatenate(mine), np.concatenate(theirs), clusters)
+    return f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
+
+
+def _right(text: str) -> FloatArray:
+    return np.array([int(digit) / 2 for digit in text])
+
+
+def write_page() -> None:
+    """Fill the marked parts of docs/fan.md with what is on file."""
+    text, results = PAGE.read_text(encoding="utf-8"), read(RESULTS)
+    for labels in WRONG:
+        if any(row["labels"] == labels for row in results):
+            text = filled(text, f"world {labels}", table(results, labels))
+    if COSTS.exists():
+        costs = json.loads(COSTS.read_text(encoding="utf-8"))
+        text = filled(text, "cost", cost_table(costs))
+        draw(costs)
+    PAGE.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_page()
