@@ -214,7 +214,7 @@ def shop(converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
     folder = tmp_path / "shop"
     monkeypatch.setattr(catalogue, "_FILE", toy_catalogue.make_catalogue(folder, converted))
-    monkeypatch.setattr(bring, "check_gguf", lambda: None)
+    monkeypatch.setattr(bring, "check_libraries", lambda: None)
     monkeypatch.setattr(bring, "convert", lambda gguf, into: toy_catalogue.copy_model(converted, into))
     for name in ("GRAM_OFFLINE", "HF_HUB_OFFLINE", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"):
         monkeypatch.delenv(name, raising=False)

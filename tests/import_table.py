@@ -9,6 +9,7 @@ from __future__ import annotations
 # The ground floor: nouns and tools that know nothing of what the rooms above do with them.
 GROUND = {"types", "messages", "turns", "errors", "bounds", "paths", "files", "statistics", "asking"}
 GROUND |= {"tokens", "progress", "config_file", "flags", "journal", "locks", "claims", "workers", "version"}
+GROUND |= {"extras"}
 PARTS = {"data", "rendering", "engine", "objectives", "modeling", "training", "scoring", "ranking"}
 PARTS |= {"fetching", "decisions", "evaluation", "adaptation", "report", "serving", "bulk", "rl", "plots"}
 PARTS |= {"bench", "publishing", "doctor"}
@@ -23,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tokens": {"types"},
     "errors": set(),
     "paths": set(),
+    "extras": {"errors"},
     "files": {"errors"},
     "journal": {"errors", "files"},
     "locks": {"errors"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
@@ -97,6 +98,13 @@ def test_public_names_change_only_on_purpose() -> None:
         assert getattr(gram, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = gram.nothing
+
+
+def test_extras_stay() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {"data", "dev", "local", "plots", "rl", "serve", "torch", "train", "ui"} <= set(extras)
+    page = (ROOT / "docs" / "installing.md").read_text()
+    assert not [name for name in extras if f"| `{name}` |" not in page]
 
 
 def test_records_change_only_on_purpose() -> None:

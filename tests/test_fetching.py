@@ -20,7 +20,8 @@ import pytest
 
 import toy_catalogue as toy
 from conftest import run
-from gram.errors import FetchError
+from gram import extras
+from gram.errors import FetchError, MissingLibraryError
 from gram.fetching import bring, catalogue, convert, fetch, fetchable, fetched_folder, place, registry
 from gram.files import is_ours
 
@@ -252,14 +253,16 @@ def test_offline_is_an_error_that_names_the_command(
     assert fetch("toy").fetched
 
 
-def test_without_gguf_or_pip_it_does_not_begin(
+def test_without_a_library_or_pip_it_does_not_begin(
     shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bring, "check_gguf", convert.check_gguf)
-    monkeypatch.setattr(convert, "find_spec", lambda name: None)
-    with pytest.raises(FetchError, match=r"'gguf' is missing.*pip install 'gram-rm\[local\]'"):
-        fetch("toy")
-    monkeypatch.setattr(bring, "check_gguf", lambda: None)
+    monkeypatch.setattr(bring, "check_libraries", convert.check_libraries)
+    for library, extra in (("transformers", "torch"), ("gguf", "local")):
+        monkeypatch.setattr(extras, "find_spec", lambda name, missing=library: name != missing or None)
+        told = rf"{library} is not installed: pip install 'gram-rm\[{extra}\]'"
+        with pytest.raises(MissingLibraryError, match=told):
+            fetch("toy")
+    monkeypatch.setattr(bring, "check_libraries", lambda: None)
     monkeypatch.setattr(registry, "find_spec", lambda name: None)
     with pytest.raises(FetchError, match=r"has no pip.* -m ensurepip"):
         fetch("toy")

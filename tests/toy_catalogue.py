@@ -63,7 +63,7 @@ def make_catalogue(place: Path, model: Path, **changed: Any) -> Path:
 def put_in_place(file: Path, model: Path) -> None:
     """In a process of its own: let the toy be all there is, and its conversion a copy of ``model``."""
     catalogue._FILE = file
-    bring.check_gguf = lambda: None  # type: ignore[assignment]
+    bring.check_libraries = lambda: None  # type: ignore[assignment]
     bring.convert = lambda gguf, into: copy_model(model, into)  # type: ignore[assignment]
     bring.download = download  # type: ignore[assignment]
 

@@ -60,7 +60,10 @@ _PLACES |= dict.fromkeys(("best_of_n", "rank"), "gram.ranking")
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(import_module(_PLACES.get(name, "gram.types")), name)
+        from gram.extras import explained
+
+        with explained():
+            return getattr(import_module(_PLACES.get(name, "gram.types")), name)
     raise AttributeError(f"module 'gram' has no attribute {name!r}")
 
 

@@ -47,6 +47,13 @@ class ConfigError(GramError):
     """An option, or a combination of options, that makes no sense."""
 
 
+class MissingLibraryError(ConfigError, ModuleNotFoundError):
+    """A library is not installed; says which extra of the package brings it.
+
+    It is Python's ``ModuleNotFoundError`` too.
+    """
+
+
 class OutputError(GramError):
     """An output that cannot be written: another process writes it, or the disk is full, or read-only."""
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gram.errors import ConfigError
+from gram.extras import explained
 from gram.files import atomic_write_bytes
 from gram.statistics import Estimate, reliability, wilson
 from gram.types import FloatArray
@@ -37,12 +37,10 @@ def canvas(width: float = 6.4, height: float = 3.8) -> tuple[Figure, Axes]:
     """A figure of its own, in inches, with one styled Axes.
 
     Raises:
-        ConfigError: matplotlib is not installed.
+        MissingLibraryError: matplotlib is not installed.
     """
-    try:
+    with explained():
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError("pictures need matplotlib: pip install 'gram-rm[plots]'") from error
     figure = Figure(figsize=(width, height), facecolor="white")
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
     ax = figure.add_subplot()

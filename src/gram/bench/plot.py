@@ -15,7 +15,7 @@ def speed_bars(rows: Mapping[str, Mapping[str, tuple[float, float | None]]], tit
     """Group -> peer -> (times as fast as the peer, the ideal or None); groups from top to bottom.
 
     Raises:
-        ConfigError: matplotlib is not installed.
+        MissingLibraryError: matplotlib is not installed.
     """
     peers = list(dict.fromkeys(peer for row in rows.values() for peer in row))
     figure, ax = canvas(8.0, 1.2 + 0.24 * len(rows) * max(1, len(peers)))

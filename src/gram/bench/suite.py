@@ -25,6 +25,7 @@ from gram.bench.tables import bars, beside_fp32, rounded
 from gram.bench.train import Steps
 from gram.claims import Reads, claimed_files
 from gram.errors import ConfigError
+from gram.extras import need
 from gram.files import atomic_write
 from gram.modeling.loading import choose_device
 from gram.modeling.quiet import quiet_libraries
@@ -55,8 +56,11 @@ def run(
     Returns what is kept: facts of the run and its rows, with four significant digits.
 
     Raises:
-        ConfigError: no such device, or a place where no file can be; before anything is measured.
+        ConfigError: no such device, a place where no file can be, or no matplotlib for the ``plot``;
+            before anything is measured.
     """
+    if plot is not None:
+        need("matplotlib")
     places = [place for place in (output, plot) if place is not None]
     with claimed_files(places, reads=Reads(data=[settings.data])):
         quiet_libraries()

@@ -13,6 +13,7 @@ from importlib import import_module
 
 from gram.claims import reading
 from gram.errors import GramError
+from gram.extras import explained
 from gram.files import finite
 from gram.flags import config_path, parse
 from gram.version import __version__
@@ -55,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     try:
         command = import_module(f"gram.cli.{name}")
-        with reading(config_path(rest)):
+        with explained(), reading(config_path(rest)):
             result = command.run(parse(command.Config, rest, f"gram {name}", RENAMED.get(name, {})))
         if result is not None:
             line = json.dumps(finite(result), ensure_ascii=False)

@@ -36,10 +36,8 @@ class Config(ServeOptions, ModelOptions):
 
 def run(config: Config) -> dict[str, Any]:
     """Serve until told to stop; returns counts."""
-    try:
-        from gram.serving.server import serve
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"{error.name} is not installed: pip install 'gram-rm[serve]'") from error
+    from gram.serving.server import serve
+
     if is_address(config.model):
         raise ConfigError(f"{config.model} is a server already")
     return serve(config.load_model, config.about, config.model, config, config.workers)

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, TypeAlias, cast
 from gram.data.row import Cell, Rejected, Row
 from gram.data.tables import read_parquet
 from gram.errors import DataError
+from gram.extras import need
 from gram.files import unique_keys
 
 Items: TypeAlias = Iterator[Row | Rejected]
@@ -76,6 +77,7 @@ def _open(path: Path) -> BinaryIO:
         case ".xz":
             return cast(BinaryIO, lzma.open(path))
         case ".zst":
+            need("pyarrow")
             import pyarrow as pa
 
             return cast(BinaryIO, io.BufferedReader(pa.input_stream(str(path), compression="zstd")))

@@ -22,6 +22,7 @@ from gram.data.formats import COMPRESSED, Items, file_reader, is_file_name
 from gram.data.row import Rejected, RejectSink, Row, Unreadable
 from gram.data.tables import read_dataset
 from gram.errors import DataError, NoRowsError
+from gram.extras import need
 from gram.paths import at_home
 
 _HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?)(?:@([\w./-]+))?")
@@ -135,6 +136,7 @@ def _choose(splits: Sequence[str], split: str | None, name: str) -> str:
 
 def _folder_parts(path: Path, config: str | None, split: str | None) -> list[_Part]:
     """The data files of a folder, put into splits by ``datasets``' rules (file names, or the card)."""
+    need("datasets")
     import datasets
 
     try:
@@ -147,6 +149,7 @@ def _folder_parts(path: Path, config: str | None, split: str | None) -> list[_Pa
 
 
 def _saved_parts(path: Path, split: str | None) -> list[_Part]:
+    need("datasets")
     import datasets
 
     try:
@@ -162,6 +165,7 @@ def _saved_parts(path: Path, split: str | None) -> list[_Part]:
 def _hub_parts(
     name: str, dataset: str, revision: str | None, config: str | None, split: str | None
 ) -> list[_Part]:
+    need("datasets")
     import datasets
 
     try:

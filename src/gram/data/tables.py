@@ -12,12 +12,14 @@ from typing import Any
 
 from gram.data.row import Rejected, Row, Unreadable
 from gram.errors import DataError
+from gram.extras import need
 
 _BATCH = 1024
 
 
 def read_parquet(path: Path) -> Iterator[Row | Rejected]:
     """The rows of a Parquet file; never more than one batch of them in memory."""
+    need("pyarrow")
     import pyarrow as pa
     import pyarrow.parquet as pq
 

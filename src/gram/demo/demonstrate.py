@@ -18,6 +18,7 @@ from gram.demo.save import save_judge
 from gram.demo.story import Story, tell
 from gram.demo.world import World
 from gram.evaluation import Estimate
+from gram.extras import need
 from gram.files import atomic_write
 from gram.modeling.quiet import quiet_libraries
 from gram.plots import save
@@ -35,8 +36,9 @@ def demonstrate(output: Path, *, seed: int, quick: bool, show: Callable[[Story],
     Returns the numbers.
 
     Raises:
-        ConfigError: ``output`` cannot be a folder, or matplotlib is not installed.
+        ConfigError: ``output`` cannot be a folder, or matplotlib is not installed (``MissingLibraryError``).
     """
+    need("torch", "transformers", "accelerate", "matplotlib")  # the last would be missed minutes later
     quiet_libraries()
     names = [*(f"{name}.png" for name in PICTURES), "report.html"]
     with claimed_folder(output, names):

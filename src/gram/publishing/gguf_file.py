@@ -7,13 +7,13 @@ weights; knows no prompt: ``gram.json`` stands in the file as it is.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gram.asking import Asking, Precision
 from gram.claims import Reads, claimed_folder, refuse_full
-from gram.errors import CheckpointError, ConfigError
+from gram.errors import CheckpointError
+from gram.extras import need
 from gram.files import atomic_folder, naming
 from gram.modeling.adapter_folder import base_of
 from gram.modeling.manifest import FILE, completed, read_manifest
@@ -41,13 +41,11 @@ def export_gguf(source: ModelSource, output: Path, dtype: Precision | None = Non
         (llama.cpp's name of how it splits text).
 
     Raises:
-        ConfigError: ``output`` holds something, or the package ``gguf`` is missing.
+        ConfigError: ``output`` holds something.
+        MissingLibraryError: ``gguf`` is not installed.
         CheckpointError: a scalar model, or one that the file could not say exactly.
     """
-    if find_spec("gguf") is None:
-        raise ConfigError(
-            "the package 'gguf' is missing, which writes the file: pip install 'gram-rm[local]'"
-        )
+    need("gguf")
     from gram.modeling.loading import load_model
 
     folder = model_folder(source.model)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gram import plots
-from gram.errors import ConfigError
+from gram.errors import MissingLibraryError
 from gram.evaluation import Estimate, Record, Results
 from gram.evaluation.benchmarks import best_of_k
 from gram.statistics import mean
@@ -17,7 +17,7 @@ def pictures(results: Results, records: Sequence[Record]) -> dict[str, str]:
     """Pictures by name, in the order of the page; none where matplotlib is not installed."""
     try:
         plots.canvas()
-    except ConfigError:
+    except MissingLibraryError:
         return {}
     comparisons = [record for record in records if record.judged]
     addresses = {

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gram.extras import explained
+
 if TYPE_CHECKING:
     from gram.scoring.loading import load
 
@@ -15,7 +17,8 @@ __all__ = ["load"]
 
 def __getattr__(name: str) -> Any:  # torch arrives with the first model, not with the import
     if name == "load":
-        from gram.scoring.loading import load
+        with explained():
+            from gram.scoring.loading import load
 
         return load
     raise AttributeError(f"module 'gram.scoring' has no attribute {name!r}")

@@ -14,6 +14,7 @@ from gram.decisions.folder import DecisionFiles, read_decision_files
 from gram.decisions.local import local_decider
 from gram.engine.runner import Runner
 from gram.errors import CheckpointError, ConfigError
+from gram.extras import explained
 from gram.modeling.loading import LoadedModel, choose_device, load_model, load_reference
 from gram.modeling.manifest import Manifest, completed, read_manifest
 from gram.modeling.precision import TORCH, precision_of
@@ -148,7 +149,8 @@ def _with_keywords(
 
     @wraps(load)
     def with_keywords(path: str | Path, *args: P.args, **kwargs: P.kwargs) -> LocalModel:
-        return load(path, options(*args, **kwargs))
+        with explained():
+            return load(path, options(*args, **kwargs))
 
     path_parameter = Parameter("path", Parameter.POSITIONAL_OR_KEYWORD, annotation="str | Path")
     options_signature = signature(options)
@@ -177,7 +179,7 @@ Returns:
 Raises:
     CheckpointError: nothing there, broken, or not of that kind.
     TemplateError: a wrong template, or labels that are not one token in their place.
-    ConfigError: an option that makes no sense.
+    ConfigError: an option that makes no sense, or a library is missing (``MissingLibraryError``).
     FetchError: a model that has to be fetched, and cannot be or must not (``GRAM_OFFLINE=1``).
 
 Example:

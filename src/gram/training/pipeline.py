@@ -23,6 +23,7 @@ from gram.asking import Precision
 from gram.claims import claimed_folder
 from gram.data import ExampleSet, Options, find_leaks, read_language, read_preferences
 from gram.errors import DataError
+from gram.extras import need
 from gram.files import finite
 from gram.modeling.digests import content_of
 from gram.modeling.language_head import drop_language_head
@@ -86,6 +87,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
         GramError: of the kind whose fault it is.
     """
     start_time = time.monotonic()
+    if config.lora:
+        need("peft")
     chief = int(os.environ.get("RANK", "0")) == 0
     device = choose_device(config.device)
     config = replace(config, dtype=_precision(config))  # from here on it is what it is, wherever it is told
