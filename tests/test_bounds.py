@@ -30,6 +30,7 @@ NEEDED: dict[str, list[str]] = {
     "train": ["--model", "m", "--data", "d", "--output", "never"],
     "adapt": ["--model", "m", "--data", "d", "--output", "never"],
     "score": ["--model", "m", "--input", "d", "--output", "never"],
+    "bulk": ["--model", "m", "--input", "d", "--output", "never"],
     "eval": ["--model", "m", "--data", "d", "--output", "never"],
     "report": ["a", "b"],
     "rank": ["--model", "m", "--input", "d"],

@@ -45,6 +45,8 @@ FLAGS = {
         split template token_budget trust_remote_code
     """,
     "score": ASK + "columns input on_error output split",
+    "bulk": ASK.replace("workers", "")
+    + "address columns cpus_per_actor input num_actors on_error output shard_rows split",
     "eval": ASK + "bench calibrate columns data max_per_source on_error output perturb seed shard split",
     "report": "output runs seed",
     "rank": ASK + "budget columns input on_error output schedule seed split",

@@ -32,6 +32,7 @@ EXTRA_OF = {
     "gguf": "local",
     "matplotlib": "plots",
     "trl": "rl",
+    "ray": "ray",
 }
 """The smallest extra that brings a library, by the name under which it is imported."""
 

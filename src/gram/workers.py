@@ -35,10 +35,15 @@ _AHEAD = 2  # parts per process that are given out: one is in work, the other is
 
 
 class Share(NamedTuple):
-    """The ``number``-th of ``of`` processes, from 0."""
+    """The ``number``-th of ``of`` processes, from 0.
+
+    Attributes:
+        apart: it has cores, and a GPU, of its own already; else the processes share those of one machine.
+    """
 
     number: int
     of: int
+    apart: bool = False
 
 
 WHOLE = Share(0, 1)
@@ -78,7 +83,7 @@ class Alone(Workers[M_co]):
 
     @property
     def usage(self) -> Usage:
-        return _usage_of(self.model)
+        return usage_of_model(self.model)
 
 
 @contextmanager
@@ -247,18 +252,24 @@ def _die_with(parent: Connection) -> None:
 def _answer(function: Callable[[Any, T], Any], part: T) -> _Answer:
     if _failure is not None:
         raise _failure
-    before = _usage_of(_model)
+    before = usage_of_model(_model)
     value = function(_model, part)
     notes = _notes[:]
     _notes.clear()
-    return _Answer(value, _usage_of(_model) - before, notes)
+    return _Answer(value, usage_of_model(_model) - before, notes)
 
 
 def _usage_at(model: Any, _: None) -> Usage:
-    return _usage_of(model)
+    return usage_of_model(model)
 
 
-def _usage_of(model: object) -> Usage:
+def usage_of_model(model: object) -> Usage:
+    """What all answers of a model took so far; nothing where it does not count.
+
+    Example:
+        >>> usage_of_model("no model").tokens
+        0
+    """
     return model.usage if isinstance(model, RewardModel) else Usage()
 
 

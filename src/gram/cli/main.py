@@ -24,6 +24,7 @@ COMMANDS = {
     "adapt": "adapt a trained model to a new task with a few labels, unless the old one is better",
     "doctor": "look for what is wrong with a model, or with rows for it, before a long run",
     "score": "score pairs, candidates or single answers from a file",
+    "bulk": "score millions of rows in many processes, on Ray",
     "eval": "measure a model on benchmarks and preference data, beside the floors",
     "report": "put runs of eval side by side",
     "rank": "rank the candidate answers of each prompt",

@@ -6,18 +6,18 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from gram.bounds import Count, Within
 from gram.cli.options import counts
 from gram.cli.rank import RankOptions
 from gram.files import atomic_write
 from gram.journal import Journal
 from gram.progress import chunks
+from gram.ranking.options import MiningOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(RankOptions):
+class Config(MiningOptions, RankOptions):
     """Rank the candidate answers of each prompt and write chosen and rejected pairs.
 
     The output is in TRL's conversational preference format (prompt, chosen, rejected, margin), as DPO and
@@ -27,12 +27,6 @@ class Config(RankOptions):
 
     output: Path
     """JSON Lines file for the pairs; appears when all prompts are done."""
-    pairs: Literal["best_worst", "margin"] = "best_worst"
-    """best_worst: one pair per prompt. margin: every two candidates that stand far enough apart."""
-    margin: Annotated[float, Within(0)] = 0.0
-    """The strengths (natural-log odds) of chosen and rejected must differ by more than this."""
-    limit: Count | None = None
-    """margin: most pairs per prompt, widest margin first. Default: all."""
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -47,23 +41,18 @@ def run(config: Config) -> dict[str, Any]:
 
 def _mine(config: Config, path: Path) -> dict[str, Any]:
     from gram.data import read_contests
-    from gram.ranking.mining import mine
-    from gram.ranking.rows import CHUNK, cost, preference_row, ranking_row, rankings
+    from gram.ranking.rows import CHUNK, cost, mined_row, rankings
 
     start_time = time.monotonic()
     contests = config.read(read_contests, config.output)
-    rule = {"margin": config.margin, "limit": config.limit}
+    rule: dict[str, Any] = {"margin": config.margin, "limit": config.limit}
     fingerprint = config.ranking_fingerprint(contests) | {"pairs": config.pairs} | rule
     with config.at_work(len(chunks(contests.examples, CHUNK))) as workers:
         journal = Journal(path, fingerprint, rows=len(contests.examples), chunk=CHUNK)
         resumed = journal.done
         for chunk in rankings(workers, contests.examples, config.schedule_options, start=resumed):
-            new = []
-            for contest, ranking in chunk:
-                pairs = mine(contest, ranking, config.pairs, margin=config.margin, limit=config.limit)
-                rows_of_pairs = [preference_row(contest, pair) for pair in pairs]
-                new.append(ranking_row(contest, ranking) | {"pairs": rows_of_pairs})
-            journal.append(new)
+            how = {"rule": config.pairs} | rule
+            journal.append(mined_row(contest, ranking, **how) for contest, ranking in chunk)
     rows = list(journal.records())
     with atomic_write(config.output) as file:
         file.writelines(json.dumps(p, ensure_ascii=False) + "\n" for row in rows for p in row["pairs"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from gram.asking import ModelFlags
 from gram.bounds import Within
-from gram.claims import Reads, claimed_files
+from gram.claims import Reads, claimed_files, claimed_folder
 from gram.config_file import READABLE_AS_MAPPING
 from gram.journal import partial_of
 from gram.workers import WHOLE, Share, Workers, workers_with
@@ -93,13 +93,25 @@ class InputOptions(ModelOptions):
         beside = [partial_of(path) for path in outputs[-1:]]
         if self.on_error == "skip":
             beside.append(_rejects(output))
-        reads = Reads(self.source.reads.files, [*self.source.reads.data, self.input])
-        return claimed_files(outputs[:1] or beside, [*outputs[1:], *beside] if outputs else [], reads)
+        return claimed_files(outputs[:1] or beside, [*outputs[1:], *beside] if outputs else [], self._reads)
+
+    def claimed_folder(self, output: Path) -> AbstractContextManager[None]:
+        """As ``claimed``, where the output is a folder and all in it is written."""
+        beside = [_rejects(output)] if self.on_error == "skip" else []
+        return claimed_folder(output, reads=self._reads, beside=beside, whole=True)
+
+    @property
+    def _reads(self) -> Reads:
+        return Reads(self.source.reads.files, [*self.source.reads.data, self.input])
 
     def read(self, reader: Callable[..., ExampleSet[T]], output: Path | None) -> ExampleSet[T]:
         """What ``reader`` makes of the input; bad rows go beside ``output``."""
         how = {"split": self.split, "columns": self.columns, "on_error": self.on_error}
         return reader(self.input, **how, rejects=_rejects(output), check=self.source.check())
+
+    def fingerprint(self, rows: ExampleSet[Any]) -> dict[str, Any]:
+        """All that the answers about ``rows`` depend on: a run goes on only if none of it has changed."""
+        return self.source.fingerprint() | {"input": [source.sha256 for source in rows.sources]}
 
 
 def _rejects(output: Path | None) -> Path:

@@ -6,43 +6,26 @@ import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from gram.bounds import Count, Seed
 from gram.cli.options import InputOptions, counts
 from gram.files import finite
 from gram.journal import Journal
 from gram.progress import chunks
+from gram.ranking.options import RankingOptions
 
 if TYPE_CHECKING:
     from gram.data import ExampleSet
-    from gram.ranking.rows import ScheduleOptions
     from gram.types import Contest
 
 
 @dataclass(frozen=True, kw_only=True)
-class RankOptions(InputOptions):
+class RankOptions(RankingOptions, InputOptions):
     """What to rank, and how."""
-
-    schedule: Literal["round_robin", "linear", "knockout", "swiss", "merge"] = "round_robin"
-    """Which candidates meet. round_robin: all of them; linear and knockout: n-1 comparisons, made to find the
-    best; swiss: about n/2 log2 n; merge: the whole order in about n log2 n."""
-    seed: Seed = 0
-    """Of the order in which candidates enter the schedule."""
-    budget: Count | None = None
-    """Most comparisons per prompt. Default: as many as the schedule wants."""
-
-    @property
-    def schedule_options(self) -> ScheduleOptions:
-        """Which candidates are compared, and how often."""
-        from gram.ranking.rows import ScheduleOptions
-
-        return ScheduleOptions(self.schedule, self.seed, self.budget)
 
     def ranking_fingerprint(self, rows: ExampleSet[Contest]) -> dict[str, Any]:
         """All that the rankings depend on."""
-        inputs = [source.sha256 for source in rows.sources]
-        return self.source.fingerprint() | {"input": inputs} | asdict(self.schedule_options)
+        return self.fingerprint(rows) | asdict(self.schedule_options)
 
 
 @dataclass(frozen=True, kw_only=True)

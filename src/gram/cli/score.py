@@ -39,9 +39,8 @@ def _score(config: Config) -> dict[str, Any]:
 
     start_time = time.monotonic()
     rows = config.read(read_scorables, config.output)
-    header = config.source.fingerprint() | {"input": [source.sha256 for source in rows.sources]}
     with config.at_work(len(chunks(rows.examples, _CHUNK))) as workers:
-        journal = Journal(config.output, header, rows=len(rows.examples), chunk=_CHUNK)
+        journal = Journal(config.output, config.fingerprint(rows), rows=len(rows.examples), chunk=_CHUNK)
         resumed = journal.done
         parts = chunks(rows.examples, _CHUNK, start=resumed)
         bar = parts_with_progress(parts, done=resumed, title="scoring")

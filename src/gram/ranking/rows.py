@@ -12,7 +12,7 @@ from typing import Any
 
 from gram.progress import chunks, parts_with_progress
 from gram.ranking.driver import Ranking, rank_many
-from gram.ranking.mining import MinedPair
+from gram.ranking.mining import MinedPair, mine
 from gram.types import Contest, PreferenceModel
 from gram.workers import Workers
 
@@ -73,6 +73,16 @@ def preference_row(contest: Contest, pair: MinedPair) -> dict[str, Any]:
         "rejected": [{"role": "assistant", "content": pair.rejected}],
         "margin": pair.margin,
     }
+
+
+def mined_row(contest: Contest, ranking: Ranking, **how: Any) -> dict[str, Any]:
+    """``ranking_row`` with the ``pairs`` that are mined from it: rows of ``preference_row``.
+
+    Args:
+        how: see ``mine``.
+    """
+    pairs = mine(contest, ranking, **how)
+    return ranking_row(contest, ranking) | {"pairs": [preference_row(contest, pair) for pair in pairs]}
 
 
 def cost(rows: Sequence[dict[str, Any]], resumed: int, tokens: int) -> dict[str, Any]:

@@ -79,8 +79,11 @@ def take_share(share: Share, options: LoadOptions) -> LoadOptions:
     if share.of == 1:
         return options
     if choose_device(options.device) == "cpu":
-        torch.set_num_threads(max(1, torch.get_num_threads() // share.of))
+        if not share.apart:
+            torch.set_num_threads(max(1, torch.get_num_threads() // share.of))
         return replace(options, token_budget=options.token_budget or MOST["cpu"])
+    if share.apart:
+        return options
     gpus = torch.cuda.device_count()
     if gpus < share.of:
         raise ConfigError(

@@ -1,0 +1,70 @@
+"""Pieces of the work, and what is asked again when a process dies over one.
+
+A piece without an answer is cut up and asked again, until the row over which processes die stands alone; that
+row has no score, and all others have theirs. Knows numbers; knows no rows and no process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from gram.bulk.asker import Answer, Failure
+from gram.errors import ScoringError
+
+_CUT = 8  # pieces out of one that was not answered: a row is found in a shard of 1,024 in four rounds
+DIED = "the process that scored it died"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some rows of one shard.
+
+    Attributes:
+        number: among the pieces that are asked together.
+        shard: the shard's number.
+        places: of its rows in the input, from 0.
+    """
+
+    number: int
+    shard: int
+    places: tuple[int, ...]
+
+
+def in_rounds(
+    shards: Iterable[tuple[int, Sequence[int]]], ask: Callable[[Sequence[Piece]], Iterator[Answer]]
+) -> Iterator[tuple[Piece, Answer]]:
+    """Ask all shards, in any order; each row comes once, answered or failed.
+
+    Args:
+        shards: number and places of each.
+        ask: answers pieces as they get done; those over which processes died are missing in the end.
+
+    Raises:
+        ScoringError: none of many pieces could be answered.
+        GramError: what an answer says is wrong with the whole run.
+    """
+    todo = [(shard, tuple(places)) for shard, places in shards]
+    while todo:
+        left = {number: Piece(number, *rest) for number, rest in enumerate(todo)}
+        reasons: dict[int, str] = {}
+        for answer in ask(list(left.values())):
+            if answer.error is not None:
+                raise answer.error
+            if answer.failed:
+                reasons[answer.piece] = answer.failed
+            elif piece := left.pop(answer.piece, None):  # a second answer to a piece says the same
+                yield piece, answer
+        if len(left) == len(todo) >= _CUT:  # it is not the rows: one by one they would fail in the same way
+            raise ScoringError(f"no row could be scored: {next(iter(reasons.values()), DIED)}")
+        todo = []
+        for piece in left.values():
+            if len(piece.places) > 1:
+                todo += [(piece.shard, places) for places in _cut(piece.places)]
+            else:
+                yield piece, Answer(piece.number, [Failure(reasons.get(piece.number, DIED))])
+
+
+def _cut(places: tuple[int, ...]) -> list[tuple[int, ...]]:
+    size = -(-len(places) // _CUT)
+    return [places[start : start + size] for start in range(0, len(places), size)]
