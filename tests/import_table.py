@@ -9,7 +9,7 @@ from __future__ import annotations
 # The ground floor: nouns and tools that know nothing of what the rooms above do with them.
 GROUND = {"types", "messages", "turns", "errors", "bounds", "paths", "files", "statistics", "asking"}
 GROUND |= {"tokens", "progress", "config_file", "flags", "journal", "locks", "claims", "workers", "version"}
-GROUND |= {"extras"}
+GROUND |= {"extras", "usage", "wire"}
 PARTS = {"data", "rendering", "engine", "objectives", "modeling", "training", "scoring", "ranking"}
 PARTS |= {"fetching", "decisions", "evaluation", "adaptation", "report", "serving", "bulk", "rl", "plots"}
 PARTS |= {"bench", "publishing", "doctor"}
@@ -17,7 +17,9 @@ PARTS |= {"bench", "publishing", "doctor"}
 # Who may import whom, by the first name under ``gram``; the root package itself is "gram". Every part may
 # also import the GROUND. Parts that do not exist yet have their room reserved.
 MAY_IMPORT: dict[str, set[str]] = {
-    "types": {"messages", "errors", "bounds"},
+    "types": {"messages", "errors", "bounds", "usage"},
+    "usage": set(),
+    "wire": {"bounds", "errors"},
     "messages": {"errors", "turns"},
     "turns": set(),
     "version": set(),
@@ -44,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "modeling": GROUND | {"engine", "rendering", "fetching"},
     "training": GROUND | {"data", "rendering", "engine", "objectives", "modeling"},
     "decisions": GROUND | {"rendering", "engine", "modeling"},
-    "scoring": GROUND | {"data", "rendering", "engine", "modeling", "ranking", "decisions"},
+    "scoring": GROUND | {"data", "rendering", "engine", "modeling", "ranking", "decisions", "serving"},
     "ranking": GROUND,
     "evaluation": GROUND | {"data"},
     "adaptation": GROUND

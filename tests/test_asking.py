@@ -38,6 +38,11 @@ VALUES: dict[str, Any] = {
     "dtype": "bf16",
     "engine": "plain",
     "token_budget": 40,
+    "tokenizer": "somewhere",
+    "connections": 3,
+    "deadline": 7.5,
+    "spend": 1000,
+    "cache": "answers.sqlite",
     "revision": "v1",
     "base": "somewhere",
 }

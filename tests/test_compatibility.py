@@ -22,9 +22,9 @@ ROOT = Path(__file__).parent.parent
 # Names of options, as in a YAML file; their flags have dashes. Add here, and say so in CHANGELOG.md. A name
 # that goes stands in cli.main.RENAMED for one release.
 ASK = """
-    base baseline centre_on context device dtype engine ensemble ensemble_penalty ensemble_with kind
-    layout length_power max_length model raw_control_tokens reference revision single_order template
-    token_budget trust_remote_code workers
+    base baseline cache centre_on connections context deadline device dtype engine ensemble ensemble_penalty
+    ensemble_with kind layout length_power max_length model raw_control_tokens reference revision single_order
+    spend template token_budget tokenizer trust_remote_code workers
 """
 FLAGS = {
     "demo": "output quick seed",
@@ -62,13 +62,14 @@ FLAGS = {
     "convert": "columns input on_error output split to",
     "fetch": "from name",
     "doctor": """
-        base baseline columns context data device dtype engine kind layout length_power max_length model
-        raw_control_tokens reference revision single_order split template token_budget trust_remote_code
+        base baseline cache columns connections context data deadline device dtype engine kind layout
+        length_power max_length model raw_control_tokens reference revision single_order spend split template
+        token_budget tokenizer trust_remote_code
     """,
 }
 RECORD = """
     id subset label log_odds mass length_a length_b source unit group variant pair gold styles scores
-    repetition truncated run template seed
+    repetition truncated run template seed bounded
 """
 PUBLIC = """
     Answer Chat Contest GramError Message Pair Preference PreferenceModel RemoteModel ResponsePair

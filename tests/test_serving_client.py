@@ -243,12 +243,12 @@ def flaky() -> Iterator[str]:
 
 
 def test_what_may_pass_is_tried_again(flaky: str) -> None:
-    """429 and 503 are not the end; the waits are not shorter than half of what the server asks for."""
+    """429 and 503 are not the end; nobody comes back before the server wants it."""
     model = gram.RemoteModel(flaky, token="the-token-of-the-server")
     Flaky.answers = [(429, "full"), (503, "died"), (502, "proxy")]
     verdicts = model.compare([Pair("why ?", "a", "b")])
     assert verdicts.log_odds[0, 0] == 1.0 and verdicts.p_a[0] == pytest.approx(0.731059, abs=1e-6)
-    assert len(Flaky.times) == 4 and Flaky.times[1] - Flaky.times[0] > 0.05
+    assert len(Flaky.times) == 4 and Flaky.times[1] - Flaky.times[0] >= 0.1
     assert {headers["Authorization"] for headers in Flaky.seen} == {"Bearer the-token-of-the-server"}
     assert all(0 < float(headers["X-Deadline-Seconds"]) <= 300 for headers in Flaky.seen)
 

@@ -1,17 +1,19 @@
-"""How a model is asked and how it is run: two sets of options that everything shares.
+"""How a model is asked, run and called: sets of options that everything shares.
 
 The flags of the commands, ``gram.load``, ``gram.json``, fingerprints of runs and the evaluator all mean
 these. ``Asking`` decides what a model is shown and how its answer becomes a score; ``Running`` decides where,
-how fast and in which precision. Knows names and numbers; knows no model.
+how fast and in which precision; ``Calling`` is for judges on other people's servers. Knows names and numbers;
+knows no model.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import KW_ONLY, dataclass, field, fields
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Annotated, Literal, TypeAlias, get_args
 
-from gram.bounds import Count, LengthPower, check_bounds
+from gram.bounds import Count, LengthPower, Within, check_bounds
 from gram.errors import ConfigError
 
 Kind: TypeAlias = Literal["judge", "likelihood", "scalar"]
@@ -116,7 +118,35 @@ class Running:
 
 
 @dataclass(frozen=True)
-class LoadOptions(Running, Asking):
+class Calling:
+    """How a remote judge is called (docs/remote.md): none of it changes a score but ``tokenizer``.
+
+    Raises:
+        ConfigError: a number that makes no sense, or an empty name.
+    """
+
+    _: KW_ONLY
+    tokenizer: str | Path | None = None
+    """remote judges that read tokens: model folder or Hub name, whose tokenizer, template and gram.json make
+    the prompts here. Default: the server makes tokens of plain text."""
+    connections: Annotated[int, Within(1, 1024)] = 16
+    """remote judges: requests under way at once."""
+    deadline: Annotated[float, Within(0.001, 86_400)] = 300.0
+    """remote judges: seconds for one request, all tries together; one try gets a third of it."""
+    spend: Count | None = None
+    """remote judges: most tokens, read and written, to pay for in this run. Default: no limit."""
+    cache: str | Path | None = None
+    """remote judges: file that keeps the answers; what stands in it is not asked again. Default: none."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        for name, value in (("tokenizer", self.tokenizer), ("cache", self.cache)):
+            if value == "":
+                raise ConfigError(f"{name} is empty: leave it out, or name one")
+
+
+@dataclass(frozen=True)
+class LoadOptions(Calling, Running, Asking):
     """All options of ``gram.load``: this is their list."""
 
     _: KW_ONLY
@@ -128,6 +158,7 @@ class LoadOptions(Running, Asking):
     def __post_init__(self) -> None:
         Asking.__post_init__(self)
         Running.__post_init__(self)
+        Calling.__post_init__(self)
         if self.base == "":
             raise ConfigError("base is empty: leave it out, or name one")
 
@@ -152,6 +183,29 @@ class ModelFlags(LoadOptions):
         values["neutralise"] = False if self.raw_control_tokens else None
         values["both_orders"] = not self.single_order
         return LoadOptions(**values)
+
+
+def given(options: LoadOptions, *, but: Collection[str] = ()) -> list[str]:
+    """The options, but some, that have another value than by default.
+
+    Example:
+        >>> given(LoadOptions("judge", spend=1000), but=["kind"])
+        ['spend']
+    """
+    usual = LoadOptions()
+    names = [item.name for item in fields(LoadOptions) if item.name not in but]
+    return [name for name in names if getattr(options, name) != getattr(usual, name)]
+
+
+def refuse_calling(options: LoadOptions) -> None:
+    """Refuse the options of remote judges for a model that is none.
+
+    Raises:
+        ConfigError: naming them.
+    """
+    names = {item.name for item in fields(Calling)}
+    if found := [name for name in given(options) if name in names]:
+        raise ConfigError(f"{', '.join(found)}: for remote judges only (openai:MODEL@URL and others)")
 
 
 def dtype_name(dtype: object) -> str:

@@ -11,7 +11,7 @@ answers are swapped, so that a label cannot leak through the position of an answ
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -24,6 +24,7 @@ from gram.messages import Message as Message
 from gram.messages import PromptLike as PromptLike
 from gram.messages import as_chat as as_chat
 from gram.messages import as_instances, as_text, as_texts, kind_of
+from gram.usage import Usage as Usage
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
@@ -152,40 +153,6 @@ def as_pairs(pairs: Iterable[Pair]) -> list[Pair]:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    """What it took to answer.
-
-    Attributes:
-        tokens: tokens in all prompts that were read; a beginning that several prompts share counts each time.
-        truncated: prompts that were shortened to fit the model.
-        judged: prompts that were answered with a label, by a judge.
-        mass: sum over these of the probability of the two labels, out of the whole vocabulary.
-
-    Example:
-        >>> usage = Usage(tokens=7) + Usage(tokens=5, truncated=1)
-        >>> usage.tokens, usage.truncated, usage.label_mass
-        (12, 1, None)
-    """
-
-    tokens: int = 0
-    truncated: int = 0
-    judged: int = 0
-    mass: float = 0.0
-
-    @property
-    def label_mass(self) -> float | None:
-        """Mean probability of the two labels together; None where no judge was asked."""
-        return self.mass / self.judged if self.judged else None
-
-    def __add__(self, other: Usage) -> Usage:
-        sums = (self.tokens + other.tokens, self.truncated + other.truncated, self.judged + other.judged)
-        return Usage(*sums, self.mass + other.mass)
-
-    def __sub__(self, other: Usage) -> Usage:
-        return self + Usage(-other.tokens, -other.truncated, -other.judged, -other.mass)
-
-
-@dataclass(frozen=True, slots=True)
 class Verdicts:
     """A model's verdicts on n pairs; probabilities and position bias follow from them without the model.
 
@@ -193,8 +160,10 @@ class Verdicts:
         log_odds: (n, 2) natural-log odds that ``a`` beats ``b``. Column 0: asked with ``a`` shown first;
             column 1: with ``a`` shown second. NaN: not asked.
         mass: (n, 2) probability the model gave to the two labels together, out of its whole vocabulary;
-            1 for models that do not answer in words.
+            1 for models that do not answer in words, NaN where it is not told.
         usage: tokens read for these verdicts; zero where the model does not count them.
+        bounded: (n, 2) where a server told one label's probability only: the true log-odds have the same sign
+            and are at least as far from 0, and the mass is at most so much. None: nowhere.
 
     Example:
         >>> verdicts = Verdicts(np.log([[3.0, 1.0]]), np.ones((1, 2)))  # odds 3:1 shown first, 1:1 second
@@ -204,7 +173,8 @@ class Verdicts:
 
     log_odds: FloatArray
     mass: FloatArray
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
+    bounded: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         _fill(self, log_odds=np.asarray(self.log_odds, float), mass=np.asarray(self.mass, float))
@@ -232,7 +202,8 @@ class Verdicts:
 
     def swapped(self) -> Verdicts:
         """The verdicts on the swapped pairs."""
-        return Verdicts(-self.log_odds[:, ::-1], self.mass[:, ::-1], self.usage)
+        bounded = None if self.bounded is None else self.bounded[:, ::-1]
+        return Verdicts(-self.log_odds[:, ::-1], self.mass[:, ::-1], self.usage, bounded)
 
 
 def sigmoid(x: FloatArray) -> FloatArray:

@@ -12,7 +12,7 @@ from gram.claims import Reads, claimed_files, claimed_folder
 from gram.cli.options import ModelOptions
 from gram.errors import ConfigError
 from gram.evaluation.options import EvalOptions
-from gram.serving.source import is_address
+from gram.scoring.remote.address import is_elsewhere
 
 if TYPE_CHECKING:
     from gram.evaluation import Selection, Shard
@@ -36,7 +36,7 @@ def run(config: Config) -> dict[str, Any]:
 
     start_time = time.monotonic()
     shard = Shard.parse(config.shard)
-    if config.calibrate and is_address(config.model):
+    if config.calibrate and is_elsewhere(config.model):
         raise ConfigError(
             "--calibrate stores a temperature in the folder of the model: give that, not a server"
         )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gram.data import ExampleSet
+    from gram.scoring.remote.source import RemoteSource
     from gram.scoring.source import LocalSource
     from gram.serving.source import ServedSource
     from gram.types import RewardModel, Usage
@@ -31,8 +32,8 @@ class ModelOptions(ModelFlags):
     """Which model, and how it is asked: the options of ``gram.load`` and ``gram.ensemble`` as flags."""
 
     model: str
-    """Model folder, gram-small (comes with the package), smollm2-135m (is fetched), Hub name, or the
-    http://HOST:PORT of gram serve."""
+    """Model folder, gram-small (comes with the package), smollm2-135m (is fetched), Hub name, the
+    http://HOST:PORT of gram serve, or openai:MODEL@http://HOST/v1 (docs/remote.md)."""
     ensemble_with: list[str] = field(default_factory=list)
     """More models of the same kind, asked together with the model as one."""
     ensemble: Literal["mean", "minimum", "uncertainty_weighted"] = "mean"
@@ -45,17 +46,20 @@ class ModelOptions(ModelFlags):
     """Processes that share the work, each with a model and its part of the cores (cuda: a GPU each)."""
 
     @cached_property
-    def source(self) -> LocalSource | ServedSource:
+    def source(self) -> LocalSource | ServedSource | RemoteSource:
         """Where the model is: what it reads and depends on, and how it is loaded."""
+        from gram.scoring.remote.address import is_remote
         from gram.scoring.source import LocalSource
         from gram.serving.source import ServedSource, is_address
 
+        plain = ModelOptions(model=self.model)
+        given = [item.name for item in fields(plain) if getattr(self, item.name) != getattr(plain, item.name)]
         if is_address(self.model):
-            plain = ModelOptions(model=self.model, workers=self.workers)
-            given = [
-                item.name for item in fields(plain) if getattr(self, item.name) != getattr(plain, item.name)
-            ]
-            return ServedSource(self.model, given)
+            return ServedSource(self.model, [name for name in given if name != "workers"])
+        if is_remote(self.model):
+            from gram.scoring.remote.source import RemoteSource
+
+            return RemoteSource(self.model, self.options, given)
         models = [self.model, *self.ensemble_with]
         return LocalSource(models, self.options, self.ensemble, self.ensemble_penalty, self.centre_on)
 
@@ -120,4 +124,5 @@ def _rejects(output: Path | None) -> Path:
 
 def counts(usage: Usage, resumed: int) -> dict[str, Any]:
     """What a result says of the asking; how many prompts of ``resumed`` rows were shortened is not known."""
-    return {"truncated_prompts": None if resumed else usage.truncated, "label_mass": usage.label_mass}
+    told = {"truncated_prompts": None if resumed else usage.truncated, "label_mass": usage.label_mass}
+    return told | ({"bounded": usage.bounded} if usage.bounded else {})

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from gram.cli.options import ModelOptions
 from gram.errors import ConfigError
+from gram.scoring.remote.address import is_elsewhere
 from gram.serving.options import ServeOptions
-from gram.serving.source import is_address
 
 if TYPE_CHECKING:
     from gram.serving.facts import About
@@ -31,13 +31,13 @@ class Config(ServeOptions, ModelOptions):
 
         depends = json.dumps(self.source.fingerprint(), sort_keys=True, default=str)
         fingerprint = sha256(depends.encode()).hexdigest()
-        return About(kind_of(model), self.source.precision, self.source.both_orders, fingerprint)
+        return About(kind_of(model), str(self.source.precision), self.source.both_orders, fingerprint)
 
 
 def run(config: Config) -> dict[str, Any]:
     """Serve until told to stop; returns counts."""
     from gram.serving.server import serve
 
-    if is_address(config.model):
+    if is_elsewhere(config.model):
         raise ConfigError(f"{config.model} is a server already")
     return serve(config.load_model, config.about, config.model, config, config.workers)

@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from gram.asking import refuse_calling
 from gram.doctor.checks import CHECKS, Check
 from gram.doctor.facts import Facts
 from gram.doctor.finding import Finding, Level, error, skipped, warning
 from gram.doctor.once import Unknown, listening
 from gram.doctor.options import DoctorOptions
-from gram.errors import GramError
+from gram.errors import ConfigError, GramError
 from gram.modeling.quiet import quiet_libraries
+from gram.scoring.remote.address import is_elsewhere
 
 
 def diagnose(options: DoctorOptions, tell: Callable[[str], object] = lambda line: None) -> dict[str, Any]:
@@ -25,11 +27,17 @@ def diagnose(options: DoctorOptions, tell: Callable[[str], object] = lambda line
     Args:
         tell: called with the text of each finding as soon as it is there.
 
+    Raises:
+        ConfigError: a model on a server, or options for one.
+
     Example:
         >>> found = diagnose(DoctorOptions(model="./no-such-folder"))
         >>> found["errors"], found["findings"][0]["check"], found["findings"][1]["level"]
         (1, 'folder', 'skipped')
     """
+    if is_elsewhere(options.model):
+        raise ConfigError(f"{options.model}: is on a server; the doctor looks at a model's files")
+    refuse_calling(options.options)
     quiet_libraries()
     findings = []
     for finding in examine(Facts(options)):

@@ -46,6 +46,8 @@ class Record:
         run: fingerprint of the run: model, options and data.
         template: fingerprint of the judge template; empty for models without.
         seed: of the run.
+        bounded: where ``log_odds`` are a bound, in both orders: a server told no more, and the true ones have
+            the same sign and are at least as far from 0.
 
     Example:
         >>> record = Record("q1", "", 1.0, log_odds=(2.0, -1.0), mass=(1.0, 1.0), length_a=4, length_b=9)
@@ -73,6 +75,7 @@ class Record:
     run: str = ""
     template: str = ""
     seed: int = 0
+    bounded: tuple[bool, bool] = (False, False)
 
     @property
     def p_a(self) -> float:
@@ -133,10 +136,12 @@ class Record:
         return (self.source, self.id, self.variant, *self.pair)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as written to JSON Lines, the version of the format first."""
+        """Plain values, as written to JSON Lines, the version of the format first; no ``bounded`` of none."""
         row = {
             name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
         }
+        if not any(self.bounded):
+            del row["bounded"]
         return {"v": VERSION, **row}
 
     @classmethod
@@ -206,7 +211,12 @@ def _strings(value: Any) -> tuple[str, str]:
     return first, second
 
 
-_ADDED = {"group"}
+def _switches(value: Any) -> tuple[bool, bool]:
+    first, second = map(bool, value)
+    return first, second
+
+
+_ADDED = {"group", "bounded"}
 """Fields that older files of this version lack."""
 
 _CONVERTERS = {
@@ -230,4 +240,5 @@ _CONVERTERS = {
     "run": str,
     "template": str,
     "seed": int,
+    "bounded": _switches,
 }

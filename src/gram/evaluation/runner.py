@@ -147,6 +147,7 @@ def _judge(
     else:
         verdicts = _from_comparisons(model, part, both_orders)
     cut = _tokens_cut(model, part, before)
+    bounded = verdicts.bounded if verdicts.bounded is not None else np.zeros((len(part), 2), bool)
     finite = np.clip(verdicts.log_odds, -MAX_LOG_ODDS, MAX_LOG_ODDS)
     return [
         Record(
@@ -170,6 +171,7 @@ def _judge(
             run=stamp.run,
             template=stamp.template,
             seed=stamp.seed,
+            bounded=(bool(bounded[k, 0]), bool(bounded[k, 1])),
         )
         for k, c in enumerate(part)
     ]
@@ -188,10 +190,13 @@ def _from_comparisons(model: PreferenceModel, part: Sequence[Comparison], both_o
         log_odds[:, 1] = mass[:, 1] = np.nan
     back = Verdicts(log_odds, mass).swapped()
     log_odds[is_swapped], mass[is_swapped] = back.log_odds[is_swapped], back.mass[is_swapped]
+    bounded = verdicts.bounded
+    if bounded is not None:
+        bounded = np.where(is_swapped[:, None], bounded[:, ::-1], bounded) & ~np.isnan(log_odds)
     silent = np.flatnonzero(np.isnan(log_odds).all(axis=1))
     if silent.size:
         raise ScoringError(f"the model gave no verdict on item {part[silent[0]].name}: NaN in every order")
-    return Verdicts(log_odds, mass)
+    return Verdicts(log_odds, mass, bounded=bounded)
 
 
 def _from_scores(

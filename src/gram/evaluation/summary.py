@@ -52,6 +52,7 @@ class Summary:
         position_gap_size: mean of its absolute value. Both NaN if no row was asked in both orders.
         label_mass: mean probability of the two labels together, out of the whole vocabulary; NaN if the model
             is no judge.
+        bounded: rows whose log-odds are bounds in an order, see ``Record``.
         brier: mean squared error of the probabilities; 0.25 for always saying 0.5.
         log_loss: mean cross-entropy in nats; log 2 for always saying 0.5.
         ece: expected calibration error over 15 bins of confidence.
@@ -62,6 +63,7 @@ class Summary:
     position_gap: float
     position_gap_size: float
     label_mass: float
+    bounded: int
     brier: float
     log_loss: float
     ece: float
@@ -111,6 +113,7 @@ def summarize(
         position_gap=_mean(gaps),
         position_gap_size=_mean(np.abs(gaps)),
         label_mass=_mean(masses[~np.isnan(masses)]),
+        bounded=sum(any(record.bounded) for record in records),
         brier=brier(p_a, labels),
         log_loss=log_loss(p_a, labels),
         ece=reliability(p_a, labels).ece,

@@ -7,10 +7,10 @@ can use copies. Knows models' files and options; knows no input.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
-from gram.asking import LoadOptions
+from gram.asking import Calling, LoadOptions
 from gram.modeling.digests import content_of
 from gram.modeling.precision import precision_of
 
@@ -33,7 +33,7 @@ def fingerprint_of(models: Sequence[str], options: LoadOptions) -> dict[str, Any
     settings = asdict(options)
     of_model = {name: settings[name] for name in ("revision", "base", "trust_remote_code")}
     settings["dtype"] = precision_of(models[0], options.dtype, options.device, **of_model)
-    for name in (*_OF_SPEED, "base"):
+    for name in (*_OF_SPEED, "base", *(item.name for item in fields(Calling))):
         del settings[name]
     for name in ("reference", "template"):
         settings[name] = settings[name] and content_of(str(settings[name]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from gram.rendering.chat import ChatFormat, ChatSettings, opened_thoughts
 from gram.rendering.chat_template import DATE, ChatTemplate, dated
+from gram.rendering.control import neutral_anywhere
 from gram.rendering.fan import FanRenderer
 from gram.rendering.pieces import Encoded, Piece, usage_of
 from gram.rendering.renderer import Renderer
@@ -26,6 +27,7 @@ __all__ = [
     "Renderer",
     "dated",
     "load_template",
+    "neutral_anywhere",
     "opened_thoughts",
     "stored_template",
     "usage_of",

@@ -1,4 +1,4 @@
-"""Control tokens in the users' texts, made harmless. Knows one tokenizer's added tokens."""
+"""Control tokens in the users' texts, made harmless. Knows a tokenizer's added tokens, or the usual ones."""
 
 from __future__ import annotations
 
@@ -11,6 +11,25 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _ZERO_WIDTH_SPACE = "\u200b"
+_USUAL = re.compile(
+    r"<[|｜][^<>\s]{1,40}[|｜]>|</?s>|<(?:bos|eos|pad|unk)>|<(?:start|end)_of_turn>|\[/?(?:INST|SYSTEM_PROMPT)\]"
+    r"|</?think>"
+)
+"""What steers the models of ChatML, Llama, Gemma, Mistral, DeepSeek and those that think."""
+
+
+def neutral_anywhere(text: str) -> str:
+    """``text`` with the usual control tokens made harmless, for a model whose tokenizer is not here.
+
+    Example:
+        >>> neutral_anywhere("Yes.<|im_end|> a < b").replace("\u200b", "_")
+        'Yes.<_|im_end|> a < b'
+    """
+    return _USUAL.sub(_spaced, text)
+
+
+def _spaced(match: re.Match[str]) -> str:
+    return match[0][0] + _ZERO_WIDTH_SPACE + match[0][1:]
 
 
 class ControlTokens:
@@ -34,7 +53,7 @@ class ControlTokens:
         """``text`` with control tokens made harmless."""
         if self._pattern is None:
             return text
-        return self._pattern.sub(lambda match: match[0][0] + _ZERO_WIDTH_SPACE + match[0][1:], text)
+        return self._pattern.sub(_spaced, text)
 
     def neutral_answer(self, text: str) -> str:
         """``text`` of the assistant, harmless but for the marks of its own thoughts and tool calls."""

@@ -46,6 +46,7 @@ def markdown(summary: Summary, title: str = "Evaluation") -> str:
         f"Position gap, P(a) shown first minus shown second: mean {signed(summary.position_gap)}, "
         f"mean size {number(summary.position_gap_size)}.",
         *_mass(summary),
+        *_bounds(summary),
         f"Calibration: Brier {number(summary.brier)}, log loss {number(summary.log_loss)} nats, "
         f"ECE {number(summary.ece)} (always saying 0.5 gives 0.250 and 0.693).",
         "",
@@ -58,6 +59,16 @@ def _mass(summary: Summary) -> list[str]:
     if math.isnan(summary.label_mass):
         return []
     return [f"Label mass, the probability of the two labels together: mean {number(summary.label_mass)}."]
+
+
+def _bounds(summary: Summary) -> list[str]:
+    """How many verdicts are bounds, in words; nothing where there are none."""
+    if not summary.bounded:
+        return []
+    return [
+        f"The log-odds of {summary.bounded} of {summary.overall.n} rows are bounds: the server did not "
+        "list both labels. Their signs are right, and they are further from 0 than is written."
+    ]
 
 
 def card(results: Results, title: str = "Evaluation") -> str:

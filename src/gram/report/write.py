@@ -54,7 +54,8 @@ def write_run(
     outcome = results(records, rules, floors_of)
     facts = _facts(session, records, about)
     names = ", ".join(rules) if len(rules) < 4 else f"{len(rules)} benchmarks"
-    title = f"{Path(about['model']).name} on {names}"
+    model = str(about["model"])  # of a remote judge without its address
+    title = f"{model.partition('@http')[0] if '@http' in model else Path(model).name} on {names}"
     summary = outcome.to_dict()
     results_path, _ = write_report(output, {**facts, **summary}, card(outcome, title))
     page = write_page(output / "report.html", outcome, records, facts, title)

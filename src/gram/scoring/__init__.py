@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 from gram.extras import explained
 
 if TYPE_CHECKING:
-    from gram.scoring.loading import load
+    from gram.scoring.entry import load
 
 __all__ = ["load"]
 
 
-def __getattr__(name: str) -> Any:  # torch arrives with the first model, not with the import
+def __getattr__(name: str) -> Any:  # what a model needs arrives with the first one, not with the import
     if name == "load":
         with explained():
-            from gram.scoring.loading import load
+            from gram.scoring.entry import load
 
         return load
     raise AttributeError(f"module 'gram.scoring' has no attribute {name!r}")

@@ -21,7 +21,8 @@ from gram.messages import as_answers, as_list
 from gram.modeling.adapter_folder import is_adapter
 from gram.scoring.judge import JudgeModel
 from gram.scoring.loading import load_with, precision_with
-from gram.scoring.scalar import ScalarHeadModel, Scorer, both_answers, verdicts_of
+from gram.scoring.scalar import ScalarHeadModel, Scorer
+from gram.scoring.scores import both_answers, verdicts_of
 from gram.types import (
     Chat,
     Fingerprinted,

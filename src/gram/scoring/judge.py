@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 
 from gram.decisions.answers import Decisions
 from gram.decisions.decider import Decider, Request
@@ -33,10 +34,15 @@ class LabelLogprobs:
     Attributes:
         values: (n, 2) log-probabilities of the two labels, out of the whole vocabulary.
         usage: tokens read, and prompts shortened.
+        bounded: (n,) where one of the two is only known to be at most this, and less than the other; None:
+            nowhere.
+        whole: False: the probabilities are out of the two labels, as the backend tells no more.
     """
 
     values: FloatArray
     usage: Usage = field(default_factory=Usage)
+    bounded: npt.NDArray[np.bool_] | None = None
+    whole: bool = True
 
 
 class JudgeBackend(Protocol):
@@ -99,7 +105,7 @@ class JudgeModel:
         self._make_decider = decider
         self._decider: Decider | None = None
         self._usage = Usage()
-        self._warned = False
+        self._told: set[str] = set()  # the warnings
         self.temperature = 1.0  # divides the log-odds; set by calibration
 
     @property
@@ -141,16 +147,20 @@ class JudgeModel:
             row = int(np.argwhere(~np.isfinite(logprobs))[0, 0]) % len(pairs)
             raise ScoringError(f"the model gave no finite log-probability for pair {row} of this call")
         difference = (logprobs[:, 0] - logprobs[:, 1]) / self.temperature  # (len(prompts),)
-        mass = np.exp(logprobs).sum(axis=1)  # (len(prompts),)
-        usage = answers.usage + Usage(judged=len(prompts), mass=float(mass.sum()))
+        mass = np.exp(logprobs).sum(axis=1) if answers.whole else np.full(len(prompts), np.nan)
+        bounded = np.zeros(len(prompts), bool) if answers.bounded is None else answers.bounded
+        judged = Usage(judged=len(prompts), mass=float(mass.sum())) if answers.whole else Usage()
+        usage = answers.usage + judged + Usage(bounded=int(bounded.sum()))
         self._usage += usage
-        self._warn(float(mass.mean()))
-        log_odds = np.full((len(pairs), 2), np.nan)
-        masses = np.full((len(pairs), 2), np.nan)
-        log_odds[:, 0], masses[:, 0] = difference[: len(pairs)], mass[: len(pairs)]
+        self._warn(answers, float(mass.mean()))
+        n = len(pairs)
+        log_odds = np.full((n, 2), np.nan)
+        masses = np.full((n, 2), np.nan)
+        bounds = np.zeros((n, 2), bool)
+        log_odds[:, 0], masses[:, 0], bounds[:, 0] = difference[:n], mass[:n], bounded[:n]
         if self._both_orders:  # shown the other way round, the first label speaks for b
-            log_odds[:, 1], masses[:, 1] = -difference[len(pairs) :], mass[len(pairs) :]
-        return Verdicts(log_odds, masses, usage)
+            log_odds[:, 1], masses[:, 1], bounds[:, 1] = -difference[n:], mass[n:], bounded[n:]
+        return Verdicts(log_odds, masses, usage, None if answers.bounded is None else bounds)
 
     def decide(self, requests: Iterable[Request]) -> list[Decisions]:
         """The answers to typed questions, see ``gram.decisions.decide``; not changed by the temperature.
@@ -181,13 +191,24 @@ class JudgeModel:
         self._usage += usage
         return tokens
 
-    def _warn(self, mass: float) -> None:
-        """Say once that the labels are not what the model wants to say: then the verdicts mean little."""
-        if mass < LOW_MASS and not self._warned:
-            self._warned = True
-            _log.warning(
-                "the two labels %s together have a probability of %.3g on average: the model would say "
-                "something else in their place, and its verdicts may mean little",
-                self._template.labels,
-                mass,
+    def _warn(self, answers: LabelLogprobs, mass: float) -> None:
+        """Say once that the labels are not what the model wants to say, and once that some are bounds."""
+        if mass < LOW_MASS:
+            self._say(
+                "mass",
+                f"the two labels {self._template.labels} together have a probability of {mass:.3g} on "
+                "average: the model would say something else in their place, and its verdicts may mean "
+                "little",
             )
+        if answers.bounded is not None and answers.bounded.any():
+            self._say(
+                "bounds",
+                f"{int(answers.bounded.sum())} of {len(answers.bounded)} verdicts of this call are bounds: "
+                "the server did not list one of the labels, so that the true log-odds have the same sign and "
+                "are at least as far from 0",
+            )
+
+    def _say(self, kind: str, text: str) -> None:
+        if kind not in self._told:
+            self._told.add(kind)
+            _log.warning("%s", text)

@@ -1,12 +1,11 @@
-"""``gram.load``: a folder, a name or a Hub name becomes a model that can be asked."""
+"""A folder, a name or a Hub name becomes a model that can be asked: ``gram.load`` of what is here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial, wraps
-from inspect import Parameter, signature
+from functools import partial
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeAlias
+from typing import Any, TypeAlias
 
 from gram.asking import Asking, LoadOptions, Precision, Running
 from gram.decisions.decider import Decider
@@ -14,7 +13,6 @@ from gram.decisions.folder import DecisionFiles, read_decision_files
 from gram.decisions.local import local_decider
 from gram.engine.runner import Runner
 from gram.errors import CheckpointError, ConfigError
-from gram.extras import explained
 from gram.modeling.loading import LoadedModel, choose_device, load_model, load_reference
 from gram.modeling.manifest import Manifest, completed, read_manifest
 from gram.modeling.precision import TORCH, precision_of
@@ -24,14 +22,14 @@ from gram.rendering import Renderer
 from gram.scoring.calibrated import put_on
 from gram.scoring.judge import JudgeModel
 from gram.scoring.local import LocalBackend
+from gram.scoring.remote.address import is_elsewhere
 from gram.scoring.scalar import LikelihoodModel, ScalarHeadModel
 
 LocalModel: TypeAlias = JudgeModel | LikelihoodModel | ScalarHeadModel
-P = ParamSpec("P")
 
 
 def load_with(path: str | Path, options: LoadOptions) -> LocalModel:
-    """``load`` with its options in one object."""
+    """The model at ``path``; raises as ``gram.load``."""
     loaded = loaded_with(path, options)
     files = partial(read_decision_files, path, options.revision)
     return wrap(loaded, options, options, source=path, decision_files=files)
@@ -43,6 +41,8 @@ def loaded_with(path: str | Path, options: LoadOptions) -> LoadedModel:
     Raises:
         CheckpointError, ConfigError, FetchError: as ``load``.
     """
+    if is_elsewhere(str(path)):
+        raise ConfigError(f"{path}: is on a server; this takes models that are here")
     folder = model_folder(path)
     kind = completed(options, read_manifest(folder) if folder else None).kind
     if kind != "likelihood" and options.of_likelihoods != (None, None, "none", None):
@@ -137,56 +137,6 @@ def wrap(
             )
     put_on(model, loaded.manifest, asking)
     return model
-
-
-def _with_keywords(
-    load: Callable[[str | Path, LoadOptions], LocalModel], options: Callable[P, LoadOptions]
-) -> Callable[Concatenate[str | Path, P], LocalModel]:
-    """``load`` with the fields of its options as keyword arguments, which type checkers and ``help`` see.
-
-    The options are listed and described once, in ``gram.asking``.
-    """
-
-    @wraps(load)
-    def with_keywords(path: str | Path, *args: P.args, **kwargs: P.kwargs) -> LocalModel:
-        with explained():
-            return load(path, options(*args, **kwargs))
-
-    path_parameter = Parameter("path", Parameter.POSITIONAL_OR_KEYWORD, annotation="str | Path")
-    options_signature = signature(options)
-    with_keywords.__signature__ = options_signature.replace(  # type: ignore[attr-defined]
-        parameters=[path_parameter, *options_signature.parameters.values()], return_annotation="LocalModel"
-    )
-    with_keywords.__name__ = with_keywords.__qualname__ = "load"
-    return with_keywords
-
-
-load = _with_keywords(load_with, LoadOptions)
-load.__doc__ = """Load a model for scoring.
-
-A folder with ``gram.json`` is loaded as that file says. A raw causal language model is a zero-shot judge, or
-a likelihood scorer with ``kind="likelihood"``.
-
-Args:
-    path: model folder, adapter (a PEFT folder; its base is loaded with it), ``gram-small`` (comes with the
-        package), ``smollm2-135m`` (fetched on its first use), or Hub name (``owner/name``, and
-        ``owner/name@revision``).
-    kind, template, ...: the fields of ``gram.asking.LoadOptions``, which says what each means.
-
-Returns:
-    A ``gram.types.RewardModel``; a likelihood or scalar model is a ``ScalarModel`` too.
-
-Raises:
-    CheckpointError: nothing there, broken, or not of that kind.
-    TemplateError: a wrong template, or labels that are not one token in their place.
-    ConfigError: an option that makes no sense, or a library is missing (``MissingLibraryError``).
-    FetchError: a model that has to be fetched, and cannot be or must not (``GRAM_OFFLINE=1``).
-
-Example:
-    >>> model = load("gram-small")  # scores are mean log-likelihoods per token, in nats
-    >>> model.score(["What is 2 + 2?"], ["2 + 2 is 4."]).shape
-    (1,)
-"""
 
 
 def check_labels(path: str | Path, renderer: Renderer, manifest: Manifest | None) -> None:

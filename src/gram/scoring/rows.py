@@ -64,10 +64,14 @@ def centre(model: RewardModel, rows: Sequence[Scorable]) -> None:
 
 def _pair_rows(model: RewardModel, pairs: Sequence[Any]) -> list[dict[str, Any]]:
     verdicts = model.compare(pairs)
-    return [
+    rows: list[dict[str, Any]] = [
         {"p_a": float(p_a), "log_odds": [float(x) for x in log_odds], "position_gap": float(gap)}
         for p_a, log_odds, gap in zip(verdicts.p_a, verdicts.log_odds, verdicts.position_gap, strict=True)
     ]
+    for row, bounded in zip(rows, verdicts.bounded if verdicts.bounded is not None else (), strict=False):
+        if bounded.any():
+            row["bounded"] = [bool(x) for x in bounded]
+    return rows
 
 
 def _contest_rows(model: RewardModel, contests: Sequence[Any]) -> list[dict[str, Any]]:

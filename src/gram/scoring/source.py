@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gram.asking import LoadOptions, Precision
+from gram.asking import LoadOptions, Precision, refuse_calling
 from gram.claims import Reads
 from gram.workers import WHOLE, Share
 
@@ -27,6 +27,9 @@ class LocalSource:
         options: of ``gram.load``.
         rule, penalty: of ``gram.ensemble``.
         centre_on: rows for ``gram.scoring.rows.centre``.
+
+    Raises:
+        ConfigError: options of remote judges.
     """
 
     models: Sequence[str]
@@ -34,6 +37,9 @@ class LocalSource:
     rule: Rule
     penalty: float
     centre_on: str | None
+
+    def __post_init__(self) -> None:
+        refuse_calling(self.options)
 
     @property
     def both_orders(self) -> bool:

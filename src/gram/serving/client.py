@@ -16,8 +16,8 @@ import numpy as np
 
 from gram.errors import ScoringError
 from gram.messages import Chat, as_answers
-from gram.serving.wire import Wire
 from gram.types import FloatArray, Pair, PromptLike, Usage, Verdicts, as_pairs
+from gram.wire import Wire
 
 _CHUNK = 64  # pairs or answers of one request
 
