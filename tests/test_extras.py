@@ -194,7 +194,7 @@ def test_a_command_names_the_extra(
     [
         ("torch", "gram.load('gram-small')"),
         ("torch", "gram.ensemble"),
-        ("torch", "from gram.scoring import load"),
+        ("torch", "gram.load('gram-small')"),
         ("transformers", "gram.load('gram-small')"),
         ("pyarrow", "from gram.data import read_rows; list(read_rows('x.jsonl.zst'))"),
         ("matplotlib", "from gram import plots; plots.canvas()"),

@@ -20,9 +20,11 @@ import pytest
 import gram
 from conftest import make_preferences, run
 from fake_servers import Fake, log_odds, running
+from gram.asking import LoadOptions
 from gram.errors import ConfigError, ScoringError
 from gram.rendering import load_template
 from gram.scoring.remote.prompts import shown_text
+from gram.scoring.remote.source import RemoteSource
 from gram.wire import RefusedError
 
 PAIRS = [item.pair for item in make_preferences(6, seed=3)]
@@ -189,6 +191,14 @@ def test_a_file_of_something_else_is_no_cache(fake: Fake, tmp_path: Path) -> Non
         ):
             compare(fake, cache=tmp_path / name)
         assert before == ((tmp_path / name).read_bytes() if (tmp_path / name).exists() else None)
+
+
+def test_a_source_goes_to_another_process(fake: Fake) -> None:
+    """With connections of its own, also after the first was asked."""
+    source = RemoteSource(name_of(fake), LoadOptions())
+    found = source.fingerprint()
+    copy: RemoteSource = pickle.loads(pickle.dumps(source))
+    assert copy.fingerprint() == found and copy.load().compare(PAIRS).log_odds == right()
 
 
 def test_an_error_comes_whole_from_another_process() -> None:

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gram.data import ExampleSet
-    from gram.scoring.remote.source import RemoteSource
-    from gram.scoring.source import LocalSource
-    from gram.serving.source import ServedSource
+    from gram.scoring.source import Source
     from gram.types import RewardModel, Usage
 
 T = TypeVar("T")
@@ -46,22 +44,15 @@ class ModelOptions(ModelFlags):
     """Processes that share the work, each with a model and its part of the cores (cuda: a GPU each)."""
 
     @cached_property
-    def source(self) -> LocalSource | ServedSource | RemoteSource:
+    def source(self) -> Source:
         """Where the model is: what it reads and depends on, and how it is loaded."""
-        from gram.scoring.remote.address import is_remote
-        from gram.scoring.source import LocalSource
-        from gram.serving.source import ServedSource, is_address
+        from gram.scoring.source import LocalSource, source_of
 
         plain = ModelOptions(model=self.model)
         given = [item.name for item in fields(plain) if getattr(self, item.name) != getattr(plain, item.name)]
-        if is_address(self.model):
-            return ServedSource(self.model, [name for name in given if name != "workers"])
-        if is_remote(self.model):
-            from gram.scoring.remote.source import RemoteSource
-
-            return RemoteSource(self.model, self.options, given)
         models = [self.model, *self.ensemble_with]
-        return LocalSource(models, self.options, self.ensemble, self.ensemble_penalty, self.centre_on)
+        ensemble = (self.ensemble, self.ensemble_penalty, self.centre_on)
+        return source_of(self.model, self.options, given) or LocalSource(models, self.options, *ensemble)
 
     def load_model(self, share: Share = WHOLE) -> RewardModel:
         """The model, or the ensemble."""

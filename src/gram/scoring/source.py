@@ -1,6 +1,7 @@
-"""A model, or several as one, that is on this machine or the Hub: how it is loaded, and what it depends on.
+"""Where a model is, for commands: here, as one or several; behind ``gram serve``; or on another server.
 
-Knows names, files and options; opens no weights before the model is asked for.
+A source says how its model is loaded, and what it depends on. Knows names, files and options; opens no
+weights before the model is asked for.
 """
 
 from __future__ import annotations
@@ -11,11 +12,36 @@ from typing import TYPE_CHECKING, Any
 
 from gram.asking import LoadOptions, Precision, refuse_calling
 from gram.claims import Reads
+from gram.scoring.remote.address import is_remote
+from gram.serving.source import ServedSource, is_address
 from gram.workers import WHOLE, Share
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from gram.scoring.ensemble import Rule
+    from gram.scoring.remote.source import RemoteSource
     from gram.types import RewardModel
+
+    Source: TypeAlias = "LocalSource | ServedSource | RemoteSource"
+
+
+def source_of(model: str, options: LoadOptions, given: Sequence[str]) -> ServedSource | RemoteSource | None:
+    """The source of a model that is on a server; None for one that is here.
+
+    Args:
+        given: options of the command that were given, by name.
+
+    Raises:
+        ConfigError: some of them are not for such a model.
+    """
+    if is_address(model):
+        return ServedSource(model, [name for name in given if name != "workers"])
+    if is_remote(model):
+        from gram.scoring.remote.source import RemoteSource
+
+        return RemoteSource(model, options, given)
+    return None
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def tokens_with(options: LoadOptions) -> Tokens:
     manifest = read_manifest(folder) if folder else None
     asking = completed(options, manifest)
     if asking.kind != "judge":
-        raise ConfigError(f"{name}: is a {asking.kind}; prompts of a judge are made with the folder of a judge")
+        raise ConfigError(f"{name}: is a {asking.kind}; a judge's prompts need the folder of a judge")
     if asking.layout == "fan":
         raise ConfigError(f"{name}: reads answers apart (layout fan), as no other server does")
     tokenizer = load_tokenizer(name)

@@ -41,8 +41,13 @@ class RemoteSource:
             raise ConfigError(
                 f"{', '.join(found)}: not for a remote judge (--connections: requests side by side)"
             )
+        self._name = name
         self._address = read_address(name)
         self._options = options
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy in another process has connections of its own."""
+        return RemoteSource, (self._name, self._options)
 
     @cached_property
     def _opened(self) -> tuple[RemoteModel, Server]:

@@ -1,0 +1,85 @@
+"""A real llama.cpp server as a remote judge: the log-odds are those of the same weights here.
+
+llama.cpp runs where the package ``xllamacpp`` (its server, compiled) is installed; else all is skipped. The small
+judges have random weights in fp32. The real model is SmolLM2-135M-Instruct, where ``gram fetch`` has put it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gram
+from conftest import make_preferences, run
+from gram import Pair
+from gram.fetching.catalogue import fetchable
+from gram.fetching.place import is_there, place_of
+from gram.scoring.judge import JudgeModel
+from test_gguf import saved, served
+
+xllamacpp = pytest.importorskip("xllamacpp", reason="xllamacpp (llama.cpp's server) is not installed")
+pytest.importorskip("gguf", reason="the extra local is not installed")
+
+SMOLLM2 = fetchable()["smollm2-135m"]
+PAIRS = [
+    Pair("What is the capital of France?", "Paris.", "London, I think."),
+    Pair("What is 17 + 25?", "17 + 25 is 43.", "17 + 25 is 42."),
+    Pair("Name a fruit.", "An apple.", "I would rather not say. Fruits are many."),
+    Pair("Is the earth flat?", "No, it is nearly a sphere.", "Yes."),
+]
+DEFAULT = {"template": "default", "device": "cpu", "dtype": "fp32"}
+
+
+def differences(there: Any, here: Any, pairs: Sequence[Pair]) -> np.ndarray:
+    assert isinstance(there, JudgeModel) and isinstance(here, JudgeModel)
+    told = there.compare(pairs)
+    assert told.bounded is not None and not told.bounded.any()
+    ours = here.compare(pairs)
+    assert np.ptp(ours.log_odds) > 0.1  # they depend on what is read
+    np.testing.assert_allclose(told.mass, ours.mass, rtol=0.1)
+    return np.abs(told.log_odds - ours.log_odds)
+
+
+def test_a_small_judge_through_chat_and_completions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In fp32: llama.cpp's own chat template and tokens from text, and our tokens; to 1e-3 as in test_gguf.
+
+    The vocabulary has 350 words, and random weights put the labels anywhere among them: outside of the 20
+    likeliest all are listed.
+    """
+    folder = saved(tmp_path / "model")
+    code, _, err = run(capsys, "export", "gguf", "--model", folder, "--output", tmp_path / "gguf")
+    assert code == 0, err
+    url = served(xllamacpp, tmp_path / "gguf" / "model.gguf").listening_address
+    pairs = [item.pair for item in make_preferences(5)]
+    here = gram.load(folder, device="cpu")
+    there = gram.load(f"openai-completions:m@{url}/v1", tokenizer=folder)
+    assert differences(there, here, pairs).max() < 1e-3
+    assert there.template is not None and there.template.hash == here.template.hash  # type: ignore[union-attr]
+    plain = gram.load(folder, device="cpu", template="default")
+    chat = gram.load(f"openai:m@{url}/v1", template="default", connections=2)
+    assert differences(chat, plain, pairs).max() < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not is_there(SMOLLM2), reason="gram fetch smollm2-135m has not been run")
+def test_a_real_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same weights in bf16, which llama.cpp multiplies in bf16 and we in fp32."""
+    folder = place_of(SMOLLM2)
+    exported = ("--model", folder, "--output", tmp_path / "gguf", "--dtype", "bf16")
+    code, _, err = run(capsys, "export", "gguf", *exported)
+    assert code == 0, err
+    url = served(xllamacpp, tmp_path / "gguf" / "model.gguf").listening_address
+    here = gram.load(folder, **DEFAULT)
+    chat = gram.load(f"openai:smollm2@{url}/v1", template="default", connections=1)
+    completions = gram.load(
+        f"openai-completions:smollm2@{url}/v1", tokenizer=folder, template="default", connections=1
+    )
+    first, second = (differences(there, here, PAIRS) for there in (chat, completions))
+    print(first, second)
+    assert first.max() < 0.1 and second.max() < 0.1
