@@ -34,8 +34,8 @@ FLAGS = {
         learning_rate
         length_power likelihood_form log_steps lora lora_alpha lora_rank margin max_eval_per_source
         max_grad_norm max_length max_per_source max_steps model objective on_error
-        output overwrite pairs_per_prompt raw_control_tokens reference report_to revision save_steps
-        schedule seed split stage template text_form text_regulariser token_budget tokenizer_data
+        output overwrite pairs_per_prompt quantise raw_control_tokens reference report_to revision
+        save_steps schedule seed split stage template text_form text_regulariser token_budget tokenizer_data
         trust_remote_code unfreeze_layers vocab_size warmup weight_decay
     """,
     "adapt": """

@@ -23,21 +23,28 @@ def last_checkpoint(folder: Path) -> Path | None:
     return max(checkpoints)[1] if checkpoints else None
 
 
-def check_kind(folder: Path, *, divided: bool) -> None:
-    """Refuse to go on from a checkpoint of the other kind.
+def to_go_on_from(folder: Path | None, *, divided: bool) -> str | None:
+    """The checkpoint in ``folder`` that a run goes on from; None: it begins.
+
+    Args:
+        divided: whether the run divides its model among processes.
 
     Raises:
-        ConfigError: the run began with a model divided among processes and goes on with whole ones, or the
-            other way round.
+        ConfigError: it was saved by a run that divided its model where this one does not, or the other way
+            round.
     """
-    was_divided = any(path.is_dir() for path in folder.glob("pytorch_model_fsdp_*"))
+    found = last_checkpoint(folder) if folder is not None else None
+    if found is None:
+        return None
+    was_divided = any(found.glob("pytorch_model_fsdp*"))
     if was_divided and not divided:
         raise ConfigError(
-            f"{folder}: was saved by processes that divided the model among them (FSDP): go on with two "
+            f"{found}: was saved by processes that divided the model among them (FSDP): go on with two "
             "processes or more and the same accelerate configuration, or use --overwrite"
         )
     if divided and not was_divided:
         raise ConfigError(
-            f"{folder}: was saved by a run that did not divide the model: go on without FSDP, or use "
+            f"{found}: was saved by a run that did not divide the model: go on without FSDP, or use "
             "--overwrite"
         )
+    return str(found)

@@ -104,6 +104,8 @@ class TrainConfig:
     """Rank of the adapters."""
     lora_alpha: Count = 32
     """Scale of the adapters; their output is multiplied by alpha / rank."""
+    quantise: Literal["4bit"] | None = None
+    """lora, with adapter kept, on a GPU: hold the frozen base in 4 bits (QLoRA, needs bitsandbytes)."""
     vocab_size: Annotated[int, Within(262, 1_000_000)] | None = None
     """preset models: size of the vocabulary, with 256 bytes and 6 control tokens. Default: the preset's."""
     tokenizer_data: list[str] = field(default_factory=list)
@@ -183,6 +185,10 @@ class TrainConfig:
         check_layout(self.layout, self.objective_name in ("preference", "language"), self.engine)
 
     def _check_adapter(self) -> None:
+        if self.quantise and (not self.lora or self.adapter != "kept"):
+            raise ConfigError(
+                "quantise goes with lora and adapter kept; gram merge puts it into the whole base"
+            )
         if self.adapter == "merged":
             return
         if not self.lora:

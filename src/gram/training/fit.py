@@ -28,7 +28,7 @@ from gram.files import naming
 from gram.objectives.objective import Objective, Sample
 from gram.training.arguments import FitSettings, processes, training_arguments
 from gram.training.callbacks import CompleteLog, Guard, Observer, ProgressBar, check_finite, mean_loss
-from gram.training.checkpoints import check_kind, last_checkpoint
+from gram.training.checkpoints import to_go_on_from
 from gram.training.sharding import divide, gathered, in_step, is_asked_for, let_go, outline, take_up
 from gram.training.stream import Stream
 
@@ -107,10 +107,7 @@ def fit(
             trainer.add_callback(bar)
         for callback in (CompleteLog(), Guard(), *([Observer(model, observe)] if observe else [])):
             trainer.add_callback(callback)
-        resume = last_checkpoint(folder) if checkpoints is not None else None
-        if resume is not None:
-            check_kind(resume, divided=trainer.outline is not None)
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        trainer.train(resume_from_checkpoint=to_go_on_from(checkpoints, divided=trainer.outline is not None))
         history = list(trainer.state.log_history)
         evaluation = trainer.evaluate() if eval_samples else {}
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # bf16 was for the training only

@@ -22,14 +22,15 @@ from transformers import PreTrainedModel
 from gram.asking import Precision
 from gram.claims import claimed_folder
 from gram.data import ExampleSet, Options, find_leaks, read_language, read_preferences
-from gram.errors import DataError
+from gram.errors import ConfigError, DataError
 from gram.extras import need
 from gram.files import finite
 from gram.modeling.digests import content_of
 from gram.modeling.language_head import drop_language_head
 from gram.modeling.loading import LoadedModel, choose_device, model_source
 from gram.modeling.lowered import Lowered
-from gram.modeling.precision import precision_of
+from gram.modeling.precision import TORCH, precision_of
+from gram.modeling.quantised import check_quantising, quantise
 from gram.modeling.saving import save_checkpoint
 from gram.modeling.trainable import LoraSettings, add_lora, freeze, merged
 from gram.objectives.language import Unlabeled
@@ -91,6 +92,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
         need("peft")
     chief = int(os.environ.get("RANK", "0")) == 0
     device = choose_device(config.device)
+    if config.quantise:
+        check_quantising(device)
     config = replace(config, dtype=_precision(config))  # from here on it is what it is, wherever it is told
     processes = PartialState(cpu=device == "cpu")
     with ExitStack() as stack:
@@ -131,6 +134,9 @@ def _train(
     config: TrainConfig, device: str, processes: PartialState, chief: bool, start_time: float
 ) -> dict[str, Any]:
     torch.manual_seed(config.seed)
+    divided = sharding.is_asked_for()
+    if divided and config.quantise:
+        raise ConfigError("quantise: a base in 4 bits is not divided among processes; leave FSDP out")
     rows, held_out = _read_all(config)
     if config.distil is not None:
         rows = replace(rows, examples=_soft_labels(config, rows.examples, device))
@@ -150,7 +156,7 @@ def _train(
         begin_output(config, [*sources, models])
     processes.wait_for_everyone()
     # Weights that are divided among processes stay as they are: frozen ones take little room as it is.
-    lowered = Lowered(model) if config.dtype == "bf16" and not sharding.is_asked_for() else None
+    lowered = Lowered(model) if config.dtype == "bf16" and not divided else None
     result = fit(
         model,
         objective,
@@ -265,19 +271,23 @@ def _load(
     config: TrainConfig, examples: Sequence[Example], counts: dict[str, int], device: str
 ) -> LoadedModel:
     """The model that training starts from."""
-    return model_source(
+    loaded = model_source(
         config.model,
         lambda: _tokenizer_texts(config, examples, counts),
         seed=config.seed,
         head="score" if config.objective_name == "scalar" else "lm",
         vocab_size=config.vocab_size,
-        device=device,
+        device="cpu" if config.quantise else device,
         revision=config.revision,
         base=config.base,
         trust_remote_code=config.trust_remote_code,
         language_head=config.text_regulariser > 0,
         go_on=config.adapter == "continued",
     )
+    if config.quantise:
+        quantise(loaded.model, compute=TORCH[_precision(config)])
+        loaded.model.to(torch.device(device))  # type: ignore[arg-type]
+    return loaded
 
 
 def _tokenizer_texts(

@@ -64,6 +64,7 @@ def training_manifest(
             **({"revision": config.revision} if config.revision else {}),
             **({"distilled": config.distil} if config.distil else {}),
             "trained": "lora" if config.lora else "head" if config.freeze else "all",
+            **({"quantised": config.quantise} if config.quantise else {}),
             "samples": samples,
             "truncated": truncated,
             "collapsed": collapsed,

@@ -25,12 +25,24 @@ def is_asked_for() -> bool:
     """Whether accelerate's configuration asks several processes to divide the model among them.
 
     Raises:
-        ConfigError: it asks for FSDP1.
+        ConfigError: it asks for FSDP1, or for weights that only the first process loads.
     """
-    asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-    if asked and os.environ.get("FSDP_VERSION", "1") != "2":
-        raise ConfigError("accelerate asks for FSDP1: set fsdp_version: 2 (configs/accelerate/fsdp2.yaml)")
-    return asked and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if not _is_true("ACCELERATE_USE_FSDP") or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return False
+    if os.environ.get("FSDP_VERSION", "1") != "2":
+        raise ConfigError(
+            "accelerate asks for FSDP1: set fsdp_version: 2 (see configs/accelerate/fsdp2.yaml)"
+        )
+    if _is_true("FSDP_CPU_RAM_EFFICIENT_LOADING"):
+        raise ConfigError(
+            "accelerate would have one process load the weights: set fsdp_cpu_ram_efficient_loading: false "
+            "(see configs/accelerate/fsdp2.yaml)"
+        )
+    return True
+
+
+def _is_true(name: str) -> bool:
+    return os.environ.get(name, "").lower() in ("true", "1")
 
 
 def take_up(accelerator: Any) -> None:
