@@ -2,11 +2,11 @@
 
 Claim (ours): the whole matrix of verdicts of a fan judge costs little more than scoring each answer once.
 
-All ordered pairs of n made-up answers to one prompt (log-normal lengths), n = 2 to 32, in one run: all paths in
-turn on the same texts, which are new in every round, so that nothing is kept from one to the next. Prompts are
-rendered before the clock starts. One prompt after another is measured up to ``--most`` answers. Beside the
-time: tokens that went through the body, the growth of memory, and the ideal: the useful arithmetic (products
-of the body and attention), which a perfect machine would need time for.
+All ordered pairs of n made-up answers to one prompt (log-normal lengths), n = 2 to 32, in one run: all paths
+in turn on the same texts, which are new in every round, so that nothing is kept from one to the next. Prompts
+are rendered before the clock starts. One prompt after another is measured up to ``--most`` answers. Beside
+the time: tokens that went through the body, the growth of memory, and the ideal: the useful arithmetic
+(products of the body and attention), which a perfect machine would need time for.
 
 Cost: half an hour of one core with the shape real. Command: python -m experiments.fan_cost [--shape real]
 [--dtype fp32] [--device cpu] [--n 2 4 8 16 32] [--rounds 3] [--scale 1.0] [--quick]
@@ -54,9 +54,10 @@ class Paths:
 
     Args:
         most: most answers for one prompt after another.
+        names: of the paths that are timed.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, template: str, most: int) -> None:
+    def __init__(self, model: Any, tokenizer: Any, template: str, most: int, names: Sequence[str]) -> None:
         text = load_template(template)
         self._renderers = {
             "tree": Renderer(tokenizer, text, CONTEXT),
@@ -70,7 +71,7 @@ class Paths:
             "fan": Runner(models["fan"], layout="fan"),
             "scalar": Runner(models["scalar"]),
         }
-        self._work, self._most = Work.of(model), most
+        self._work, self._most, self._names = Work.of(model), most, names
         self._read = {name: _counted(other) for name, other in models.items()}
 
     def of(self, contest: Contest) -> dict[str, Callable[[], Any]]:
@@ -79,7 +80,7 @@ class Paths:
         labels = self._renderers["tree"].label_ids
         paths = {}
         for name, runner in self._runners.items():
-            if name == "one by one" and len(contest.responses) > self._most:
+            if name not in self._names or (name == "one by one" and len(contest.responses) > self._most):
                 continue
 
             def path(name: str = name, runner: Runner = runner) -> dict[str, float]:
@@ -138,7 +139,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     contests = made_up(options.rounds + 1, 0, candidates=largest, scale=options.scale)
     tokenizer = tokenizer_for([text for contest in contests for text in contest.responses])
     model = build(shape, dtype=DTYPES[options.dtype], device=options.device, seed=0)
-    paths = Paths(model, tokenizer, options.template, options.most)
+    paths = Paths(model, tokenizer, options.template, options.most, options.paths)
     warm = contests.pop()
     machine.in_turn(paths.of(Contest(warm.prompt, warm.responses[:2])), 1)
     results = []
@@ -241,6 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0, help="of the lengths of prompt and answers")
     parser.add_argument("--most", type=int, default=8, help="answers for one prompt after another")
+    parser.add_argument("--paths", nargs="+", choices=list(NAMES), default=list(NAMES))
     parser.add_argument("--quick", action="store_true", help="models that are too small to tell anything")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import gram
 from conftest import make_preferences, run, sharpened
 from gram import Pair, Preference, ResponsePair
 from gram.engine.choose_fan import choose_fan
+from gram.engine.runner import Runner
 from gram.errors import CheckpointError, ConfigError
 from gram.modeling.loading import LoadedModel
 from gram.modeling.manifest import read_manifest
@@ -23,8 +25,11 @@ from gram.objectives.language import Language
 from gram.objectives.preference import Judge
 from gram.rendering import FanRenderer, load_template
 from gram.rl import ReferenceReward
+from gram.scoring.judge import JudgeModel
+from gram.scoring.local import LocalBackend
 from gram.training.config import TrainConfig
 from gram.training.distil import distilled
+from gram.training.fit import FitSettings, fit
 from gram.types import sigmoid
 
 PROMPT = "what is the key of the tower ?"
@@ -244,3 +249,29 @@ def test_a_wrong_layout_in_the_folder_is_an_error(fan_folder: Path, tmp_path: Pa
     (folder / "gram.json").write_text(json.dumps(content))
     with pytest.raises(CheckpointError, match="field 'layout' is 'star', must be sequence or fan"):
         gram.load(folder)
+
+
+def test_it_learns_which_of_two_answers_is_better(preset: LoadedModel) -> None:
+    """Better is the answer that names silver: 80 steps, and every fresh verdict is right in both orders.
+
+    Branches are the same whichever role they have, so that only their places can tell A from B.
+    """
+    draw = random.Random(0)
+    words = ["river", "tower", "market", "garden", "bread", "music", "bridge", "window"]
+
+    def row() -> Preference:
+        good, bad = ([draw.choice(words) for _ in range(draw.randint(2, 5))] for _ in range(2))
+        good[draw.randrange(len(good))] = "silver"
+        preference = Preference(Pair("what ?", " ".join(good), " ".join(bad)), 1.0)
+        return preference if draw.random() < 0.5 else preference.swapped()
+
+    model = copy.deepcopy(preset.model)
+    renderer = FanRenderer(preset.tokenizer, load_template("compact"), 512)
+    judge = Judge(renderer, label_smoothing=0.1, engine=choose_fan(model, training=True))
+    how = FitSettings(steps=80, batch_size=16, learning_rate=1e-3, adam_beta2=0.99)
+    fit(model, judge, judge.encode([row() for _ in range(1280)]), how, title=None)
+    fresh = [row() for _ in range(60)]
+    asked = JudgeModel(LocalBackend(renderer, Runner(model, layout="fan")), renderer.template)
+    verdicts = asked.compare([item.pair for item in fresh])
+    right = (verdicts.log_odds > 0) == (np.array([[item.p_a] for item in fresh]) > 0.5)
+    assert right.mean() > 0.95
