@@ -6,35 +6,14 @@ the field is what the option means. ``gram COMMAND --help`` is made from the sam
 
 from __future__ import annotations
 
-import ast
 import inspect
-import textwrap
-from collections.abc import Iterator
-from dataclasses import MISSING, Field, fields
-from functools import cache
+from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import tyro
-
-from gram.bounds import numbers_of
 from gram.cli.main import COMMANDS
-from gram.config_file import option_of
+from gram.described import Described, described, title_of
 
-_TITLES = {
-    "ModelFlags": "The model",
-    "LoadOptions": "Where it is found",
-    "Running": "How it runs",
-    "Asking": "How it is asked",
-    "ModelOptions": "Several models, several processes",
-    "InputOptions": "Rows",
-    "RankOptions": "Schedules",
-    "ModelSource": "The model by its name",
-}
-"""Headings of the options that several commands share; without one, it is what the class says of itself."""
-_WORDS = {int: "integer", float: "number", str: "text", Path: "path"}
+_WORDS = {"INTEGER": "integer", "NUMBER": "number", "TEXT": "text", "PATH": "path"}
 
 
 def commands() -> str:
@@ -52,90 +31,37 @@ def commands() -> str:
         summary = COMMANDS[name]
         lines += [f"## gram {name}", f"*{summary[0].upper()}{summary[1:]}.*", inspect.getdoc(kind) or ""]
         lines += [_table(rows) for owner, rows in groups[name].items() if owner not in shared]
-        links = [f"[{_title(owner)}](#{_anchor(owner)})" for owner in groups[name] if owner in shared]
+        links = [f"[{title_of(owner)}](#{_anchor(owner)})" for owner in groups[name] if owner in shared]
         lines += ["And the options that several commands share: " + "; ".join(links) + "."] if links else []
     lines += ["## Options that several commands share"]
     for owner, rows in shared.items():
-        lines += [f"### {_title(owner)} {{ #{_anchor(owner)} }}", _table(rows)]
+        lines += [f"### {title_of(owner)} {{ #{_anchor(owner)} }}", _table(rows)]
     return "\n\n".join(line for line in lines if line)
 
 
 def _groups(kind: type) -> dict[type, list[str]]:
     """The rows of a command's options by the class that declares them, its own first."""
-    ranges = {name: within.words(int) for name, _, within in numbers_of(kind)}
-    groups: dict[type, list[str]] = {}
-    for item in fields(kind):
-        if item.init:
-            owner = next(part for part in kind.__mro__ if item.name in inspect.get_annotations(part))
-            groups.setdefault(owner, []).append(_row(kind, owner, item, ranges.get(item.name, "")))
-    return {owner: groups[owner] for owner in sorted(groups, key=kind.__mro__.index)}
-
-
-def _title(owner: type) -> str:
-    own_words = (inspect.getdoc(owner) or owner.__name__).splitlines()[0].rstrip(".").replace("``", "`")
-    return _TITLES.get(owner.__name__, own_words)
+    options = described(kind)
+    owners = sorted({option.owner for option in options}, key=kind.__mro__.index)
+    return {owner: [_row(option) for option in options if option.owner is owner] for owner in owners}
 
 
 def _anchor(owner: type) -> str:
     return owner.__name__.lower()
 
 
-def _table(rows: list[str]) -> str:
+def _table(rows: Sequence[str]) -> str:
     return "\n".join(["| option | value | what it does |", "| --- | --- | --- |", *rows])
 
 
-def _row(kind: type, owner: type, item: Field[Any], within: str) -> str:
-    name = option_of(item.name).replace("_", "-")
-    hint = get_type_hints(kind)[item.name]
-    flag = f"`--{name}`"
-    if tyro.conf.Positional in getattr(
-        get_type_hints(kind, include_extras=True)[item.name], "__metadata__", ()
-    ):
-        flag = f"`{name.upper()}`"
-    elif hint is bool:
-        flag = f"`--{name}`, `--no-{name}`"
-    value = "; ".join(part for part in (_values(hint), within, _default(item)) if part)
-    cells = flag, value, " ".join(_texts(owner)[item.name].split())
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def _values(hint: Any) -> str:
-    """What may stand behind the option."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if hint is bool:
-        return ""
-    if origin is Literal:
-        return ", ".join(f"`{choice}`" for choice in arguments)
-    if origin in (Union, UnionType):
-        return " or ".join(dict.fromkeys(_values(part) for part in arguments if part is not type(None)))
-    if origin is list:
-        return f"one or more: {_values(arguments[0])}"
-    return _WORDS[hint]
-
-
-def _default(item: Field[Any]) -> str:
-    if item.default is MISSING and item.default_factory is MISSING:
-        return "**required**"
-    if item.default in (MISSING, None, False):
-        return ""  # its text says what happens then
-    return "on" if item.default is True else f"default `{item.default}`"
-
-
-@cache
-def _texts(kind: type) -> dict[str, str]:
-    """The text below each field that ``kind`` declares."""
-    return dict(_documented(ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]))
-
-
-def _documented(body: ast.stmt) -> Iterator[tuple[str, str]]:
-    assert isinstance(body, ast.ClassDef)
-    for line, after in zip(body.body, body.body[1:], strict=False):
-        match line, after:
-            case (
-                ast.AnnAssign(target=ast.Name(id=name)),
-                ast.Expr(value=ast.Constant(value=str() as text)),
-            ):
-                yield name, text
+def _row(option: Described) -> str:
+    flag = f"`{option.flag}`" + (f", `--no-{option.name}`" if option.switch else "")
+    value = ", ".join(f"`{choice}`" for choice in option.choices) or _WORDS.get(option.value, "")
+    if option.several:
+        value = f"one or more: {value}"
+    default = "**required**" if option.required else option.default and f"default `{option.default}`"
+    notes = "; ".join(part for part in (value, option.limits, default) if part)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in (flag, notes, option.text)) + " |"
 
 
 if __name__ == "__main__":

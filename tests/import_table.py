@@ -9,7 +9,7 @@ from __future__ import annotations
 # The ground floor: nouns and tools that know nothing of what the rooms above do with them.
 GROUND = {"types", "messages", "turns", "errors", "bounds", "paths", "files", "statistics", "asking"}
 GROUND |= {"tokens", "progress", "config_file", "flags", "journal", "locks", "claims", "workers", "version"}
-GROUND |= {"extras", "usage", "wire"}
+GROUND |= {"described", "extras", "usage", "wire"}
 PARTS = {"data", "rendering", "engine", "objectives", "modeling", "training", "scoring", "ranking"}
 PARTS |= {"fetching", "decisions", "evaluation", "adaptation", "report", "serving", "bulk", "rl", "plots"}
 PARTS |= {"bench", "publishing", "doctor"}
@@ -37,7 +37,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "workers": {"errors", "types"},
     "progress": set(),
     "config_file": {"errors", "paths"},
-    "flags": {"bounds", "config_file", "errors", "paths"},
+    "described": {"bounds", "config_file"},
+    "flags": {"bounds", "config_file", "described", "errors", "paths"},
     "data": GROUND,
     "rendering": GROUND,
     "engine": GROUND,

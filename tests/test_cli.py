@@ -135,22 +135,25 @@ def test_what_has_no_flag_cannot_stand_in_a_file(
 
 
 def test_an_unknown_command_says_which_there_are(command: Command) -> None:
-    outcome = command("trian")
+    outcome = command("colour")
     assert (outcome.code, outcome.out) == (2, "")
-    assert outcome.err == f"gram: no command 'trian'; there are: {', '.join(COMMANDS)}\n"
+    assert outcome.err == f"gram: no command 'colour'; there are: {', '.join(COMMANDS)}\n"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_an_unknown_option_is_named(name: str, command: Command) -> None:
     outcome = command(name, "--colour", "blue")
     assert (outcome.code, outcome.out) == (2, "")
-    assert any(word in outcome.err for word in ("--colour", "equired", "Missing argument"))
+    assert outcome.err.splitlines()[0].startswith(f"gram {name}: no option --colour")
 
 
 def test_an_unknown_option_beside_right_ones_is_named(quick: list[str], command: Command) -> None:
     outcome = command("train", *quick, "--output", "never", "--colour", "blue")
     assert (outcome.code, outcome.out) == (2, "")
-    assert "Unrecognized options: --colour" in outcome.err
+    assert outcome.err.splitlines() == [
+        "gram train: no option --colour",
+        "gram train --help lists all options",
+    ]
 
 
 def test_a_file_that_fails_is_named(

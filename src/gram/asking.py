@@ -147,7 +147,7 @@ class Calling:
 
 @dataclass(frozen=True)
 class LoadOptions(Calling, Running, Asking):
-    """All options of ``gram.load``: this is their list."""
+    """Where a model comes from: with how it is asked, run and called, all options of ``gram.load``."""
 
     _: KW_ONLY
     revision: str | None = None
@@ -165,7 +165,7 @@ class LoadOptions(Calling, Running, Asking):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFlags(LoadOptions):
-    """Which model, and how it is asked, as flags: what is on by default is switched off by a flag."""
+    """How a model is asked, as flags: what is on by default is switched off by a flag."""
 
     model: str
     """Model folder, gram-small (comes with the package), smollm2-135m (is fetched), or Hub name."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -25,6 +26,36 @@ def option_of(name: str) -> str:
         ('max_steps', 'from')
     """
     return name.removesuffix("_")
+
+
+def nearest(name: str, names: Iterable[str]) -> list[str]:
+    """The names that may have been meant, at most three: spelled alike, part of one another, or initials.
+
+    Example:
+        >>> nearest("modle", ["model", "max-length"]), nearest("lr", ["lora", "learning-rate"])
+        (['model'], ['learning-rate'])
+        >>> nearest("max-seq-length", ["max-length", "seed"]), nearest("colour", ["model"])
+        (['max-length'], [])
+    """
+    known = list(names)
+    initials = [one for one in known if "".join(word[0] for word in one.split("-") if word) == name]
+    parts = [one for one in known if min(len(one), len(name)) > 2 and (one in name or name in one)]
+    alike = get_close_matches(name, known, n=3, cutoff=0.7)
+    return list(dict.fromkeys([*initials, *alike, *parts]))[:3]
+
+
+def did_you_mean(name: str, names: Iterable[str], mark: str = "") -> str:
+    """A question to put behind "no such name"; empty where nothing is near.
+
+    Args:
+        mark: what stands in front of each name, such as ``--``.
+
+    Example:
+        >>> did_you_mean("scor", ["score", "rank"])
+        '; did you mean score?'
+    """
+    near = nearest(name, names)
+    return f"; did you mean {' or '.join(mark + one for one in near)}?" if near else ""
 
 
 def replaces(*names: str) -> dict[str, Any]:
@@ -104,7 +135,10 @@ def read_values(kind: type[Any], path: Path, renamed: Mapping[str, str] | None =
             name = new
         _refuse_replaced(kind, name, f"{path}: option '{raw_name}'")
         if name not in options:
-            raise ConfigError(f"{path}: unknown option '{raw_name}'; there are: {', '.join(options)}")
+            near = did_you_mean(name.replace("_", "-"), [option.replace("_", "-") for option in options])
+            raise ConfigError(
+                f"{path}: unknown option '{raw_name}'{near or '; there are: ' + ', '.join(options)}"
+            )
         if name in mappings and isinstance(value, dict):
             value = ",".join(f"{key}={part}" for key, part in value.items())
         values[name] = _converted(value, options[name], f"{path}: option '{raw_name}'")

@@ -1,20 +1,26 @@
 """Flags and a YAML file to the dataclass that describes a command: flags win.
 
-Knows dataclasses, tyro and YAML files; knows no command.
+Knows dataclasses, tyro and YAML files; knows no command. tyro reads the flags; what is said of them, in
+``--help`` and of a wrong one, is ours (``gram.described``).
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from inspect import getdoc
+from contextlib import suppress
+from dataclasses import field, make_dataclass
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from shutil import get_terminal_size
+from typing import Any, NoReturn, get_origin, get_type_hints
 
 from gram.bounds import check_bounds
-from gram.config_file import as_flags, read_values, refuse_replaced_flags
+from gram.config_file import as_flags, did_you_mean, read_values, refuse_replaced_flags
+from gram.described import described, help_page
 from gram.errors import ConfigError
 from gram.paths import at_home
+
+SHELLS = ("bash", "zsh", "fish")
 
 
 def parse(
@@ -31,10 +37,14 @@ def parse(
     """
     import tyro
 
+    if any(argument in ("-h", "--help") for argument in arguments):
+        print(help_page(kind, program, min(100, get_terminal_size((100, 24)).columns)))
+        raise SystemExit(0)
     renamed = renamed or {}
     flags, path = _without_config([_expanded(argument) for argument in arguments])
     flags = [_with_new_name(flag, renamed, program) for flag in flags]
     refuse_replaced_flags(kind, flags)
+    _refuse_unknown(kind, flags, program)
     hints = get_type_hints(kind, include_extras=True)
     _refuse_repeated([name for name, hint in hints.items() if get_origin(hint) is list], flags)
     values = read_values(kind, path, renamed) if path else {}
@@ -42,14 +52,63 @@ def parse(
         if name in values and tyro.conf.Positional in getattr(hint, "__metadata__", ()):
             raise ConfigError(f"{path}: '{name}' has no flag; give it on the command line")
     from_file = as_flags(values)
-    config = tyro.cli(
-        kind,
-        args=[*from_file, *flags],  # of an option in both the last wins
-        prog=program,
-        description=f"{getdoc(kind)}\n\n--config FILE.yaml gives any of these options; flags win.",
-    )
+    config = tyro.cli(kind, args=[*from_file, *flags], prog=program)  # of an option in both the last wins
     check_bounds(config)
     return config
+
+
+def print_completion(kinds: Mapping[str, type[Any]], program: str, shells: Sequence[str]) -> None:
+    """Print the script by which a shell completes commands, options and their values.
+
+    Args:
+        kinds: the commands, each with the dataclass of its options.
+        shells: the name of one: bash, zsh or fish.
+
+    Raises:
+        ConfigError: no such shell, or not one.
+    """
+    import tyro
+
+    if len(shells) != 1 or shells[0] not in SHELLS:
+        raise ConfigError(f"give the name of one shell: {', '.join(SHELLS)}")
+    with_config = {name: _with_config(kind) for name, kind in kinds.items()}
+    with suppress(SystemExit):  # how tyro ends after printing
+        tyro.extras.subcommand_cli_from_dict(
+            with_config, prog=program, args=["--tyro-print-completion", shells[0]]
+        )
+
+
+def _with_config(kind: type[Any]) -> type[Any]:
+    """The dataclass with ``--config`` among its options."""
+    frozen = kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    option = ("config", Path | None, field(default=None, kw_only=True))
+    return make_dataclass(kind.__name__, [option], bases=(kind,), frozen=frozen)
+
+
+def _refuse_unknown(kind: type[Any], flags: Sequence[str], program: str) -> None:
+    """End with what may have been meant, for a flag that does not exist or a choice that is none."""
+    options = {option.name: option for option in described(kind) if not option.positional}
+    for place, flag in enumerate(flags):
+        if not flag.startswith("--") or flag == "--":
+            continue
+        spelled, mark, value = flag.partition("=")
+        name = spelled.removeprefix("--").replace("_", "-")
+        off = name.removeprefix("no-")
+        if off != name and off in options and options[off].switch:
+            continue
+        if name not in options:
+            near = did_you_mean(name, options, "--")
+            _end(program, f"no option {spelled}{near}")
+        choices = options[name].choices
+        given = [value] if mark else flags[place + 1 : place + 2]
+        if choices and given and given[0] not in (*choices, "None"):
+            near = did_you_mean(given[0], choices)
+            _end(program, f"{spelled} must be one of {', '.join(choices)}, not '{given[0]}'{near}")
+
+
+def _end(program: str, message: str) -> NoReturn:
+    print(f"{program}: {message}\n{program} --help lists all options", file=sys.stderr)
+    raise SystemExit(2)
 
 
 def config_path(arguments: Sequence[str]) -> Path | None:

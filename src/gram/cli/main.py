@@ -12,10 +12,12 @@ import sys
 from importlib import import_module
 
 from gram.claims import reading
+from gram.config_file import did_you_mean
+from gram.described import overview
 from gram.errors import GramError
 from gram.extras import explained
 from gram.files import finite
-from gram.flags import config_path, parse
+from gram.flags import config_path, parse, print_completion
 from gram.version import __version__
 
 COMMANDS = {
@@ -45,17 +47,23 @@ RENAMED = {"eval": {"limit": "max_per_source"}, "adapt": {"limit": "max_per_sour
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv`` (without the program's name); returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_overview())
+    if not arguments or arguments[0] in ("-h", "--help") or arguments == ["help"]:
+        print(overview(COMMANDS))
         return 0
+    if arguments[0] == "help":
+        arguments = [*arguments[1:], "--help"]
     if arguments[0] in ("-V", "--version"):
         print(f"gram {__version__}")
         return 0
     name, rest = arguments[0], arguments[1:]
-    if name not in COMMANDS:
-        print(f"gram: no command '{name}'; there are: {', '.join(COMMANDS)}", file=sys.stderr)
+    if name not in (*COMMANDS, "--print-completion"):
+        near = did_you_mean(name, COMMANDS) or f"; there are: {', '.join(COMMANDS)}"
+        print(f"gram: no command '{name}'{near}", file=sys.stderr)
         return 2
     try:
+        if name == "--print-completion":
+            print_completion({one: import_module(f"gram.cli.{one}").Config for one in COMMANDS}, "gram", rest)
+            return 0
         command = import_module(f"gram.cli.{name}")
         with explained(), reading(config_path(rest)):
             result = command.run(parse(command.Config, rest, f"gram {name}", RENAMED.get(name, {})))
@@ -78,19 +86,3 @@ def main(argv: list[str] | None = None) -> int:
     except SystemExit as leaving:  # of the option parser: 0 after --help, 2 after a wrong option
         return leaving.code if isinstance(leaving.code, int) else 1
     return 0
-
-
-def _overview() -> str:
-    lines = [f"  {name:<8} {description}" for name, description in COMMANDS.items()]
-    return "\n".join(
-        [
-            "gram: generative foundation reward models",
-            "",
-            "usage: gram COMMAND [OPTIONS]",
-            "",
-            *lines,
-            "",
-            "gram COMMAND --help lists the options; --config FILE.yaml gives them from a file, flags win.",
-            "Each command ends with one JSON line on stdout.",
-        ]
-    )

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions(ModelFlags):
-    """Which model, and how it is asked: the options of ``gram.load`` and ``gram.ensemble`` as flags."""
+    """Several models, several processes: the options of ``gram.ensemble`` as flags, beside the model."""
 
     model: str
     """Model folder, gram-small (comes with the package), smollm2-135m (is fetched), Hub name, the
