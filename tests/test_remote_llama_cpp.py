@@ -1,7 +1,7 @@
 """A real llama.cpp server as a remote judge: the log-odds are those of the same weights here.
 
-llama.cpp runs where the package ``xllamacpp`` (its server, compiled) is installed; else all is skipped. The small
-judges have random weights in fp32. The real model is SmolLM2-135M-Instruct, where ``gram fetch`` has put it.
+llama.cpp runs where the package ``xllamacpp`` (its server, compiled) is installed; else all is skipped. The
+small judges have random weights in fp32. The real model is SmolLM2-135M-Instruct, where it was fetched.
 """
 
 from __future__ import annotations
@@ -55,14 +55,15 @@ def test_a_small_judge_through_chat_and_completions(
     folder = saved(tmp_path / "model")
     code, _, err = run(capsys, "export", "gguf", "--model", folder, "--output", tmp_path / "gguf")
     assert code == 0, err
-    url = served(xllamacpp, tmp_path / "gguf" / "model.gguf").listening_address
+    server = served(xllamacpp, tmp_path / "gguf" / "model.gguf")  # which ends with its name
+    url = server.listening_address
     pairs = [item.pair for item in make_preferences(5)]
     here = gram.load(folder, device="cpu")
-    there = gram.load(f"openai-completions:m@{url}/v1", tokenizer=folder)
+    there = gram.load(f"openai-completions:m@{url}/v1", tokenizer=folder, deadline=30)
     assert differences(there, here, pairs).max() < 1e-3
     assert there.template is not None and there.template.hash == here.template.hash  # type: ignore[union-attr]
     plain = gram.load(folder, device="cpu", template="default")
-    chat = gram.load(f"openai:m@{url}/v1", template="default", connections=2)
+    chat = gram.load(f"openai:m@{url}/v1", template="default", connections=2, deadline=30)
     assert differences(chat, plain, pairs).max() < 1e-3
 
 
@@ -74,7 +75,8 @@ def test_a_real_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     exported = ("--model", folder, "--output", tmp_path / "gguf", "--dtype", "bf16")
     code, _, err = run(capsys, "export", "gguf", *exported)
     assert code == 0, err
-    url = served(xllamacpp, tmp_path / "gguf" / "model.gguf").listening_address
+    server = served(xllamacpp, tmp_path / "gguf" / "model.gguf")  # which ends with its name
+    url = server.listening_address
     here = gram.load(folder, **DEFAULT)
     chat = gram.load(f"openai:smollm2@{url}/v1", template="default", connections=1)
     completions = gram.load(
