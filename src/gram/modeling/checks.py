@@ -33,14 +33,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SCORE = "score.weight"  # the head of Hugging Face's decoder-only sequence classifiers
+_SCORES = {SCORE, "classifier.weight"}  # of decoders, and of encoders
 _HEADS = {
-    "v_head": "the value head of TRL's AutoModelForCausalLMWithValueHead, or of InternLM2-reward",
+    "v_head": "the value head of TRL's AutoModelForCausalLMWithValueHead, of GRM or InternLM2-reward",
     "value_head": "the value head of OpenRLHF",
     "regression_layer": "the attribute heads of ArmoRM",
-    "gating": "the gating layer of ArmoRM",
+    "gating": "the gating layer of ArmoRM or URM, which weighs attributes by the prompt",
     "rewards": "a reward head of its project",
     "reward_head": "a reward head of its project",
     "rm_head": "a reward head of its project",
+    "head_layer": "the pair head of PairRM, which reads two answers at marks in one text",
     "regression_head": "a reward head of its project",
     "reward_model_head": "a reward head of its project",
     "classifier": "a classifier's head with layers of its own",
@@ -136,14 +138,15 @@ def check_weights(
             raise CheckpointError(
                 f"{name}: a classifier with {there[0]} outputs ({key}), "
                 "and a score is one number: which of them it would be is not known here. Save a "
-                "model with one output (num_labels=1), such as the row of the class that means 'good'"
+                "model with one output (num_labels=1), such as the row of the class that means 'good', or "
+                "the sum of the rows by fixed weights (docs/checkpoints.md)"
             )
         raise CheckpointError(
             f"{name}: config.json does not fit the weights: {key} is {there} in the files and {wanted} by "
             "config.json"
         )
     foreign = sorted(key for key in unexpected if key.split(".")[0] in _HEADS)
-    if foreign and not (head == "score" and SCORE not in missing):
+    if foreign and (head == "lm" or missing & _SCORES):  # else its own head is there, and this one beside it
         raise CheckpointError(
             f"{name}: its files hold {foreign[0]}, {_HEADS[foreign[0].split('.')[0]]}, which is read in a "
             "way of its own. A linear head without bias that is read at the last token can be renamed to "

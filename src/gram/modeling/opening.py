@@ -135,6 +135,11 @@ def _told(place: Place) -> Iterator[None]:
                 f"{place.name}: comes with code of its own, which is not run unasked; "
                 f"read that code, and allow it with {_TRUST}"
             ) from error
+        if "Unrecognized configuration class" in str(error):
+            raise CheckpointError(
+                f"{place.name}: transformers has no such model of this kind: encoders, and rankers made of "
+                "them such as PairRM, read an answer in another way, and are not scored"
+            ) from error
         problem = "cannot be loaded as a model" if place.folder else "no such folder, nor a model on the Hub"
         if isinstance(error, ImportError) or "quantiz" in str(error).lower():
             problem = (
