@@ -240,6 +240,22 @@ def test_what_no_row_could_help_is_told_as_the_error_it_is() -> None:
     assert isinstance(error, GramError) and str(error) == "broken"
 
 
+def test_a_process_apart_keeps_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are its own, where ``--workers`` share those of one machine; the token budget is one for all."""
+    import torch
+
+    from gram.asking import LoadOptions
+    from gram.engine.memory import MOST
+    from gram.scoring.asked import take_share
+
+    given: list[int] = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.setattr(torch, "set_num_threads", given.append)
+    for apart, threads in ((True, []), (False, [4])):
+        options = take_share(Share(0, 2, apart), LoadOptions(device="cpu"))
+        assert options.token_budget == MOST["cpu"] and given == threads
+
+
 # --- The command ---
 
 
