@@ -45,7 +45,7 @@ def cluster(options: BulkOptions, device: str | None) -> Iterator[int]:
     how: dict[str, Any] = {"address": options.address} if options.address else {"address": "local", **local}
     with redirect_stdout(sys.stderr):  # stdout is for the result of the command
         try:
-            ray.init(**how, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(**how, log_to_driver=True, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             place = options.address or "on this machine"
             reason = " ".join(str(error).split())[:300]

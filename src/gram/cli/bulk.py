@@ -33,7 +33,8 @@ def run(config: Config) -> dict[str, Any]:
     start_time = time.monotonic()
     with config.claimed_folder(config.output):
         rows = config.read(read_scorables, config.output)
-        work = rows.examples, config.source.load, score_rows, config, config.fingerprint(rows)
+        header = config.fingerprint(rows) | {"columns": config.columns}
+        work = rows.examples, config.source.load, score_rows, config, header
         done = score_in_bulk(*work, device=config.device, stop_at_failure=config.on_error == "raise")
     return {
         "output": str(config.output),
