@@ -72,7 +72,8 @@ def write_page() -> None:
             text = filled(text, f"world {labels}", table(results, labels))
     if COSTS.exists():
         costs = json.loads(COSTS.read_text(encoding="utf-8"))
-        text = filled(text, "cost", cost_table(costs))
+        picture = "![Time over the number of answers; dotted: by arithmetic alone](images/fan-cost.png)"
+        text = filled(text, "cost", f"{cost_table(costs)}\n\n{picture}")
         draw(costs)
     PAGE.write_text(text, encoding="utf-8")
 

@@ -171,9 +171,11 @@ def _meet(
 
 def _softmax(scores: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """Log-normalisers (..., n) and the means (..., n, d) of ``values`` (..., k, d) by scores (..., n, k)."""
-    normaliser = scores.logsumexp(dim=-1)
-    weights = (scores - normaliser[..., None]).exp()
-    return normaliser, (weights.to(values.dtype) @ values).float()
+    highest = scores.detach().amax(dim=-1, keepdim=True)
+    weights = (scores - highest).exp()  # not normalised: one pass less over all scores
+    total = weights.sum(dim=-1, keepdim=True)
+    means = (weights.to(values.dtype) @ values).float() / total
+    return (highest + total.log())[..., 0], means
 
 
 def _merged(normalisers: Tensor, outputs: Tensor, owners: Tensor, count: int) -> Tensor:

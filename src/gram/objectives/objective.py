@@ -51,7 +51,7 @@ class Sample:
     @property
     def tokens(self) -> int:
         """Tokens in all rows."""
-        return sum(len(row.ids) for row in self.rows)
+        return sum(row.length for row in self.rows)
 
 
 @dataclass(frozen=True, slots=True)
