@@ -229,7 +229,7 @@ def test_adaptation_may_change_the_layout(judge_folder: Path, tmp_path: Path, ca
 
 def test_what_has_no_fan_layout_is_refused(judge_folder: Path, scalar_folder: Path, tmp_path: Path) -> None:
     how: dict[str, Any] = {"model": "m", "data": ["d"], "output": tmp_path}
-    with pytest.raises(ConfigError, match="layout fan is for judges"):
+    with pytest.raises(ConfigError, match="layout fan is for judges: other models"):
         TrainConfig(**how, objective="scalar", layout="fan")
     with pytest.raises(ConfigError, match="leave out engine plain"):
         TrainConfig(**how, engine="plain", layout="fan")
@@ -237,6 +237,9 @@ def test_what_has_no_fan_layout_is_refused(judge_folder: Path, scalar_folder: Pa
         TrainConfig(**how, objective="scalar", distil="x")
     with pytest.raises(ConfigError, match="leave out engine plain"):
         gram.load(judge_folder, layout="fan", engine="plain")
+    assert TrainConfig(**how, stage="pretrain", engine="plain", layout="fan").layout == "fan"
+    with pytest.raises(ConfigError, match="layout is for judges, and this is a scalar"):
+        gram.load(scalar_folder, layout="fan")
     with pytest.raises(ConfigError, match="is no judge, but a scalar model"):
         distilled([], str(scalar_folder), device="cpu", bf16=False)
 

@@ -49,6 +49,8 @@ def loaded_with(path: str | Path, options: LoadOptions) -> LoadedModel:
         raise ConfigError(
             f"context, length_power, baseline and reference are for likelihoods, and this is a {kind}"
         )
+    if kind != "judge" and options.layout is not None:
+        raise ConfigError(f"layout is for judges, and this is a {kind}")
     device = choose_device(options.device)
     precision = precision_with(path, options)
     return load_model(

@@ -73,7 +73,7 @@ def _engine(config: TrainConfig, loaded: LoadedModel, renderer: Renderer) -> Eng
     """The engine that reads the rows of the objective."""
     bf16 = config.dtype == "bf16"
     if renderer.layout == "fan" and config.objective_name == "preference":
-        check_layout(renderer.layout, True, config.engine)
+        check_layout(renderer.layout, config.engine)
         return choose_fan(loaded.model, training=True, bf16=bf16)
     return choose_engine(loaded.model, config.engine, training=True, bf16=bf16)
 

@@ -182,7 +182,12 @@ class TrainConfig:
             raise ConfigError("reference goes with objective likelihood")
         if self.distil is not None and self.objective_name != "preference":
             raise ConfigError("distil goes with objective preference")
-        check_layout(self.layout, self.objective_name in ("preference", "language"), self.engine)
+        if self.layout == "fan" and self.objective_name not in ("preference", "language"):
+            raise ConfigError(
+                "layout fan is for judges: scalar models and likelihoods read one answer anyway"
+            )
+        if self.objective_name == "preference":
+            check_layout(self.layout, self.engine)
 
     def _check_adapter(self) -> None:
         if self.quantise and (not self.lora or self.adapter != "kept"):
@@ -210,17 +215,12 @@ class TrainConfig:
         return self.objective or DEFAULT_OBJECTIVE[self.stage]
 
 
-def check_layout(layout: Layout | None, compares: bool, engine: EngineName) -> None:
-    """Refuse a layout where no pair is shown, and one that the engine does not read.
-
-    Args:
-        compares: the model is shown pairs.
+def check_layout(layout: Layout | None, engine: EngineName) -> None:
+    """Refuse a layout of a judge's prompts that the engine does not read.
 
     Raises:
         ConfigError: as said.
     """
-    if layout == "fan" and not compares:
-        raise ConfigError("layout fan is for judges: scalar models and likelihoods read one answer anyway")
     if layout == "fan" and engine == "plain":
         raise ConfigError("layout fan has an engine of its own: leave out engine plain")
 
