@@ -16,8 +16,8 @@ families), with right labels and with 20% turned round. Arms, all of the same bo
   scalar           a scalar head on the same body, on the same labels
 
 Cost: about 20 minutes of one core a seed. Command: python -m experiments.fan [--seeds 41 42 43] [--arms ...]
-[--labels clean wrong] [--smoke]; an arm whose result is on file is not run again. The tables are written into
-docs/fan.md by experiments/fan_page.py.
+[--labels clean wrong] [--looking 2] [--smoke]; an arm whose result is on file is not run again. The tables
+are written into docs/fan.md by experiments/fan_page.py.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ from gram.objectives.objective import Objective
 from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
 from gram.rendering import FanRenderer, Renderer
+from gram.rendering import fan as fan_prompts
 from gram.scoring.judge import JudgeModel
 from gram.scoring.local import LocalBackend
 from gram.scoring.scalar import ScalarHeadModel
@@ -202,7 +203,7 @@ def run(seed: int, labels: str, arm: str, recipe: Recipe, models: Path) -> dict[
     """What an arm says of fresh pairs: right or wrong one by one, and what the order changes."""
     began, study = time.monotonic(), Study(seed, labels, recipe, models)
     model = study.model(arm)
-    result: dict[str, Any] = {"seed": seed, "labels": labels, "arm": arm}
+    result: dict[str, Any] = {"seed": seed, "labels": labels, "arm": arm, "looking": fan_prompts.LOOKING}
     for half, rows in test_pairs(study.world, recipe.test_pairs).items():
         verdicts = model.compare([row.pair for row in rows])
         right = credit(verdicts.p_a, np.array([row.p_a for row in rows]))
@@ -230,9 +231,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--labels", nargs="+", choices=list(WRONG), default=list(WRONG))
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--models", type=Path, default=Path("runs/fan"))
+    parser.add_argument(
+        "--looking", type=int, default=fan_prompts.LOOKING, help="tokens that look at both answers"
+    )
     parser.add_argument("--smoke", action="store_true", help="a few steps of everything")
     options = parser.parse_args(arguments)
     quiet_libraries()
+    fan_prompts.LOOKING = options.looking
     recipe = SMOKE if options.smoke else replace(FULL, few_labels=())
     options.output.parent.mkdir(parents=True, exist_ok=True)
     done = {(row["seed"], row["labels"], row["arm"]) for row in read(options.output)}

@@ -9,7 +9,8 @@ the time: tokens that went through the body, the growth of memory, and the ideal
 (products of the body and attention), which a perfect machine would need time for.
 
 Cost: half an hour of one core with the shape real. Command: python -m experiments.fan_cost [--shape real]
-[--dtype fp32] [--device cpu] [--n 2 4 8 16 32] [--rounds 3] [--scale 1.0] [--quick]
+[--dtype fp32] [--device cpu] [--n 2 4 8 16 32] [--rounds 3] [--scale 1.0] [--looking 2]
+[--paths fan scalar] [--quick]
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from gram.engine.segments import Segment, forked
 from gram.files import atomic_write
 from gram.modeling.quiet import quiet_libraries
 from gram.plots import MARKERS, PALETTE, canvas, save
-from gram.rendering import FanRenderer, Renderer, load_template
+from gram.rendering import FanRenderer, Renderer, fan, load_template
 from gram.types import Contest, Pair
 
 RESULTS = Path("experiments/results/fan_cost.json")
@@ -170,6 +171,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "device": options.device,
         "unit": machine.unit,
         "template": options.template,
+        "looking": options.looking,
         "answer_tokens": float(np.mean(words)),
         "rounds": options.rounds,
         "results": results,
@@ -187,7 +189,8 @@ def cost_table(costs: dict[str, Any]) -> str:
     lines = [
         f"Shape {costs['shape']}{' (quick)' if costs['quick'] else ''}, {costs['parameters'] / 1e6:.0f}M "
         f"parameters, {costs['dtype']}, {costs['device']}, {costs['unit']}, answers of "
-        f"{costs['answer_tokens']:.0f} tokens on average, template {costs['template']}, median of "
+        f"{costs['answer_tokens']:.0f} tokens on average, template {costs['template']}, "
+        f"{costs['looking']} looking tokens, median of "
         f"{costs['rounds']} rounds.",
         "",
         "| n | path | seconds | tokens | memory, MB | times the scalar model | of it by arithmetic |",
@@ -243,10 +246,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="of the lengths of prompt and answers")
     parser.add_argument("--most", type=int, default=8, help="answers for one prompt after another")
     parser.add_argument("--paths", nargs="+", choices=list(NAMES), default=list(NAMES))
+    parser.add_argument("--looking", type=int, default=fan.LOOKING, help="tokens that look at both answers")
     parser.add_argument("--quick", action="store_true", help="models that are too small to tell anything")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     quiet_libraries()
+    fan.LOOKING = options.looking
     costs = measure(options)
     with atomic_write(options.output) as file:
         file.write(json.dumps(costs, indent=2) + "\n")

@@ -183,9 +183,7 @@ class TrainConfig:
         if self.distil is not None and self.objective_name != "preference":
             raise ConfigError("distil goes with objective preference")
         if self.layout == "fan" and self.objective_name not in ("preference", "language"):
-            raise ConfigError(
-                "layout fan is for judges: scalar models and likelihoods read one answer anyway"
-            )
+            raise ConfigError("layout fan is for judges: other models read one answer anyway")
         if self.objective_name == "preference":
             check_layout(self.layout, self.engine)
 

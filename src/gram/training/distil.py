@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 from gram.asking import Asking
+from gram.data import ExampleSet
 from gram.engine.base import TokenRow
 from gram.engine.runner import Runner
 from gram.engine.segments import forked
@@ -20,9 +23,22 @@ from gram.modeling.manifest import Manifest, read_manifest
 from gram.modeling.renderers import renderer_for
 from gram.modeling.shipped import model_folder
 from gram.rendering import Renderer
+from gram.training.config import TrainConfig
 from gram.types import Chat, FloatArray, Pair, Preference, sigmoid
 
 _log = logging.getLogger("gram.training")
+
+
+def with_verdicts(rows: ExampleSet[Any], config: TrainConfig, device: str) -> ExampleSet[Any]:
+    """``rows`` with what ``distilled`` makes of them by the judge that ``config`` names.
+
+    Raises:
+        ConfigError, CheckpointError, TemplateError: as ``distilled``.
+    """
+    assert config.distil is not None
+    trust, low = config.trust_remote_code, config.dtype == "bf16"
+    found = distilled(rows.examples, config.distil, device=device, bf16=low, trust_remote_code=trust)
+    return replace(rows, examples=found)
 
 
 def distilled(

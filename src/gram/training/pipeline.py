@@ -40,7 +40,7 @@ from gram.training import sharding
 from gram.training.arguments import check_settings, settings_of
 from gram.training.assemble import answer_context, check_of, make_objective
 from gram.training.config import TrainConfig
-from gram.training.distil import distilled
+from gram.training.distil import with_verdicts
 from gram.training.fit import FitResult, fit
 from gram.training.folder import (
     CHECKPOINTS,
@@ -139,7 +139,7 @@ def _train(
         raise ConfigError("quantise: a base in 4 bits is not divided among processes; leave FSDP out")
     rows, held_out = _read_all(config)
     if config.distil is not None:
-        rows = replace(rows, examples=_soft_labels(config, rows.examples, device))
+        rows = with_verdicts(rows, config, device)
     check_settings(settings_of(config, len(rows.examples), device), evaluates=held_out is not None)
     beside: dict[str, int] = {}  # rows that nobody trains on, but that could not be used either
     loaded = _load(config, rows.examples, beside, device)
@@ -151,9 +151,8 @@ def _train(
     leaks = find_leaks(rows.examples, held_out.examples) if held_out and config.stage == "finetune" else []
     sources = sources_of(rows, held_out)
     if chief:
-        models = {"model": content_of(config.model, config.base)}
-        models |= {} if config.distil is None else {"distil": content_of(config.distil)}
-        begin_output(config, [*sources, models])
+        taught = {"distil": content_of(config.distil)} if config.distil else {}
+        begin_output(config, [*sources, {"model": content_of(config.model, config.base)} | taught])
     processes.wait_for_everyone()
     # Weights that are divided among processes stay as they are: frozen ones take little room as it is.
     lowered = Lowered(model) if config.dtype == "bf16" and not divided else None
@@ -246,13 +245,6 @@ def _read(
     if config.stage == "pretrain":
         return read_language(sources, pairs_per_prompt=config.pairs_per_prompt, **how)
     return read_preferences(sources, **how)
-
-
-def _soft_labels(config: TrainConfig, rows: Sequence[Example], device: str) -> list[Preference]:
-    assert config.distil is not None
-    trust, low = config.trust_remote_code, config.dtype == "bf16"
-    labeled = [row for row in rows if isinstance(row, Preference)]
-    return distilled(labeled, config.distil, device=device, bf16=low, trust_remote_code=trust)
 
 
 def _encode(objective: Objective[Any], examples: Sequence[Example], on_error: str) -> Samples:
