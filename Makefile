@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz check docs kills bench harmless foundation gram-small openrlhf clean
+.PHONY: help setup demo quick test fuzz check docs kills bench harmless foundation gram-small openrlhf clean
 
 PREF := ../shared/data/pref
 HARMLESS_TESTS := $(foreach name,hh_harmless sensemaking blimp conala,$(PREF)/$(name).jsonl.gz::test) \
@@ -22,8 +22,11 @@ setup: $(READY)  ## make .venv with everything pinned in constraints.txt (done b
 demo: $(READY)  ## the whole idea on two cores, in about five minutes (ARGS="--quick": one minute)
 	@$(BIN)/gram demo --output runs/demo $(ARGS)
 
-test: $(READY)  ## run the tests (ARGS="-k name": some of them)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+quick: $(READY)  ## the laws of CONTRIBUTING.md on tiny models (a minute)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m law $$(grep -l 'mark\.law(' tests/test_*.py) $(ARGS)
+
+test: $(READY)  ## run the tests (ARGS="-k name": some of them), and name the slow ones
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations=20 --durations-min=10 $(ARGS)
 
 kills: $(READY)  ## kill every command that writes 300 times and more, and go on: nothing lost, doubled or left (15 minutes)
 	@PYTHONPATH=. HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.kills $(ARGS)

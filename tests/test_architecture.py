@@ -213,6 +213,7 @@ def test_the_probe_sees_what_is_loaded() -> None:
     assert {"json", "numpy", "gram"} <= loaded_by("-c", "import json, gram.types")
 
 
+@pytest.mark.law(8)
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -17,6 +17,8 @@ from gram.evaluation import Record
 from gram.evaluation.records import VERSION
 from gram.modeling.manifest import FORMAT, Manifest, read_manifest
 
+pytestmark = pytest.mark.law(9)
+
 ROOT = Path(__file__).parent.parent
 
 # Names of options, as in a YAML file; their flags have dashes. Add here, and say so in CHANGELOG.md. A name

@@ -19,6 +19,8 @@ from gram.engine.tree import Tree
 from gram.modeling.trainable import LoraSettings, add_lora, freeze
 from small_models import SHARING, family, fresh
 
+pytestmark = pytest.mark.law(3)
+
 VOCAB = 60
 TOLERANCE = 1e-5
 TOKENS = (7, 3, 41)

@@ -15,6 +15,8 @@ from gram.engine.runner import Runner
 from gram.errors import CheckpointError
 from small_models import ARCHITECTURES, SHARING, causal, classifier
 
+pytestmark = pytest.mark.law(3)
+
 VOCAB = 60
 DECODERS = sorted({*ARCHITECTURES, *SHARING})
 # Decoders beyond those of small_models: two layers of 32 each, by the names their configurations use.

@@ -27,6 +27,8 @@ from gram.objectives.formulas import (
     smoothed_ranking_loss,
 )
 
+pytestmark = pytest.mark.law(2, 4)
+
 EPS = (0.0, 0.01, 0.1, 0.3, 0.49)
 PairLoss = Callable[[Tensor, Tensor, Tensor], Tensor]  # (for a, for b, q) -> sum
 

@@ -6,7 +6,7 @@ import copy
 import json
 import resource
 import shutil
-import time
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,7 @@ def differ(left: FloatArray, right: FloatArray) -> None:
 # Loading what is right
 
 
+@pytest.mark.law(6)
 def test_the_folder_says_what_it_is(judge_folder: Path, likelihood_folder: Path, scalar_folder: Path) -> None:
     assert isinstance(gram.load(judge_folder), JudgeModel)
     assert isinstance(gram.load(str(likelihood_folder)), LikelihoodModel)
@@ -103,6 +104,7 @@ def test_the_folder_says_what_it_is(judge_folder: Path, likelihood_folder: Path,
     assert not [path for path in judge_folder.parent.iterdir() if path.name.endswith(".draft")]
 
 
+@pytest.mark.law(6)
 def test_a_judge_scores_the_same_after_loading(
     judge_folder: Path, preset: LoadedModel, renderer: Renderer, pairs: list[Pair]
 ) -> None:
@@ -115,6 +117,7 @@ def test_a_judge_scores_the_same_after_loading(
     differ(log_odds(loaded, pairs)[1:], log_odds(before, pairs)[:-1])
 
 
+@pytest.mark.law(6)
 def test_a_likelihood_scores_the_same_after_loading(
     likelihood_folder: Path, preset: LoadedModel, renderer: Renderer, pairs: list[Pair]
 ) -> None:
@@ -125,6 +128,7 @@ def test_a_likelihood_scores_the_same_after_loading(
     )
 
 
+@pytest.mark.law(6)
 def test_a_scalar_scores_the_same_after_loading(
     scalar_folder: Path, preset: LoadedModel, renderer: Renderer, pairs: list[Pair]
 ) -> None:
@@ -133,6 +137,7 @@ def test_a_scalar_scores_the_same_after_loading(
     same(log_odds(gram.load(scalar_folder), pairs), log_odds(before, pairs))
 
 
+@pytest.mark.law(6)
 def test_a_scalar_checkpoint_is_a_plain_classifier(
     scalar_folder: Path, renderer: Renderer, pairs: list[Pair]
 ) -> None:
@@ -269,11 +274,12 @@ def test_missing_and_misplaced_paths(tmp_path: Path) -> None:
     fails(CheckpointError, "no config.json", empty)
 
 
-def test_a_name_that_is_not_to_be_had_fails_quickly() -> None:
-    """Offline, something like a Hub name (or a mistyped relative path) must not wait for a network."""
-    began = time.monotonic()
+def test_a_name_that_is_not_to_be_had_asks_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offline, something like a Hub name (or a mistyped relative path) must not wait for an answer."""
+    asked: list[object] = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *address, **_: asked.append(address))
     fails(CheckpointError, "no such folder, nor a model on the Hub", "nobody/no-such-model")
-    assert time.monotonic() - began < 5
+    assert not asked
 
 
 def test_gram_json_alone(judge_folder: Path, tmp_path: Path) -> None:
@@ -424,6 +430,7 @@ def test_manifest_round_trip(tmp_path: Path, renderer: Renderer) -> None:
     assert set(manifest.versions) == {"gram", "python", "torch", "transformers"}
 
 
+@pytest.mark.law(6)
 def test_merged_adapters_score_as_the_adapted_model(
     preset: LoadedModel, renderer: Renderer, tmp_path: Path, pairs: list[Pair]
 ) -> None:

@@ -28,6 +28,8 @@ from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
 from gram.rendering import JudgeTemplate, Renderer
 
+pytestmark = pytest.mark.law(4)
+
 MICRO = Preset(hidden=32, layers=2, heads=2, mlp=64, vocab_size=400, context=1024)
 EPS = 0.1
 MakeObjective = Callable[[Renderer], Objective[Any]]

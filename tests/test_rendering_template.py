@@ -13,6 +13,8 @@ from gram.errors import TemplateError
 from gram.rendering import DEFAULT_TEMPLATE, JudgeTemplate, load_template
 from gram.rendering.template import builtin_templates, transcript
 
+pytestmark = pytest.mark.law(1)
+
 GOOD: dict[str, Any] = {"name": "mine", "text": "Q {prompt} 1 {a} 2 {b} Best:", "labels": ["A", "B"]}
 # The published template has this form: notes beside the three fields, and a trailing space.
 PUBLISHED = {

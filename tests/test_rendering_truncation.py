@@ -18,6 +18,8 @@ from gram.rendering.truncation import ELLIPSIS, fair_shares, shorten, shorten_to
 from gram.types import Usage, as_chat
 from small_tokenizers import tokenizer_of
 
+pytestmark = pytest.mark.law(5)
+
 STYLES = ["chatml", "headers", "base with bos", "sentencepiece first"]
 TEMPLATE = load_template("compact")
 

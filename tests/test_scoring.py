@@ -102,6 +102,7 @@ def test_judge_is_a_softmax_over_the_vocabulary(
     assert ((verdicts.mass > 0) & (verdicts.mass < 1)).all()
 
 
+@pytest.mark.law(3)
 @pytest.mark.parametrize("budget", BUDGETS)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_verdicts_do_not_depend_on_the_batch(architecture: str, budget: int, make, pairs: list[Pair]) -> None:
@@ -121,6 +122,7 @@ def test_one_pair_at_a_time(make, pairs: list[Pair]) -> None:
     close(np.concatenate([verdict.log_odds for verdict in single]), whole.log_odds)
 
 
+@pytest.mark.law(2)
 def test_swapped_pairs_get_swapped_verdicts(make, pairs: list[Pair]) -> None:
     """Exchanging the answers exchanges the columns and turns their sign, and P(a) becomes 1 - P(a)."""
     model = make()
@@ -151,6 +153,7 @@ TEMPLATE = JudgeTemplate("t", "{prompt}{a}{b}", ("A", "B"))
 PAIR = Pair("q", a="left", b="right")
 
 
+@pytest.mark.law(2)
 def test_p_a_averages_the_two_orders() -> None:
     """Shown first: p(A) = 0.6, p(B) = 0.2, so P(a) = 0.75. Shown second: p(A) = 0.1, p(B) = 0.4, and A now
     means b, so P(a) = 0.8. Together P(a) = 0.775, gap -0.05, masses 0.8 and 0.5.
@@ -170,6 +173,7 @@ def test_an_order_consistent_strong_win_is_sure() -> None:
     close(JudgeModel(backend, TEMPLATE).compare([PAIR]).p_a, np.array([0.99]))
 
 
+@pytest.mark.law(2)
 def test_a_single_order_leaves_the_other_unasked(make, pairs: list[Pair]) -> None:
     """Half the questions, NaN where nothing was asked, and P(a) from the order that was."""
     backend = Fixed(np.log([[0.6, 0.2]]).tolist())
@@ -230,6 +234,7 @@ def test_likelihood_variants(
     assert (sums < 0).all() and sums.std() > 1
 
 
+@pytest.mark.law(3)
 @pytest.mark.parametrize("budget", BUDGETS)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_scores_do_not_depend_on_the_batch(

@@ -118,7 +118,7 @@ def test_half_a_body(served: Served) -> None:
     with raw(served, HEAD % len(body), body[:10]) as quiet:
         start = time.monotonic()
         answer = quiet.recv(4096)
-        assert b" 408 " in answer and 0.4 < time.monotonic() - start < 10
+        assert b" 408 " in answer and time.monotonic() - start > 0.4
     still_right(served)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -200,9 +199,8 @@ def test_deadlines() -> None:
         worker.gate.clear()
         first = hang_up(served, pair("first", "aaa"))
         until(lambda: worker.batches)
-        start = time.monotonic()
         status, answer = ask(served, pair("late", "a"), X_Deadline_Seconds="0.2")
-        assert status == 504 and "0.2 s" in answer["detail"]["message"] and time.monotonic() - start < 10
+        assert status == 504 and "0.2 s" in answer["detail"]["message"]
         assert served.batcher.waiting == 0
         for wrong in ("0", "-1", "soon", "nan", "inf"):
             assert ask(served, pair("late", "a"), X_Deadline_Seconds=wrong)[0] == 400

@@ -27,6 +27,8 @@ from gram.statistics import (
 )
 from gram.types import FloatArray, sigmoid
 
+pytestmark = pytest.mark.law(7)
+
 
 def test_wilson_interval_of_8_out_of_10() -> None:
     """z^2/n = 0.384146; centre (0.8 + 0.192073) / 1.384146 = 0.716740;

@@ -107,6 +107,7 @@ def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
 # --- Exact normalisation ---
 
 
+@pytest.mark.law(4)
 @each_objective
 def test_micro_batches_change_nothing(name: str, make_model: MakeModel, work: Any) -> None:
     """Eight samples per step as one batch, a few or one each: one loss curve, one set of final weights."""
@@ -124,6 +125,7 @@ def test_micro_batches_change_nothing(name: str, make_model: MakeModel, work: An
         assert_close(weights(model), weights(whole), atol=1e-5)
 
 
+@pytest.mark.law(4)
 @pytest.mark.parametrize("name", ["language", "preference"])
 def test_the_logged_loss_is_the_mean_over_the_global_batch(
     name: str, make_model: MakeModel, work: Any
