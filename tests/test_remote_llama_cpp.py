@@ -31,7 +31,7 @@ PAIRS = [
     Pair("Name a fruit.", "An apple.", "I would rather not say. Fruits are many."),
     Pair("Is the earth flat?", "No, it is nearly a sphere.", "Yes."),
 ]
-DEFAULT = {"template": "default", "device": "cpu", "dtype": "fp32"}
+DEFAULT: dict[str, Any] = {"template": "default", "device": "cpu", "dtype": "fp32"}
 
 
 def differences(there: Any, here: Any, pairs: Sequence[Pair]) -> np.ndarray:
@@ -70,7 +70,10 @@ def test_a_small_judge_through_chat_and_completions(
 @pytest.mark.slow
 @pytest.mark.skipif(not is_there(SMOLLM2), reason="gram fetch smollm2-135m has not been run")
 def test_a_real_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same weights in bf16, which llama.cpp multiplies in bf16 and we in fp32."""
+    """The same weights in bf16, which llama.cpp multiplies in bf16 and we in fp32.
+
+    Rounding products to 8 bits through 30 layers leaves some hundredths of a nat.
+    """
     folder = place_of(SMOLLM2)
     exported = ("--model", folder, "--output", tmp_path / "gguf", "--dtype", "bf16")
     code, _, err = run(capsys, "export", "gguf", *exported)
@@ -83,5 +86,5 @@ def test_a_real_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         f"openai-completions:smollm2@{url}/v1", tokenizer=folder, template="default", connections=1
     )
     first, second = (differences(there, here, PAIRS) for there in (chat, completions))
-    print(first, second)
-    assert first.max() < 0.1 and second.max() < 0.1
+    assert first.max() < 0.1  # 0.035 was measured, of log-odds that are -2 to 1
+    np.testing.assert_allclose(first, second, atol=1e-5)  # its tokens and chat template are ours
