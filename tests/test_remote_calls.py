@@ -106,10 +106,14 @@ def test_what_does_not_pass_is_told_at_once(fake: Fake, failure: Any, says: str)
     assert len(fake.asked) <= 3
 
 
-def test_no_answer_within_the_deadline(fake: Fake) -> None:
+def test_no_answer_within_the_deadline(fake: Fake, caplog: pytest.LogCaptureFixture) -> None:
+    """After three tries the waiting is told, once."""
     fake.failures = [(503, {"error": "loading"}, {})] * 50
-    with pytest.raises(ScoringError, match=r"503: loading \(given up after 0.8 s\)"):
-        compare(fake, deadline=0.8)
+    with pytest.raises(ScoringError, match=r"503: loading \(given up after 3 s\)"):
+        compare(fake, deadline=3.0)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{fake.url}: 503: loading; trying again for up to 3 s"
+    ]
 
 
 def test_the_key_comes_from_the_environment_and_is_never_shown(

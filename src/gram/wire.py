@@ -7,6 +7,7 @@ went wrong; knows no model.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import threading
@@ -30,6 +31,9 @@ _FIRST, _LONGEST = 0.25, 8.0  # seconds before another try
 _LATER = 0.25  # of the time that a server asks for: more by up to this share, so that callers do not meet
 _HOPELESS = ("insufficient_quota", "billing_hard_limit_reached")  # of 429: waiting does not help
 _SHOWN = 300  # characters of what a server says
+_PATIENT = 3  # tries without an answer, after which waiting is told
+
+_log = logging.getLogger("gram.wire")
 
 
 class Wire:
@@ -72,6 +76,7 @@ class Wire:
         self._passes = passes
         self._lock = threading.Lock()
         self._process = 0
+        self._waits = False  # has been told
         self._loop: asyncio.AbstractEventLoop
         self._client: httpx2.AsyncClient
 
@@ -102,7 +107,7 @@ class Wire:
 
     async def _send(self, method: str, path: str, content: Any) -> Any:
         end = time.monotonic() + self._deadline
-        wait, reason = _FIRST, "no answer"
+        wait, reason, tries = _FIRST, "no answer", 0
         while (left := end - time.monotonic()) > 0:
             headers = {"X-Deadline-Seconds": f"{left:.3f}"}
             after = 0.0
@@ -124,6 +129,10 @@ class Wire:
             wait = min(2 * wait, _LONGEST)
             if time.monotonic() + pause > end:
                 break
+            tries += 1
+            if tries == _PATIENT and not self._waits:
+                self._waits = True
+                _log.warning("%s: %s; trying again for up to %.3g s", self._url, reason, self._deadline)
             await asyncio.sleep(pause)
         raise ScoringError(f"{self._url}{path}: {reason} (given up after {self._deadline:g} s)")
 
