@@ -40,6 +40,10 @@ FLAGS = {
         save_steps schedule seed split stage template text_form text_regulariser token_budget tokenizer_data
         trust_remote_code unfreeze_layers vocab_size warmup weight_decay
     """,
+    "plan": """
+        batch_size dtype gpu_memory gpus gradient_checkpointing length lora lora_rank model pairs quantise
+        revision tflops trust_remote_code
+    """,
     "adapt": """
         adapter base batch_size columns data device dtype engine folds kind label_smoothing layout
         learning_rates lora_alpha lora_rank max_per_source max_steps method model on_error output overwrite

@@ -1,4 +1,4 @@
-"""The progress bar of work done in chunks, on stderr, and only where that is a terminal. Knows no work."""
+"""What commands say while they work: lines on stderr, and a bar where that is a terminal. Knows no work."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
+
+
+def on_stderr(line: str) -> None:
+    """Say a line to the person in front of a command; stdout belongs to its result."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def chunks(items: Sequence[T], size: int, *, start: int = 0) -> list[Sequence[T]]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from gram.doctor.options import DoctorOptions as Config
+from gram.progress import on_stderr
 
 __all__ = ["Config", "run"]
 
@@ -14,4 +14,4 @@ def run(config: Config) -> dict[str, Any]:
     """Examine the model; says each finding on stderr."""
     from gram.doctor.examine import diagnose
 
-    return diagnose(config, lambda line: print(line, file=sys.stderr, flush=True))
+    return diagnose(config, on_stderr)

@@ -23,6 +23,7 @@ from gram.version import __version__
 COMMANDS = {
     "demo": "the whole idea in a small world: learn without labels, align with few, rank",
     "train": "train a model: stage 1 on unlabeled answers, stage 2 on preferences",
+    "plan": "say whether a training fits on some GPUs, and how long it takes",
     "adapt": "adapt a trained model to a new task with a few labels, unless the old one is better",
     "doctor": "look for what is wrong with a model, or with rows for it, before a long run",
     "score": "score pairs, candidates or single answers from a file",

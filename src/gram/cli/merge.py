@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from gram.modeling.merging import MergeOptions as Config
 from gram.modeling.merging import merge
+from gram.modeling.quiet import quietly
 
 __all__ = ["Config", "run"]
-
-
-def run(config: Config) -> dict[str, Any]:
-    """Merge; returns where to, and into what."""
-    from gram.modeling.quiet import quiet_libraries
-
-    quiet_libraries()
-    return merge(config)
+run = quietly(merge)

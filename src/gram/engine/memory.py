@@ -42,7 +42,13 @@ def token_budget_for(model: nn.Module) -> int:
 
 
 def training_budget_for(
-    model: nn.Module, dtype: Precision, *, checkpointing: bool, all_logits: bool, processes: int = 1
+    model: nn.Module,
+    dtype: Precision,
+    *,
+    checkpointing: bool,
+    all_logits: bool,
+    processes: int = 1,
+    parts: int = 1,
 ) -> int:
     """Tokens per forward pass of a training step, for a model on its device, before its first step.
 
@@ -53,11 +59,12 @@ def training_budget_for(
         checkpointing: whether activations are computed again in the backward pass.
         all_logits: whether every token gets the logits of the whole vocabulary, as in the plain layout.
         processes: that train on this machine, and share its memory if they train on the CPU.
+        parts: into which the model is divided, if it is, each with a process of its own.
     """
     inner = core(model)
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     shared = 1 if inner.device.type == "cuda" else processes
-    spare = _SHARE * (_free(inner) / shared - _OPTIMIZER * trained)
+    spare = _SHARE * (_free(inner) / shared - _OPTIMIZER * trained / parts)
     config = inner.config.get_text_config()
     fused = dtype == "bf16" and is_fused(inner)
     each = bytes_per_trained_token(

@@ -14,7 +14,7 @@ import torch
 from gram.errors import ConfigError
 
 if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 _PREFIX = "preset:"
 _END, _PAD = "<|end|>", "<|pad|>"
@@ -105,12 +105,12 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     return tokenizer
 
 
-def build_model(preset: Preset, tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
-    """A Llama-style causal language model with random weights drawn from ``seed``."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+def preset_config(preset: Preset, vocab_size: int, *, end: int, pad: int) -> LlamaConfig:
+    """The configuration of a preset's model; ``end`` and ``pad`` are ids of tokens."""
+    from transformers import LlamaConfig
 
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
+    return LlamaConfig(
+        vocab_size=vocab_size,
         hidden_size=preset.hidden,
         intermediate_size=preset.mlp,
         num_hidden_layers=preset.layers,
@@ -119,9 +119,17 @@ def build_model(preset: Preset, tokenizer: PreTrainedTokenizerFast, seed: int) -
         max_position_embeddings=preset.context,
         tie_word_embeddings=True,
         bos_token_id=None,
-        eos_token_id=tokenizer.get_vocab()[_END],
-        pad_token_id=tokenizer.get_vocab()[_PAD],
+        eos_token_id=end,
+        pad_token_id=pad,
     )
+
+
+def build_model(preset: Preset, tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
+    """A Llama-style causal language model with random weights drawn from ``seed``."""
+    from transformers import LlamaForCausalLM
+
+    ids = tokenizer.get_vocab()
+    config = preset_config(preset, len(tokenizer), end=ids[_END], pad=ids[_PAD])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForCausalLM(config)

@@ -130,6 +130,7 @@ def _budget_for(model: nn.Module, objective: Objective[Any], settings: FitSettin
         checkpointing=settings.gradient_checkpointing,
         all_logits=objective.engine == "plain",
         processes=int(os.environ.get("LOCAL_WORLD_SIZE", str(processes()))),
+        parts=processes() if is_asked_for() else 1,
     )
 
 

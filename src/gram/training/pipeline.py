@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, redirect_stderr
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +17,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from transformers import PreTrainedModel
 
-from gram.asking import Precision
 from gram.claims import claimed_folder
 from gram.data import ExampleSet, Options, find_leaks, read_language, read_preferences
 from gram.errors import ConfigError, DataError
@@ -27,15 +25,13 @@ from gram.extras import need
 from gram.files import finite
 from gram.modeling.digests import content_of
 from gram.modeling.language_head import drop_language_head
-from gram.modeling.loading import LoadedModel, choose_device, model_source
+from gram.modeling.loading import choose_device
 from gram.modeling.lowered import Lowered
-from gram.modeling.precision import TORCH, precision_of
-from gram.modeling.quantised import check_quantising, quantise
+from gram.modeling.quantised import check_quantising
 from gram.modeling.saving import save_checkpoint
-from gram.modeling.trainable import LoraSettings, add_lora, freeze, merged
+from gram.modeling.trainable import merged
 from gram.objectives.language import Unlabeled
 from gram.objectives.objective import Objective, Sample
-from gram.rendering import load_template
 from gram.training import sharding
 from gram.training.arguments import check_settings, settings_of
 from gram.training.assemble import answer_context, check_of, make_objective
@@ -52,7 +48,7 @@ from gram.training.folder import (
     reads_of,
 )
 from gram.training.record import sources_of, training_manifest
-from gram.training.texts import texts_of
+from gram.training.start import free_weights, load_start, precision
 from gram.types import Preference
 
 Example = Preference | Unlabeled
@@ -94,7 +90,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     device = choose_device(config.device)
     if config.quantise:
         check_quantising(device)
-    config = replace(config, dtype=_precision(config))  # from here on it is what it is, wherever it is told
+    config = replace(config, dtype=precision(config))  # from here on it is what it is, wherever it is told
     processes = PartialState(cpu=device == "cpu")
     with ExitStack() as stack:
         if chief:
@@ -118,18 +114,6 @@ def train(config: TrainConfig) -> dict[str, Any]:
     return result
 
 
-def _precision(config: TrainConfig) -> Precision:
-    """What ``dtype`` means for the model that training starts from."""
-    return precision_of(
-        config.model,
-        config.dtype,
-        config.device,
-        revision=config.revision,
-        base=config.base,
-        trust_remote_code=config.trust_remote_code,
-    )
-
-
 def _train(
     config: TrainConfig, device: str, processes: PartialState, chief: bool, start_time: float
 ) -> dict[str, Any]:
@@ -142,12 +126,12 @@ def _train(
         rows = with_verdicts(rows, config, device)
     check_settings(settings_of(config, len(rows.examples), device), evaluates=held_out is not None)
     beside: dict[str, int] = {}  # rows that nobody trains on, but that could not be used either
-    loaded = _load(config, rows.examples, beside, device)
+    loaded = load_start(config, rows.examples, beside, device)
     context = answer_context(config, loaded, rows.examples)
     objective, renderer = make_objective(config, loaded, context, device)
     samples = _encode(objective, rows.examples, config.on_error)
     eval_samples = _encode(objective, held_out.examples, config.on_error).usable if held_out else []
-    model = _to_train(loaded.model, config, score_head=objective.head == "score")
+    model = free_weights(loaded.model, config, score_head=objective.head == "score")
     leaks = find_leaks(rows.examples, held_out.examples) if held_out and config.stage == "finetune" else []
     sources = sources_of(rows, held_out)
     if chief:
@@ -221,15 +205,6 @@ def _read_all(config: TrainConfig) -> tuple[ExampleSet[Any], ExampleSet[Any] | N
     return rows, _read(config, config.eval_data, config.eval_split, limit, rejects)
 
 
-def _to_train(model: PreTrainedModel, config: TrainConfig, *, score_head: bool) -> PreTrainedModel:
-    """``model`` with the right weights free to train: all, the last layers, or adapters on a frozen model."""
-    if config.freeze:
-        freeze(model, config.unfreeze_layers)
-    elif config.lora and config.adapter != "continued":
-        return add_lora(model, LoraSettings(config.lora_rank, config.lora_alpha), score_head=score_head)
-    return model
-
-
 def _read(
     config: TrainConfig, sources: Sequence[str], split: str | None, limit: int | None, rejects: Path
 ) -> ExampleSet[Any]:
@@ -257,44 +232,3 @@ def _encode(objective: Objective[Any], examples: Sequence[Example], on_error: st
         )
     usable = [sample for sample in samples if not sample.collapsed]
     return Samples(usable, sum(sample.cut > 0 for sample in usable), len(collapsed))
-
-
-def _load(
-    config: TrainConfig, examples: Sequence[Example], counts: dict[str, int], device: str
-) -> LoadedModel:
-    """The model that training starts from."""
-    loaded = model_source(
-        config.model,
-        lambda: _tokenizer_texts(config, examples, counts),
-        seed=config.seed,
-        head="score" if config.objective_name == "scalar" else "lm",
-        vocab_size=config.vocab_size,
-        device="cpu" if config.quantise else device,
-        revision=config.revision,
-        base=config.base,
-        trust_remote_code=config.trust_remote_code,
-        language_head=config.text_regulariser > 0,
-        go_on=config.adapter == "continued",
-    )
-    if config.quantise:
-        quantise(loaded.model, compute=TORCH[_precision(config)])
-        loaded.model.to(torch.device(device))  # type: ignore[arg-type]
-    return loaded
-
-
-def _tokenizer_texts(
-    config: TrainConfig, records: Sequence[Example], counts: dict[str, int]
-) -> Iterator[str]:
-    """The texts a from-scratch tokenizer learns from: template, training data, and ``tokenizer_data``."""
-    yield load_template(config.template).text
-    yield from texts_of(records)
-    if config.tokenizer_data:
-        more = read_language(
-            config.tokenizer_data,
-            split=config.split,
-            on_error=config.on_error,
-            rejects=config.output / REJECTS["tokenizer_data"],
-            seed=config.seed,
-        )
-        counts["tokenizer_rejected"] = more.rejected
-        yield from texts_of(more.examples)
