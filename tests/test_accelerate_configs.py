@@ -57,6 +57,10 @@ def test_the_others_do_not(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_would_break_a_divided_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as other:
+        other.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+        with pytest.raises(ConfigError, match="DeepSpeed cannot train"):
+            sharding.is_asked_for()
     for name, value in (("ACCELERATE_USE_FSDP", "true"), ("WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match="fsdp_version: 2"):

@@ -25,8 +25,10 @@ def is_asked_for() -> bool:
     """Whether accelerate's configuration asks several processes to divide the model among them.
 
     Raises:
-        ConfigError: it asks for FSDP1, or for weights that only the first process loads.
+        ConfigError: it asks for DeepSpeed, for FSDP1, or for weights that only the first process loads.
     """
+    if _is_true("ACCELERATE_USE_DEEPSPEED"):
+        raise ConfigError("DeepSpeed cannot train gram's layouts: use configs/accelerate/fsdp2.yaml instead")
     if not _is_true("ACCELERATE_USE_FSDP") or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return False
     if os.environ.get("FSDP_VERSION", "1") != "2":
