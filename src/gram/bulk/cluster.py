@@ -47,9 +47,10 @@ def cluster(options: BulkOptions, device: str | None) -> Iterator[int]:
         try:
             ray.init(**how, log_to_driver=True, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            place = options.address or "on this machine"
+            place = f"at {options.address}" if options.address else "on this machine"
+            hint = "; one that wants Ray's token needs RAY_AUTH_MODE=token" if options.address else ""
             reason = " ".join(str(error).split())[:300]
-            raise ConfigError(f"Ray {place}: cannot be reached or started: {reason}") from error
+            raise ConfigError(f"Ray {place}: cannot be reached or started: {reason}{hint}") from error
         try:
             there = ray.cluster_resources()
             yield _gpus(there.get("CPU", 0), there.get("GPU", 0), needed, options, device)
