@@ -51,7 +51,7 @@ from gram.objectives.objective import Objective
 from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
 from gram.rendering import FanRenderer, Renderer
-from gram.rendering import fan as fan_prompts
+from gram.rendering.fan import LOOKING
 from gram.scoring.judge import JudgeModel
 from gram.scoring.local import LocalBackend
 from gram.scoring.scalar import ScalarHeadModel
@@ -89,13 +89,14 @@ class Study:
 
     Args:
         models: folder for models that several arms start from.
+        looking: of the fan layout, how many tokens see both answers.
     """
 
-    def __init__(self, seed: int, labels: str, recipe: Recipe, models: Path) -> None:
+    def __init__(self, seed: int, labels: str, recipe: Recipe, models: Path, looking: int) -> None:
         self.world, self.recipe, self.seed = World(seed), recipe, seed
         self.lab = Lab(self.world, recipe, seed)
         self.labels = flipped(self.lab.labels, WRONG[labels], seed)
-        self._models, self._name = models, labels
+        self._models, self._name, self._looking = models, labels, looking
 
     def model(self, arm: str) -> RewardModel:
         """The trained model of an arm, ready to be asked."""
@@ -145,8 +146,8 @@ class Study:
         return self._fit(start, lambda _: Scalar(self.lab.renderer), self.labels, self.recipe.finetuning)
 
     def renderer(self, layout: Layout) -> Renderer:
-        kind = FanRenderer if layout == "fan" else Renderer
-        return kind(self.lab.blank.tokenizer, self.lab.renderer.template, self.lab.blank.context)
+        how = self.lab.blank.tokenizer, self.lab.renderer.template, self.lab.blank.context
+        return FanRenderer(*how, looking=self._looking) if layout == "fan" else Renderer(*how)
 
     def _stage_1(self, layout: Layout) -> LoadedModel:
         pairs = self.world.unlabeled_pairs(self.recipe.unlabeled)
@@ -199,11 +200,11 @@ class Study:
         return load_weights(self._copy(self.lab.blank), path)
 
 
-def run(seed: int, labels: str, arm: str, recipe: Recipe, models: Path) -> dict[str, Any]:
+def run(seed: int, labels: str, arm: str, recipe: Recipe, models: Path, looking: int) -> dict[str, Any]:
     """What an arm says of fresh pairs: right or wrong one by one, and what the order changes."""
-    began, study = time.monotonic(), Study(seed, labels, recipe, models)
+    began, study = time.monotonic(), Study(seed, labels, recipe, models, looking)
     model = study.model(arm)
-    result: dict[str, Any] = {"seed": seed, "labels": labels, "arm": arm, "looking": fan_prompts.LOOKING}
+    result: dict[str, Any] = {"seed": seed, "labels": labels, "arm": arm, "looking": looking}
     for half, rows in test_pairs(study.world, recipe.test_pairs).items():
         verdicts = model.compare([row.pair for row in rows])
         right = credit(verdicts.p_a, np.array([row.p_a for row in rows]))
@@ -231,20 +232,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--labels", nargs="+", choices=list(WRONG), default=list(WRONG))
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--models", type=Path, default=Path("runs/fan"))
-    parser.add_argument(
-        "--looking", type=int, default=fan_prompts.LOOKING, help="tokens that look at both answers"
-    )
+    parser.add_argument("--looking", type=int, default=LOOKING, help="tokens that look at both answers")
     parser.add_argument("--smoke", action="store_true", help="a few steps of everything")
     options = parser.parse_args(arguments)
     quiet_libraries()
-    fan_prompts.LOOKING = options.looking
     recipe = SMOKE if options.smoke else replace(FULL, few_labels=())
     options.output.parent.mkdir(parents=True, exist_ok=True)
     done = {(row["seed"], row["labels"], row["arm"]) for row in read(options.output)}
     cells = [(s, labels, arm) for s in options.seeds for labels in options.labels for arm in options.arms]
     for cell in cells:
         if cell not in done:
-            result = run(*cell, recipe, options.models)
+            result = run(*cell, recipe, options.models, options.looking)
             with options.output.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(result) + "\n")
 

@@ -36,7 +36,8 @@ from gram.engine.segments import Segment, forked
 from gram.files import atomic_write
 from gram.modeling.quiet import quiet_libraries
 from gram.plots import MARKERS, PALETTE, canvas, save
-from gram.rendering import FanRenderer, Renderer, fan, load_template
+from gram.rendering import FanRenderer, Renderer, load_template
+from gram.rendering.fan import LOOKING
 from gram.types import Contest, Pair
 
 RESULTS = Path("experiments/results/fan_cost.json")
@@ -58,11 +59,13 @@ class Paths:
         names: of the paths that are timed.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, template: str, most: int, names: Sequence[str]) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, template: str, most: int, names: Sequence[str], looking: int
+    ) -> None:
         text = load_template(template)
         self._renderers = {
             "tree": Renderer(tokenizer, text, CONTEXT),
-            "fan": FanRenderer(tokenizer, text, CONTEXT),
+            "fan": FanRenderer(tokenizer, text, CONTEXT, looking=looking),
         }
         models = {"one by one": twin(model), "tree": model, "fan": twin(model)}
         models["scalar"] = twin(model, classifier=True)
@@ -140,7 +143,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     contests = made_up(options.rounds + 1, 0, candidates=largest, scale=options.scale)
     tokenizer = tokenizer_for([text for contest in contests for text in contest.responses])
     model = build(shape, dtype=DTYPES[options.dtype], device=options.device, seed=0)
-    paths = Paths(model, tokenizer, options.template, options.most, options.paths)
+    paths = Paths(model, tokenizer, options.template, options.most, options.paths, options.looking)
     warm = contests.pop()
     machine.in_turn(paths.of(Contest(warm.prompt, warm.responses[:2])), 1)
     results = []
@@ -246,12 +249,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="of the lengths of prompt and answers")
     parser.add_argument("--most", type=int, default=8, help="answers for one prompt after another")
     parser.add_argument("--paths", nargs="+", choices=list(NAMES), default=list(NAMES))
-    parser.add_argument("--looking", type=int, default=fan.LOOKING, help="tokens that look at both answers")
+    parser.add_argument("--looking", type=int, default=LOOKING, help="tokens that look at both answers")
     parser.add_argument("--quick", action="store_true", help="models that are too small to tell anything")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     quiet_libraries()
-    fan.LOOKING = options.looking
     costs = measure(options)
     with atomic_write(options.output) as file:
         file.write(json.dumps(costs, indent=2) + "\n")

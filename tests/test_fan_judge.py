@@ -16,6 +16,7 @@ import torch
 import gram
 from conftest import make_preferences, run, sharpened
 from gram import Pair, Preference, ResponsePair
+from gram.engine.choose import choose_engine
 from gram.engine.choose_fan import choose_fan
 from gram.engine.runner import Runner
 from gram.errors import CheckpointError, ConfigError
@@ -23,7 +24,7 @@ from gram.modeling.loading import LoadedModel
 from gram.modeling.manifest import read_manifest
 from gram.objectives.language import Language
 from gram.objectives.preference import Judge
-from gram.rendering import FanRenderer, load_template
+from gram.rendering import FanRenderer, Renderer, load_template
 from gram.rl import ReferenceReward
 from gram.scoring.judge import JudgeModel
 from gram.scoring.local import LocalBackend
@@ -75,7 +76,7 @@ def test_training_writes_a_fan_judge_that_loading_follows(rows: Path, tmp_path: 
     code, result, _ = run(capsys, *base, "--layout", "fan", "--output", out, "--batch-size", 8)
     assert code == 0 and result["engine"] == "fan"
     manifest = read_manifest(out)
-    assert manifest is not None and (manifest.layout, manifest.kind) == ("fan", "judge")
+    assert manifest is not None and (manifest.layout, manifest.looking, manifest.kind) == ("fan", 2, "judge")
     model = gram.load(out)
     found = model.compare([Pair(PROMPT, "bread", "silver")])
     assert np.isfinite(found.log_odds).all()
@@ -244,6 +245,18 @@ def test_what_has_no_fan_layout_is_refused(judge_folder: Path, scalar_folder: Pa
         distilled([], str(scalar_folder), device="cpu", bf16=False)
 
 
+def test_how_many_tokens_look_is_kept_with_the_model(fan_folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "five"
+    shutil.copytree(fan_folder, folder)
+    content = json.loads((folder / "gram.json").read_text()) | {"looking": 5}
+    (folder / "gram.json").write_text(json.dumps(content))
+    pair, two, five = Pair(PROMPT, "bread", "music"), gram.load(fan_folder), gram.load(folder)
+    assert abs(two.compare([pair]).log_odds - five.compare([pair]).log_odds).max() > 1e-4
+    assert five._backend._renderer.judge([pair])[0].looking == 5  # type: ignore[union-attr]
+
+
 def test_a_wrong_layout_in_the_folder_is_an_error(fan_folder: Path, tmp_path: Path) -> None:
     import shutil
 
@@ -255,30 +268,40 @@ def test_a_wrong_layout_in_the_folder_is_an_error(fan_folder: Path, tmp_path: Pa
         gram.load(folder)
 
 
-def test_it_learns_which_of_two_answers_is_better(preset: LoadedModel) -> None:
-    """Better is the answer that names silver: 80 steps, and every fresh verdict is right in both orders.
-
-    Branches are the same whichever role they have, so that only their places can tell A from B.
-    """
-    draw = random.Random(0)
+def silver(count: int, seed: int) -> list[Preference]:
+    """Pairs of which the better answer names silver, the other one does not; A and B at random."""
+    draw = random.Random(seed)
     words = ["river", "tower", "market", "garden", "bread", "music", "bridge", "window"]
-
-    def row() -> Preference:
+    rows = []
+    for _ in range(count):
         good, bad = ([draw.choice(words) for _ in range(draw.randint(2, 5))] for _ in range(2))
         good[draw.randrange(len(good))] = "silver"
-        preference = Preference(Pair("what ?", " ".join(good), " ".join(bad)), 1.0)
-        return preference if draw.random() < 0.5 else preference.swapped()
+        row = Preference(Pair("what ?", " ".join(good), " ".join(bad)), 1.0)
+        rows.append(row if draw.random() < 0.5 else row.swapped())
+    return rows
 
+
+@pytest.mark.parametrize("layout", ["fan", "sequence"])
+def test_a_judge_of_either_layout_is_right_as_a_fan(layout: str, preset: LoadedModel) -> None:
+    """After 80 steps on such pairs: trained as a fan it is right in both orders, as a sequence on average.
+
+    Branches are the same whichever role they have, so that only their places tell A from B. A sequence judge
+    finds them where they stood in training, and keeps what it knows without any training as a fan.
+    """
     model = copy.deepcopy(preset.model)
-    renderer = FanRenderer(preset.tokenizer, load_template("compact"), 512)
-    judge = Judge(renderer, label_smoothing=0.1, engine=choose_fan(model, training=True))
-    how = FitSettings(steps=80, batch_size=16, learning_rate=1e-3, adam_beta2=0.99)
-    fit(model, judge, judge.encode([row() for _ in range(1280)]), how, title=None)
-    fresh = [row() for _ in range(60)]
-    asked = JudgeModel(LocalBackend(renderer, Runner(model, layout="fan")), renderer.template)
+    how: Any = (preset.tokenizer, load_template("compact"), 512)
+    fan = FanRenderer(*how)
+    engine = choose_fan(model, training=True) if layout == "fan" else choose_engine(model, training=True)
+    judge = Judge(fan if layout == "fan" else Renderer(*how), label_smoothing=0.1, engine=engine)
+    settings = FitSettings(steps=80, batch_size=16, learning_rate=1e-3, adam_beta2=0.99)
+    fit(model, judge, judge.encode(silver(1280, seed=0)), settings, title=None)
+    fresh = silver(60, seed=1)
+    asked = JudgeModel(LocalBackend(fan, Runner(model, layout="fan")), fan.template)
     verdicts = asked.compare([item.pair for item in fresh])
-    right = (verdicts.log_odds > 0) == (np.array([[item.p_a] for item in fresh]) > 0.5)
-    assert right.mean() > 0.95
+    labels = np.array([item.p_a for item in fresh]) > 0.5
+    assert np.mean((verdicts.p_a > 0.5) == labels) > 0.95
+    if layout == "fan":
+        assert np.mean((verdicts.log_odds > 0) == labels[:, None]) > 0.95
 
 
 @pytest.mark.parametrize("changed", [{"token_budget": 150}, {"gradient_checkpointing": True}])

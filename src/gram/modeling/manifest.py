@@ -40,6 +40,7 @@ _RULE = record(
         "max_length": whole(1),
         "label_ids": each(whole(0), "a list"),
         "neutralise": SWITCH,
+        "looking": whole(0),
         "chat": record(),
         "beta": number(),
         "length_power": number(),
@@ -72,6 +73,7 @@ class Manifest:
             before there were any.
         context: where a likelihood is asked, ``chat`` or ``judge``.
         layout: how a judge prompt is read, ``sequence`` or ``fan``.
+        looking: of the fan layout, how many of the last tokens look at both answers; 0 in the sequence.
         beta, length_power: slope and length normalisation of a likelihood's log-odds.
         objective: name and settings of the loss.
         training: steps, examples, seed, where it started from, truncation counts.
@@ -104,6 +106,7 @@ class Manifest:
     chat: Mapping[str, Any] = field(default_factory=dict)
     context: Context = "chat"
     layout: Layout = "sequence"
+    looking: int = 0
     beta: float = 1.0
     length_power: float = 0.0
     objective: dict[str, Any] = field(default_factory=dict)

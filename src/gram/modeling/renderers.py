@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gram.asking import LONGEST_PROMPT, Asking
 from gram.errors import CheckpointError
@@ -67,7 +67,11 @@ def renderer_of(
         TemplateError, CheckpointError, ConfigError: as ``renderer_for``.
     """
     max_length = LONGEST_PROMPT if asking.max_length is None else asking.max_length
-    kind = FanRenderer if completed(asking, manifest).layout == "fan" else Renderer
+    of_layout: dict[str, Any] = {}
+    kind: type[Renderer] = Renderer
+    if completed(asking, manifest).layout == "fan":
+        kind = FanRenderer
+        of_layout = {"looking": manifest.looking} if manifest and manifest.looking else {}
     return kind(
         tokenizer,
         template_for(asking, manifest, source=source),
@@ -76,6 +80,7 @@ def renderer_of(
         whole=manifest is None and completed(asking, None).kind == "scalar",  # another's model
         chat=None if manifest is None else chat_settings(manifest, source=source),
         embedded=embedded,
+        **of_layout,
     )
 
 

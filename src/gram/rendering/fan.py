@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from gram.asking import Layout
 from gram.errors import TemplateError
 from gram.rendering.pieces import Encoded, Piece, located
-from gram.rendering.renderer import Renderer
+from gram.rendering.renderer import Renderer, Settings
 from gram.rendering.truncation import shorten_to_fit
 from gram.types import Pair, as_pairs
 
 LOOKING = 2
-"""How many of the last tokens of a prompt look at both answers; those before are read once per prompt."""
+"""How many of the last tokens of a new model's prompts look at both answers; those before are read once."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,22 @@ class FanRenderer(Renderer):
     The prompt's text may take up to half of ``max_length``, and each answer half of what is left, whatever
     the other one is.
 
+    Args:
+        args, looking, how: of a ``Renderer``, and how many of the last tokens look at both answers.
+
     Raises:
         TemplateError: the template shows the prompt behind an answer, or nothing behind both.
     """
 
     layout: ClassVar[Layout] = "fan"
+
+    def __init__(self, *args: Any, looking: int = LOOKING, **how: Any) -> None:
+        super().__init__(*args, **how)
+        self.looking = looking
+
+    @property
+    def settings(self) -> Settings:
+        return {**super().settings, "looking": self.looking}
 
     def judge(self, pairs: Iterable[Pair]) -> list[Encoded]:
         prompts = [self._parts(self._judge_pieces(pair)) for pair in as_pairs(pairs)]
@@ -151,7 +162,9 @@ class FanRenderer(Renderer):
             ids += literals[behind]
             if lost:
                 cut[slot] = lost
-        return Encoded(ids, spans, cut, (branches[0], branches[1]), min(LOOKING, len(literals[prompt.tail])))
+        return Encoded(
+            ids, spans, cut, (branches[0], branches[1]), min(self.looking, len(literals[prompt.tail]))
+        )
 
     def _shortened(
         self, pieces: Sequence[Piece], limit: int, ahead: int = 0

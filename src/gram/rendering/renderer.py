@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict
 
 from gram.asking import Context, Layout
 from gram.errors import ConfigError, DataError, TemplateError
@@ -37,6 +37,7 @@ class Settings(TypedDict):
     neutralise: bool
     chat: ChatSettings
     layout: Layout
+    looking: NotRequired[int]  # of the fan layout
 
 
 class Renderer:
