@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import tyro
 
 from gram.bounds import Within
 from gram.cli.main import COMMANDS, main
-from gram.described import described, help_page
+from gram.described import described, help_page, title_of
 
 Say = Callable[..., tuple[int, str, str]]
 
@@ -82,8 +83,10 @@ def test_the_help_of_every_command_has_every_option_with_a_text(name: str) -> No
     assert page.startswith(f"usage: gram {name} ")
     for option in described(kind):
         assert len(option.text.split()) > 1 and option.text.endswith((".", ")")), option.name
-        shown = "{" + ",".join(option.choices) + "}" if option.positional and option.choices else option.flag
+        shown = option.value if option.positional and option.choices else option.flag
         assert [line for line in page.splitlines() if line.split()[:1] == [shown]], shown
+        if option.owner is not kind:
+            assert re.fullmatch(r"[A-Z][\w, ]+", title_of(option.owner)), title_of(option.owner)
 
 
 @pytest.fixture

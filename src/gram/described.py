@@ -105,8 +105,8 @@ def _narrow(within: Within) -> bool:
 
 def title_of(owner: type) -> str:
     """The heading of the options that a class declares: how its docstring begins."""
-    line = (inspect.getdoc(owner) or owner.__name__).splitlines()[0]
-    return min((line.partition(mark)[0] for mark in (".", ":", " (")), key=len)
+    line = (inspect.getdoc(owner) or owner.__name__).splitlines()[0].replace("``", "")
+    return min((f"{line} ".partition(mark)[0] for mark in (". ", ": ", " (")), key=len).strip()
 
 
 def overview(commands: Mapping[str, str]) -> str:
@@ -139,23 +139,35 @@ def help_page(kind: type[Any], program: str, width: int) -> str:
         title = "Options" if owner is kind else title_of(owner)
         groups.setdefault(title, [])
         groups[title] += [option for option in options if option.owner is owner and not option.required]
-    usage = " ".join(_shown(option) for option in sorted(needed, key=lambda option: not option.positional))
-    start = f"usage: {program} "
-    about = [
-        textwrap.fill(" ".join(part.split()), width) for part in (inspect.getdoc(kind) or "").split("\n\n")
+    places = [
+        _shown(option) if option.required else f"[{_shown(option)}]"
+        for option in options
+        if option.positional
     ]
+    usage = " ".join([*places, *(_shown(option) for option in needed if not option.positional)])
+    start = f"usage: {program} "
+    about = [_filled(" ".join(part.split()), width) for part in (inspect.getdoc(kind) or "").split("\n\n")]
     general = (
         "--config FILE.yaml gives any of these options, by the same names; flags win. A switch --name is "
         "turned off by --no-name."
     )
     pages = [
-        textwrap.fill(
-            f"{start}{usage} [OPTIONS]".replace("  ", " "), width, subsequent_indent=" " * len(start)
-        ),
+        _filled(f"{start}{usage} [OPTIONS]".replace("  ", " "), width, rest=" " * len(start)),
         *about,
     ]
     pages += [_group(title, group, width) for title, group in groups.items() if group]
-    return "\n\n".join([*pages, textwrap.fill(general, width)])
+    return "\n\n".join([*pages, _filled(general, width)])
+
+
+def _filled(text: str, width: int, first: str = "", rest: str = "") -> str:
+    return textwrap.fill(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
 
 
 def _group(title: str, options: list[Described], width: int) -> str:
@@ -166,11 +178,11 @@ def _group(title: str, options: list[Described], width: int) -> str:
         text = option.text + (f" ({'; '.join(notes)})" if notes else "")
         head = f"{' ' * _INDENT}{_shown(option)}"
         pad = " " * column
-        body = textwrap.fill(text, width, initial_indent=pad, subsequent_indent=pad)
+        body = _filled(text, width, pad, pad)
         if len(head) + _GAP <= column:
             lines.append(head + body[len(head) :])
         else:
-            lines += [textwrap.fill(head, width, subsequent_indent=" " * 2 * _INDENT), body]
+            lines += [_filled(head, width, rest=" " * 2 * _INDENT), body]
     return "\n".join(lines)
 
 
@@ -178,7 +190,7 @@ def _shown(option: Described) -> str:
     """The option with what stands behind it."""
     value = option.value + (" ..." if option.several else "")
     if option.positional:
-        return option.value if option.choices else option.flag
+        return (option.value if option.choices else option.flag) + (" ..." if option.several else "")
     return f"{option.flag} {value}".rstrip()
 
 

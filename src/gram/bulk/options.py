@@ -11,7 +11,7 @@ from gram.bounds import Count, Within
 
 @dataclass(frozen=True, kw_only=True)
 class BulkOptions:
-    """Of ``gram.bulk.job.score_in_bulk``."""
+    """How many processes score, where, and how much a kill can cost."""
 
     output: Path
     """Folder for the shards of scores and their manifest.json: a new one, or that of a run to go on with."""
