@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 import yaml
 
+import gram
 from gram.cli.main import COMMANDS
 from gram.config_file import option_of
+from gram.modeling.manifest import Manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 WEBSITE = runpy.run_path(str(ROOT / "docs" / "website.py"))
@@ -128,6 +130,21 @@ def _leaves(part: Any) -> Iterator[str]:
         case dict():
             for item in part.values():
                 yield from _leaves(item)
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    """Of ``gram`` on the page of the API, of ``gram.json`` in the text that its page is made of."""
+    page = (ROOT / "docs" / "reference" / "api.md").read_text()
+    names = re.findall(r"^(?:::: |## )(gram\.[\w.]+)", page, re.MULTILINE)
+    shown = {name.rpartition(".")[2] for name in names}
+    assert set(gram.__all__) - {"GramError"} <= shown and "errors" in shown  # that module is shown whole
+    text = (Manifest.__doc__ or "").split("Attributes:")[1]
+    listed = {
+        name
+        for names in re.findall(r"^        ([\w, ]+): ", text, re.MULTILINE)
+        for name in names.split(", ")
+    }
+    assert {item.name for item in fields(Manifest)} <= listed
 
 
 def test_every_option_of_every_command_is_on_the_page(site: Path) -> None:

@@ -44,7 +44,9 @@ class Message:
 
 
 Chat: TypeAlias = tuple[Message, ...]
+"""A prompt as it is kept: its messages in their order."""
 PromptLike: TypeAlias = "str | Iterable[Message | Mapping[str, Any]]"
+"""A prompt as it may be given: a text is one user turn."""
 
 
 def as_chat(prompt: PromptLike, field: str = "prompt") -> Chat:
