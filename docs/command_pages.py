@@ -7,7 +7,7 @@ the field is what the option means. ``gram COMMAND --help`` is made from the sam
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 
 from gram.cli.main import COMMANDS
@@ -30,7 +30,9 @@ def commands() -> str:
     for name, kind in kinds.items():
         summary = COMMANDS[name]
         lines += [f"## gram {name}", f"*{summary[0].upper()}{summary[1:]}.*", inspect.getdoc(kind) or ""]
-        lines += [_table(rows) for owner, rows in groups[name].items() if owner not in shared]
+        for owner in groups[name]:
+            if owner not in shared:
+                lines += _tables(option for option in described(kind) if option.owner is owner)
         links = [f"[{title_of(owner)}](#{_anchor(owner)})" for owner in groups[name] if owner in shared]
         lines += ["And the options that several commands share: " + "; ".join(links) + "."] if links else []
     lines += ["## Options that several commands share"]
@@ -44,6 +46,16 @@ def _groups(kind: type) -> dict[type, list[str]]:
     options = described(kind)
     owners = sorted({option.owner for option in options}, key=kind.__mro__.index)
     return {owner: [_row(option) for option in options if option.owner is owner] for owner in owners}
+
+
+def _tables(options: Iterable[Described]) -> Iterator[str]:
+    """The options of one class: what is required, and the others by the headings among them."""
+    by_heading: dict[str, list[str]] = {}
+    for option in options:
+        by_heading.setdefault(option.heading, []).append(_row(option))
+    for heading, rows in by_heading.items():
+        yield f"**{heading}**" if heading else ""
+        yield _table(rows)
 
 
 def _anchor(owner: type) -> str:

@@ -42,6 +42,8 @@ class Run(Shared):
     """Which ones."""
     share: Annotated[float, Within(0, 1)] = 0.5
     """How much of it."""
+
+    # --- What it reads ---
     files: list[Path] = field(default_factory=list)
     """What to read."""
     quick: bool = False
@@ -64,6 +66,8 @@ Required:
 
 Options:
   --share NUMBER            How much of it. (in [0, 1]; default: 0.5)
+
+What it reads:
   --files PATH ...          What to read.
   --quick                   In a hurry.
 

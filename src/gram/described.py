@@ -1,15 +1,17 @@
 """The options of a configuration as people read them: names, values, texts, and ``--help``.
 
 An option is a field of a dataclass, and its text is the string below the field. Options are grouped by the
-class that declares them. Knows dataclasses and their source; is told the commands.
+class that declares them, and within it by headings in its source (``# --- Data ---``). Knows dataclasses and
+their source; is told the commands.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from functools import lru_cache
 from itertools import pairwise
@@ -22,6 +24,7 @@ from gram.config_file import option_of
 
 _WORDS = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH"}
 _INDENT, _GAP = 2, 2
+_HEADING = re.compile(r" *# --- (.+) ---$")
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Described:
     Attributes:
         name: as in its flag, without dashes in front.
         owner: the class that declares it.
+        heading: the last heading above it in the source; empty where there is none.
         text: what it does.
         value: what stands behind the flag: a word such as INTEGER, or the choices; empty for a switch.
         choices: the values that may stand there, if they can be listed.
@@ -44,6 +48,7 @@ class Described:
 
     name: str
     owner: type
+    heading: str
     text: str
     value: str
     choices: tuple[str, ...]
@@ -80,11 +85,13 @@ def described(kind: type[Any]) -> tuple[Described, ...]:
         if item.init:
             owner = next(part for part in kind.__mro__ if item.name in inspect.get_annotations(part))
             hint, several = _bare(hints[item.name])
+            heading, text = _texts(owner).get(item.name, ("", ""))
             options.append(
                 Described(
                     name=option_of(item.name).replace("_", "-"),
                     owner=owner,
-                    text=" ".join(_texts(owner).get(item.name, "").split()),
+                    heading=heading,
+                    text=text,
                     value=_value(hint),
                     choices=tuple(map(str, get_args(hint))) if get_origin(hint) is Literal else (),
                     limits=limits.get(item.name, ""),
@@ -137,8 +144,9 @@ def help_page(kind: type[Any], program: str, width: int) -> str:
     groups: dict[str, list[Described]] = {"Required": needed, "Options": []}
     for owner in kind.__mro__:
         title = "Options" if owner is kind else title_of(owner)
-        groups.setdefault(title, [])
-        groups[title] += [option for option in options if option.owner is owner and not option.required]
+        for option in options:
+            if option.owner is owner and not option.required:
+                groups.setdefault(option.heading or title, []).append(option)
     places = [
         _shown(option) if option.required else f"[{_shown(option)}]"
         for option in options
@@ -218,21 +226,26 @@ def _default(item: Field[Any]) -> str:
 
 
 @lru_cache
-def _texts(kind: type[Any]) -> dict[str, str]:
-    """The string below each field that ``kind`` declares; nothing where the source is not at hand."""
+def _texts(kind: type[Any]) -> dict[str, tuple[str, str]]:
+    """Heading and text of each field that ``kind`` declares; nothing where the source is not at hand."""
     try:
         source = textwrap.dedent(inspect.getsource(kind))
     except (OSError, TypeError):
         return {}
-    return dict(_documented(ast.parse(source).body[0]))
-
-
-def _documented(declaration: ast.stmt) -> Iterator[tuple[str, str]]:
-    body = declaration.body if isinstance(declaration, ast.ClassDef) else []
-    for line, after in pairwise(body):
+    declaration = ast.parse(source).body[0]
+    assert isinstance(declaration, ast.ClassDef)
+    headings = {
+        number: found[1]
+        for number, line in enumerate(source.splitlines(), 1)
+        if (found := _HEADING.match(line))
+    }
+    texts = {}
+    for line, after in pairwise(declaration.body):
         match line, after:
             case (
                 ast.AnnAssign(target=ast.Name(id=name)),
                 ast.Expr(value=ast.Constant(value=str() as text)),
             ):
-                yield name, text
+                above = [heading for number, heading in headings.items() if number < line.lineno]
+                texts[name] = (above[-1] if above else "", " ".join(text.split()))
+    return texts

@@ -27,12 +27,16 @@ class AdaptConfig:
     """Labeled pairs of the new task: files (.jsonl, .json, .csv, .parquet, ...), folders or Hub names."""
     output: Path
     """Folder for the result: the adapted model, or the old one unchanged."""
+
+    # --- Where the model comes from ---
     revision: str | None = None
     """Branch, tag or commit of a model on the Hub. Default: the newest."""
     base: str | None = None
     """Of a model that is an adapter (a PEFT folder): its base, in place of the one that it names."""
     trust_remote_code: bool = False
     """Run code that comes with the model. Default: such a model is refused."""
+
+    # --- Data ---
     split: str | None = None
     """Use only this split of the data."""
     columns: str | None = field(default=None, metadata=READABLE_AS_MAPPING)
@@ -42,6 +46,7 @@ class AdaptConfig:
     on_error: Literal["raise", "skip"] = "raise"
     """What to do with a row that cannot be used: stop, or write it to OUTPUT.rejects.jsonl and go on."""
 
+    # --- What it becomes ---
     kind: Literal["judge", "likelihood", "scalar"] | None = None
     """What to adapt it as. Default: what it is; a model without labels so far (stage 1) becomes a judge."""
     template: str | None = None
@@ -49,6 +54,8 @@ class AdaptConfig:
     layout: Layout | None = None
     """judge: sequence reads two answers one behind the other; fan reads each answer by itself, once for all
     verdicts on it. Default: that of the model, else sequence."""
+
+    # --- How it learns ---
     method: Literal["lora", "all", "frozen"] = "lora"
     """What trains: low-rank adapters, all weights, or the output head alone."""
     adapter: Literal["merged", "kept"] = "merged"
@@ -69,6 +76,8 @@ class AdaptConfig:
     """Scale of the adapters; their output is multiplied by alpha / rank."""
     folds: Folds = 5
     """Parts of the data that are held back in turn; the rows of one prompt or group stay together."""
+
+    # --- How it runs ---
     seed: Seed = 0
     """Seed of adapters, data order and sampling."""
     dtype: Dtype = "auto"

@@ -29,17 +29,22 @@ class TrainConfig:
     """Training data: files (.jsonl, .json, .csv, .parquet, ...), dataset folders or Hub names."""
     output: Path
     """Folder for the finished model; checkpoints of an unfinished run live in it too."""
+
+    # --- Where the model comes from ---
     revision: str | None = None
     """Branch, tag or commit of a model on the Hub. Default: the newest."""
     base: str | None = None
     """Of a model that is an adapter (a PEFT folder): its base, in place of the one that it names."""
     trust_remote_code: bool = False
     """Run code that comes with the model. Default: such a model is refused."""
+
+    # --- What is learned ---
     stage: Stage = "finetune"
     """pretrain: learn what answers look like, without labels. finetune: learn from preferences."""
     objective: ObjectiveName | None = None
     """Loss; by default language for pretrain and preference for finetune."""
 
+    # --- Data ---
     split: str | None = None
     """Use only this split of the training data."""
     columns: str | None = field(default=None, metadata=READABLE_AS_MAPPING)
@@ -57,6 +62,7 @@ class TrainConfig:
     on_error: Literal["raise", "skip"] = "raise"
     """What to do with a row that cannot be used: stop, or write it to OUTPUT/rejects.jsonl and go on."""
 
+    # --- Prompts ---
     template: str | None = None
     """Judge template: a built-in name or a JSON file. Default: that of the model, else the built-in one."""
     max_length: Count | None = None
@@ -72,6 +78,7 @@ class TrainConfig:
     context: Literal["chat", "judge"] | None = None
     """Where the likelihood objective asks for an answer. Default: that of the model, else chat."""
 
+    # --- Losses ---
     label_smoothing: Smoothing = 0.1
     """eps: the probability given to the worse answer (torch's label_smoothing is twice this)."""
     beta: Annotated[float, Within(1e-6, 1_000_000)] = 1.0
@@ -91,6 +98,7 @@ class TrainConfig:
     text_form: Literal["sft", "dpo"] = "sft"
     """scalar: what the text regulariser asks: to write the better answer, or to find it the likelier one."""
 
+    # --- Which weights learn ---
     freeze: bool = False
     """Train only the output head (and --unfreeze-layers) of a frozen model."""
     unfreeze_layers: Annotated[int, Within(0)] = 0
@@ -106,17 +114,20 @@ class TrainConfig:
     """Scale of the adapters; their output is multiplied by alpha / rank."""
     quantise: Literal["4bit"] | None = None
     """lora, with adapter kept, on a GPU: hold the frozen base in 4 bits (QLoRA, needs bitsandbytes)."""
+
+    # --- Models from scratch ---
     vocab_size: Annotated[int, Within(262, 1_000_000)] | None = None
     """preset models: size of the vocabulary, with 256 bytes and 6 control tokens. Default: the preset's."""
     tokenizer_data: list[str] = field(default_factory=list)
     """preset models: train the tokenizer on these sources too, so that later stages find their words."""
 
+    # --- Steps ---
     epochs: Annotated[float, Within(0, 1_000_000, open="low")] = 1.0
-    """Passes over the data; ignored when max_steps is given."""
+    """Passes over the data; ignored where max_steps is given."""
     max_steps: Count | None = None
-    """Optimizer steps."""
+    """Optimizer steps, in place of epochs."""
     batch_size: Count = 32
-    """Examples per optimizer step, over all devices: never changed by the next option."""
+    """Examples per optimizer step, over all devices; how they are cut is token_budget."""
     token_budget: Count | None = field(default=None, metadata=replaces("micro_batch_size"))
     """Most tokens of one forward pass on one device: memory against speed. Default: by the free memory."""
     learning_rate: Rate = 1e-4
@@ -131,6 +142,7 @@ class TrainConfig:
     """Clip the gradient to this norm; 0: leave it as it is."""
     adam_beta2: Share = 0.999
     """Second-moment decay of AdamW."""
+    # --- How it runs ---
     seed: Seed = 0
     """Seed of initial weights, data order and sampling."""
     dtype: Dtype = field(default="auto", metadata=replaces("bf16"))
@@ -143,6 +155,7 @@ class TrainConfig:
     device: str | None = None
     """cpu or cuda. Default: cuda where there is one."""
 
+    # --- Watching and saving ---
     log_steps: Count = 20
     """Log every so many steps."""
     eval_steps: Count | None = None
