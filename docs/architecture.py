@@ -7,6 +7,7 @@ the same; the ground floor, which every room may import, has no arrows.
 from __future__ import annotations
 
 import runpy
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,9 +96,10 @@ def draw(path: Path) -> None:
     for name, (x, y) in place.items():
         _box(ax, x, y, name, plots.PALETTE[0])
     ground = runpy.run_path(str(ROOT / "tests" / "import_table.py"))["GROUND"]
-    _box(ax, 0.5, 0.0, "ground floor: " + "   ".join(sorted(ground)), plots.INK)
+    names = "ground floor:   " + "   ".join(sorted(ground))
+    _box(ax, 0.5, 0.0, textwrap.fill(names, 90), plots.INK)  # one line would be wider than the picture
     ax.set_xlim(0, 1)
-    ax.set_ylim(-0.5, len(levels) + 0.5)
+    ax.set_ylim(-0.7, len(levels) + 0.5)
     ax.axis("off")
     plots.save(figure, path)
 
