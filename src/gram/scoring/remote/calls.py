@@ -56,11 +56,6 @@ class Calls:
         self._kept = AnswerFile(calling.cache) if calling.cache is not None else None
         self._gate: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
 
-    @property
-    def spent(self) -> int:
-        """Tokens read and written by the server so far, by its own count."""
-        return self._spent
-
     def all(self, work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         """What the coroutines give, in their order; the first failure ends the others."""
         return self._wire.run(_together(work))
