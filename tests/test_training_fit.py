@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 import pytest
@@ -35,7 +35,9 @@ from gram.objectives.scalar import Scalar
 from gram.rendering import Renderer
 from gram.training.callbacks import Guard, check_finite, mean_loss
 from gram.training.checkpoints import last_checkpoint
+from gram.training.config import ObjectiveName
 from gram.training.fit import FitResult, FitSettings, fit
+from gram.training.record import KINDS
 from gram.training.stream import Stream, steps_for
 
 MICRO = Preset(hidden=32, layers=2, heads=2, mlp=64, vocab_size=400, context=1024)
@@ -50,6 +52,14 @@ OBJECTIVES: dict[str, Callable[[Renderer], Objective[Any]]] = {
     "likelihood": lambda renderer: Likelihood(renderer, label_smoothing=0.1, length_power=1.0),
 }
 each_objective = pytest.mark.parametrize("name", OBJECTIVES)
+
+
+def test_every_objective_makes_a_model_with_its_head(renderer: Renderer) -> None:
+    """Of the names of ``--objective``: a score head where the model that comes out is scalar."""
+    names = get_args(ObjectiveName)
+    assert set(KINDS) == set(names) <= set(OBJECTIVES)
+    for name in names:
+        assert (OBJECTIVES[name](renderer).head == "score") == (KINDS[name] == "scalar")
 
 
 def micro(preset: LoadedModel, seed: int) -> Any:

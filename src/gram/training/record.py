@@ -15,10 +15,10 @@ from gram.modeling.adapters import adapter_base
 from gram.modeling.manifest import Manifest
 from gram.modeling.saving import library_versions
 from gram.rendering import Renderer
-from gram.training.config import TrainConfig
+from gram.training.config import ObjectiveName, TrainConfig
 from gram.training.fit import FitResult
 
-KINDS: dict[str, Kind] = {
+KINDS: dict[ObjectiveName, Kind] = {
     "language": "likelihood",
     "preference": "judge",
     "scalar": "scalar",
@@ -53,7 +53,7 @@ def training_manifest(
     return Manifest(
         kind=KINDS[name],
         **renderer.settings,
-        label_ids=list(renderer.label_ids) if name == "preference" else [],
+        label_ids=list(renderer.label_ids) if KINDS[name] == "judge" else [],
         context=context,
         beta=config.beta if name == "likelihood" else 1.0,
         length_power=config.length_power if name == "likelihood" else 0.0,

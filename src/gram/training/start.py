@@ -20,6 +20,7 @@ from gram.objectives.language import Unlabeled
 from gram.rendering import load_template
 from gram.training.config import TrainConfig
 from gram.training.folder import REJECTS
+from gram.training.record import KINDS
 from gram.training.texts import texts_of
 from gram.types import Preference
 
@@ -51,7 +52,7 @@ def load_start(
         config.model,
         lambda: _tokenizer_texts(config, examples, counts),
         seed=config.seed,
-        head="score" if config.objective_name == "scalar" else "lm",
+        head="score" if KINDS[config.objective_name] == "scalar" else "lm",
         vocab_size=config.vocab_size,
         device="cpu" if config.quantise else device,
         revision=config.revision,

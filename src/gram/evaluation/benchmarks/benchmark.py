@@ -56,7 +56,7 @@ class Benchmark:
         title: for reports.
         rule: its scoring rule in a sentence or two.
         hub: sources on the Hugging Face Hub (``name::split``), each with the subset of its rows (empty:
-            they name their own). None: the benchmark must be given as a file.
+            they name their own). Without any, the benchmark must be given as a file.
         item: a row in the published form, or in that of preference files, as an item.
         scores: from its records; a pure function.
     """
