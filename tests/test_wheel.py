@@ -54,8 +54,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pip(*arguments: object) -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=clean_environment())
     assert done.returncode == 0, done.stderr
+
+
+def clean_environment() -> dict[str, str]:
+    """Without a ``PYTHONPATH``, by which the sources here would count as installed."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "GRAM"))}
 
 
 def metadata(wheel: Path) -> Message:
@@ -91,10 +96,9 @@ class Environment:
     folder: Path
 
     def run(self, program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "GRAM"))}
         command = [str(self.folder / "bin" / program), *map(str, arguments)]
         return subprocess.run(
-            command, capture_output=True, text=True, check=False, cwd=self.folder, env=clean
+            command, capture_output=True, text=True, check=False, cwd=self.folder, env=clean_environment()
         )
 
     def gram(self, *arguments: object) -> str:
