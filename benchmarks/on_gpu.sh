@@ -40,7 +40,19 @@ import tomllib
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 extra = project["optional-dependencies"]
 tests = [name for name in extra["dev"] if name.startswith(("pytest>", "hypothesis"))]
-print("\n".join([*project["dependencies"], *extra["rl"], *tests]))
+
+
+def of(needed):
+    """The packages, those of our own extras in place of their names."""
+    for name in needed:
+        if name.startswith("gram-rm["):
+            for inner in name[len("gram-rm[") : -1].split(","):
+                yield from of(extra[inner])
+        else:
+            yield name
+
+
+print("\n".join(dict.fromkeys([*project["dependencies"], *of(extra["rl"]), *tests])))
 PYTHON_END
 }
 

@@ -135,11 +135,11 @@ def test_products_are_those_that_torch_counts(rank: int, tmp_path: Path) -> None
     """
     config_of("llama", 60).save_pretrained(tmp_path)
     shape = shape_of(PlanOptions(model=str(tmp_path)))
-    model = fresh("llama", 60)
+    model: Any = fresh("llama", 60)
     model = add_lora(model, LoraSettings(rank=rank), score_head=False) if rank else model
     tokens = 24
     with FlopCounterMode(display=False) as counter:
-        body: Any = model.get_base_model().model if rank else model.model
+        body = model.get_base_model().model if rank else model.model
         body(input_ids=torch.arange(2, 2 + tokens)[None]).last_hidden_state.sum().backward()
     counted = sum(n for name, n in counter.get_flop_counts()["Global"].items() if str(name) == "aten.mm")
     planned = operations(shape, Way(rank=rank), tokens, tokens)[0].value

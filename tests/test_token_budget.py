@@ -135,10 +135,10 @@ def test_a_single_sample_may_be_larger_than_the_budget() -> None:
 
 
 def test_processes_get_about_as_much_to_read() -> None:
-    """Eight samples of 1 to 8 tokens: 8, 6, 4, 2 for one process and 7, 5, 3, 1 for the other."""
+    """Eight samples of 1 to 8 tokens: of two the larger to who has less: 8 + 5 + 4 + 1 and 7 + 6 + 3 + 2."""
     samples = [Sample((TokenRow([7] * length),)) for length in range(1, 9)]
     stream = Stream(samples, steps=1, batch_size=8, seed=0, processes=2)
-    assert [sample.length for sample in stream] == [8, 6, 4, 2, 7, 5, 3, 1]
+    assert [sample.length for sample in stream] == [8, 5, 4, 1, 7, 6, 3, 2]
     alone = Stream(samples, steps=1, batch_size=8, seed=0)
     assert [sample.length for sample in alone] == [8, 7, 6, 5, 4, 3, 2, 1]
 

@@ -195,20 +195,20 @@ class JudgeModel:
         """Say once that the labels are not what the model wants to say, and once that some are bounds."""
         if mass < LOW_MASS:
             self._say(
-                "mass",
-                f"the two labels {self._template.labels} together have a probability of {mass:.3g} on "
-                "average: the model would say something else in their place, and its verdicts may mean "
-                "little",
+                "the two labels %s together have a probability of %.3g on average: the model would say "
+                "something else in their place, and its verdicts may mean little",
+                self._template.labels,
+                mass,
             )
         if answers.bounded is not None and answers.bounded.any():
             self._say(
-                "bounds",
-                f"{int(answers.bounded.sum())} of {len(answers.bounded)} verdicts of this call are bounds: "
-                "the server did not list one of the labels, so that the true log-odds have the same sign and "
-                "are at least as far from 0",
+                "%d of %d verdicts of this call are bounds: the server did not list one of the labels, so "
+                "that the true log-odds have the same sign and are at least as far from 0",
+                int(answers.bounded.sum()),
+                len(answers.bounded),
             )
 
-    def _say(self, kind: str, text: str) -> None:
-        if kind not in self._told:
-            self._told.add(kind)
-            _log.warning("%s", text)
+    def _say(self, text: str, *words: object) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            _log.warning(text, *words)  # words apart: workers tell a text once, whatever mean is in it
