@@ -37,6 +37,7 @@ NEEDED: dict[str, list[str]] = {
     "mine": ["--model", "m", "--input", "d", "--output", "never"],
     "bench": [],
     "doctor": ["--model", "m"],
+    "plan": ["--model", "m"],
     "convert": ["--input", "d", "--to", "trl", "--output", "never"],
     "fetch": ["m"],
     "merge": ["--model", "m", "--output", "never"],
@@ -142,7 +143,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr("gram.training.pipeline.model_source", never)
+    monkeypatch.setattr("gram.training.start.model_source", never)
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_options_that_do_not_go_together() -> None:
     with pytest.raises(ConfigError, match="quantise goes with lora"):
         PlanOptions(model="m", quantise=True)
     with pytest.raises(ConfigError, match="batch_size 32 cannot be dealt to 3 GPUs"):
-        PlanOptions(model="m", gpus=3)
+        plan(PlanOptions(model="m", gpus=3), lambda line: None)
 
 
 @pytest.mark.parametrize("architecture", sorted({*ARCHITECTURES, *SHARING} - {"qwen3_moe"}))

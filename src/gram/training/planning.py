@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from gram.asking import Precision
-from gram.bounds import Count, Rank, Within
+from gram.bounds import Count, Rank, Within, check_bounds
 from gram.errors import ConfigError
 from gram.progress import on_stderr
 from gram.training.arithmetic import (
@@ -69,11 +69,10 @@ class PlanOptions:
     """Labeled pairs to train on, once."""
 
     def __post_init__(self) -> None:
-        """Raises a ConfigError for options that do not go together."""
+        """Raises a ConfigError for numbers out of range, and for options that do not go together."""
+        check_bounds(self)
         if self.quantise and not self.lora:
             raise ConfigError("quantise goes with lora")
-        if self.batch_size % self.gpus:
-            raise ConfigError(f"batch_size {self.batch_size} cannot be dealt to {self.gpus} GPUs")
 
 
 def plan(options: PlanOptions, say: Callable[[str], None] = on_stderr) -> dict[str, Any]:
@@ -85,8 +84,11 @@ def plan(options: PlanOptions, say: Callable[[str], None] = on_stderr) -> dict[s
         ``seconds_per_step`` and ``hours``.
 
     Raises:
-        CheckpointError, ConfigError: no such model or preset, or one that is no decoder.
+        CheckpointError, ConfigError: no such model or preset, one that is no decoder, or a batch that the
+            GPUs cannot share.
     """
+    if options.batch_size % options.gpus:
+        raise ConfigError(f"batch_size {options.batch_size} cannot be dealt to {options.gpus} GPUs")
     shape = shape_of(options)
     way = Way(
         gpus=options.gpus,
