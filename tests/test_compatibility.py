@@ -15,7 +15,7 @@ from gram.cli.main import COMMANDS, RENAMED
 from gram.config_file import option_of
 from gram.evaluation import Record
 from gram.evaluation.records import VERSION
-from gram.modeling.manifest import FORMAT, Manifest, read_manifest
+from gram.modeling.manifest import FAN_FORMAT, FORMAT, Manifest, read_manifest
 
 pytestmark = pytest.mark.law(9)
 
@@ -132,6 +132,14 @@ def test_what_a_manifest_holds_beside_is_kept_and_told(tmp_path: Path) -> None:
     manifest.write(tmp_path / "again")
     assert json.loads((tmp_path / "again" / "gram.json").read_text()) == content
     assert content["format"] == FORMAT == 1 and "unknown" not in content
+
+
+def test_a_fan_judge_is_refused_where_no_layout_is_known(tmp_path: Path) -> None:
+    """A reader of format 1 alone would pass over ``layout``, and ask it in the sequence."""
+    Manifest("judge", {"name": "t"}, "hash", 64, layout="fan").write(tmp_path)
+    assert json.loads((tmp_path / "gram.json").read_text())["format"] == FAN_FORMAT == 2
+    found = read_manifest(tmp_path)
+    assert found is not None and found.layout == "fan"
 
 
 def test_the_page_says_what_these_lists_hold() -> None:

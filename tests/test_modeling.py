@@ -327,7 +327,7 @@ def test_a_broken_gram_json(text: str, judge_folder: Path, tmp_path: Path) -> No
 
 
 WRONG_FIELDS: dict[str, tuple[dict[str, Any], str]] = {
-    "a later format": ({"format": 2}, "format 2; this version of gram reads 1"),
+    "a later format": ({"format": 3}, "format 3; this version of gram reads 1 and 2"),
     "no format": ({"format": None}, "format None"),
     "an unknown kind": ({"kind": "ranker"}, "'kind' is 'ranker'"),
     "no kind": ({"kind": None}, r"missing fields \['kind'\]"),

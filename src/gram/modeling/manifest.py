@@ -19,6 +19,8 @@ from gram.modeling.strict_json import SWITCH, TEXT, check, each, number, or_null
 
 FILE = "gram.json"
 FORMAT = 1
+FAN_FORMAT = 2
+"""Of a fan judge: readers that know no layout refuse it, and would else ask it in the sequence."""
 
 _OBJECTIVE = record(
     {
@@ -87,7 +89,7 @@ class Manifest:
         files: digests of the files that decide the scores, by name, as they were saved; empty before 0.2.
         base: of an adapter, what it was trained on: ``{"name", "revision", "files"}``, with digests of its
             weights where it is a folder.
-        format: version of the file's format; a reader refuses another one.
+        format: version of the file's format, 2 for the fan layout; a reader refuses those it does not know.
         unknown: fields that this version does not know, such as those of a later one; they are written again.
 
     Example:
@@ -126,6 +128,7 @@ class Manifest:
         """Write ``gram.json`` into ``folder``, whole or not at all."""
         content = asdict(self)
         content |= content.pop("unknown")
+        content["format"] = FAN_FORMAT if self.layout == "fan" else FORMAT
         with atomic_write(folder / FILE) as file:
             file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
@@ -140,9 +143,9 @@ def read_manifest(folder: Path) -> Manifest | None:
     if not path.is_file():
         return None
     content = read_object(path, constants=True)  # which no rule lets through
-    if type(content.get("format")) is not int or content["format"] != FORMAT:
+    if type(content.get("format")) is not int or content["format"] not in (FORMAT, FAN_FORMAT):
         raise CheckpointError(
-            f"{path}: format {content.get('format')!r}; this version of gram reads {FORMAT}"
+            f"{path}: format {content.get('format')!r}; this version of gram reads {FORMAT} and {FAN_FORMAT}"
         )
     if missing_fields := {"kind", "template", "template_hash", "max_length"} - set(content):
         raise CheckpointError(f"{path}: missing fields {sorted(missing_fields)}")
