@@ -128,7 +128,7 @@ clean:  ## remove caches and build products; .venv and runs/ stay
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'gram needs Python 3.11 or newer; say which one: make PYTHON=python3.12 ...' >&2; exit 1; }
-	@echo 'Setting up $(VENV), once; it will hold about 2.6 GB.' >&2
+	@echo 'Setting up $(VENV), once; it will hold about 2.8 GB.' >&2
 	@$(PYTHON) -m venv $(VENV) >&2
 	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt torch==2.13.0 -e '.[dev]' >&2
 	@touch $@
