@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from experiments.claims.workshop import flipped, load_weights, save_weights
+from experiments.claims.workshop import SMOKE, flipped, load_weights, save_weights
 
 from gram.asking import Layout
 from gram.demo.lab import LABEL_SMOOTHING, Lab, Recipe
@@ -73,15 +73,6 @@ ARMS = (
     "scalar",
 )
 WRONG = {"clean": 0.0, "wrong": 0.2}
-SMOKE = replace(
-    FULL,
-    unlabeled=320,
-    labels=64,
-    few_labels=(),
-    pretraining=replace(FULL.pretraining, steps=10),
-    finetuning=replace(FULL.finetuning, steps=4),
-    test_pairs=40,
-)
 
 
 class Study:

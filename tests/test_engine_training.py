@@ -53,26 +53,34 @@ Work = tuple[Any, Objective[Any], list[Sample]]
 MakeWork = Callable[[str, bool], Work]
 
 
-@pytest.fixture(scope="module")
-def make(preset: LoadedModel, renderer: Renderer, preferences: list[Preference]) -> MakeWork:
+def work_of(
+    preset: LoadedModel,
+    renderer: Renderer,
+    preferences: list[Preference],
+    name: str,
+    tree: bool,
+    prepare: Callable[[Any], Any] = lambda model: model,
+) -> Work:
     """A fresh model, an objective by name on a trie or not, and samples of it; all the same each time."""
 
     def body(seed: int, score: bool = False) -> Any:
         model: Any = sharpened(build_model(MICRO, cast(Any, preset.tokenizer), seed), 2.0)
         return add_score_head(LoadedModel(model, preset.tokenizer, None), seed=4).model if score else model
 
-    def work(name: str, tree: bool) -> Work:
-        model, reference = body(3, score=name in ("scalar", "regularised")), body(5)
-        if tree:
-            assert choose_engine(model).name == choose_engine(reference).name == "tree"
-        objective = OBJECTIVES[name](renderer, Tree() if tree else Plain(), reference)
-        items: Sequence[Any] = preferences[:16]
-        if name == "language":
-            items = [ResponsePair(item.pair.prompt, item.pair.a, item.pair.b) for item in items]
-            items = [*items, Text(items[0].first)]
-        return model, objective, objective.encode(items)
+    model, reference = body(3, score=name in ("scalar", "regularised")), body(5)
+    if tree:
+        assert choose_engine(model).name == choose_engine(reference).name == "tree"
+    objective = OBJECTIVES[name](renderer, Tree() if tree else Plain(), reference)
+    items: Sequence[Any] = preferences[:16]
+    if name == "language":
+        items = [ResponsePair(item.pair.prompt, item.pair.a, item.pair.b) for item in items]
+        items = [*items, Text(items[0].first)]
+    return prepare(model), objective, objective.encode(items)
 
-    return work
+
+@pytest.fixture(scope="module")
+def make(preset: LoadedModel, renderer: Renderer, preferences: list[Preference]) -> MakeWork:
+    return lambda name, tree: work_of(preset, renderer, preferences, name, tree)
 
 
 @each_objective

@@ -5,8 +5,9 @@ Models of two or three layers, on CPU processes with gloo; sharding (FSDP2) is r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +17,17 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from conftest import sharpened
-from gram import Preference, ResponsePair, Text
+from gram import Preference
 from gram.engine.base import TokenRow
 from gram.engine.choose import choose_engine
-from gram.engine.plain import Plain
-from gram.engine.tree import Tree
-from gram.modeling.loading import LoadedModel, add_score_head
-from gram.modeling.presets import Preset, build_model
+from gram.modeling.loading import LoadedModel
 from gram.modeling.trainable import LoraSettings, add_lora, freeze
-from gram.objectives.objective import Objective, Sample
+from gram.objectives.objective import Sample
 from gram.rendering import Renderer
 from gram.training.fit import FitSettings, fit
 from gram.training.stream import Stream, deal
 from several_processes import SHARDED, together
-from test_engine_training import OBJECTIVES
-
-MICRO = Preset(hidden=32, layers=2, heads=2, mlp=64, vocab_size=400, context=1024)
-SETTINGS = FitSettings(steps=3, batch_size=8, learning_rate=3e-3, log_steps=1, eval_steps=3)
-Work = tuple[Any, Objective[Any], list[Sample]]
-
+from test_engine_training import SETTINGS, Work, work_of
 
 # --- Shares of a step ---
 
@@ -107,24 +99,7 @@ RUNS: list[tuple[str, Callable[[Any], Any]]] = [
 
 @pytest.fixture(scope="module")
 def make(preset: LoadedModel, renderer: Renderer, preferences: list[Preference]) -> Callable[..., Work]:
-    """A fresh model, an objective by name on a trie or not, and samples of it; all the same each time."""
-
-    def body(seed: int, score: bool = False) -> Any:
-        model: Any = sharpened(build_model(MICRO, preset.tokenizer, seed), 2.0)  # type: ignore[arg-type]
-        return add_score_head(LoadedModel(model, preset.tokenizer, None), seed=4).model if score else model
-
-    def work(name: str, prepare: Callable[[Any], Any], tree: bool) -> Work:
-        model, reference = body(3, score=name in ("scalar", "regularised")), body(5)
-        if tree:
-            assert choose_engine(model).name == choose_engine(reference).name == "tree"
-        objective = OBJECTIVES[name](renderer, Tree() if tree else Plain(), reference)
-        items: Sequence[Any] = preferences[:16]
-        if name == "language":
-            items = [ResponsePair(item.pair.prompt, item.pair.a, item.pair.b) for item in items]
-            items = [*items, Text(items[0].first)]
-        return prepare(model), objective, objective.encode(items)
-
-    return work
+    return partial(work_of, preset, renderer, preferences)
 
 
 def run(work: Work, settings: FitSettings) -> dict[str, Any]:
@@ -179,11 +154,11 @@ def test_two_processes_train_like_one(
     Losses and gradient norms of every step, and the evaluation, agree to 1e-5; the weights to 2e-5. A process
     holds all weights, or, where they are divided, about a half of them between two steps.
     """
-    works = [make(name, prepare, True) for name, prepare in RUNS]
+    works = [make(name, True, prepare) for name, prepare in RUNS]
     spare = replace(SETTINGS, token_budget=200)
     both = together(2, runs, works, spare, folder=tmp_path, **environment)
     for (name, prepare), first, second in zip(RUNS, *both, strict=True):
-        wanted = run(make(name, prepare, False), SETTINGS)
+        wanted = run(make(name, False, prepare), SETTINGS)
         assert_same(first, wanted)
         assert second["losses"] == pytest.approx(wanted["losses"], rel=1e-5)
         shares = first["share"], second["share"]
@@ -197,9 +172,9 @@ def test_a_divided_model_in_bf16_recomputes(
 ) -> None:
     """Fused layers, whose weights come and go, and activations computed again: to the rounding of bf16."""
     low = replace(SETTINGS, dtype="bf16", gradient_checkpointing=True)
-    work = make("preference", prepare, True)
+    work = make("preference", True, prepare)
     mine, _ = together(2, low_run, work, replace(low, token_budget=200), folder=tmp_path, **SHARDED)
-    wanted = low_run(make("preference", prepare, True), low)
+    wanted = low_run(make("preference", True, prepare), low)
     for name in ("losses", "norms"):
         assert mine[name] == pytest.approx(wanted[name], rel=2e-2)
 

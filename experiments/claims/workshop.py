@@ -38,7 +38,7 @@ Trained = Literal["all", "lora", "frozen"]
 
 LABELS = 1000
 STEPS = 100
-_SMOKE = Recipe(
+SMOKE = Recipe(
     unlabeled=320,
     labels=64,
     few_labels=(),
@@ -62,7 +62,7 @@ class Workshop:
     def __init__(self, seed: int, models: Path, smoke: bool = False) -> None:
         self.seed = seed
         self.world = World(seed)
-        self.recipe = _SMOKE if smoke else replace(FULL, labels=LABELS, few_labels=())
+        self.recipe = SMOKE if smoke else replace(FULL, labels=LABELS, few_labels=())
         self.lab = Lab(self.world, self.recipe, seed)
         self.labels = self.lab.labels
         self.stage_2 = replace(
