@@ -4,7 +4,7 @@ Each number of actors takes turns. A rate counts the rows behind the first finis
 that of the last: what Ray and loading take stands apart, as seconds. Each actor has one thread, so that as
 many cores as actors have to be free, and a little more for Ray.
 
-Command: python -m benchmarks.bulk --model gram-small --actors 1 2 --output bulk.json
+Command: python -m benchmarks.bulk --model gram-135m --actors 1 2 --output bulk.json
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="gram-small")
+    parser.add_argument("--model", default="gram-135m")
     parser.add_argument("--input", default="data/held_back.jsonl.gz")
     parser.add_argument("--actors", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--shard-rows", type=int, default=32)

@@ -182,6 +182,18 @@ def judge_folder(preset: LoadedModel, renderer: Renderer, tmp_path_factory: pyte
 
 
 @pytest.fixture(scope="session")
+def base_of_gram_135m() -> None:
+    """Skips where the base of the model that comes with the package was not fetched."""
+    from gram.errors import FetchError
+    from gram.fetching import fetched_folder
+
+    try:
+        fetched_folder("smollm2-135m")
+    except FetchError:  # tests have no network
+        pytest.skip("gram fetch smollm2-135m brings the base of gram-135m")
+
+
+@pytest.fixture(scope="session")
 def likelihood_folder(
     preset: LoadedModel, renderer: Renderer, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:

@@ -211,7 +211,7 @@ def test_an_unfinished_run_is_not_continued_from_another_model(
 def test_what_cannot_be_kept(
     options: tuple[str, ...], says: str, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ("--model", "gram-small", "--data", rows, "--output", tmp_path / "out")
+    arguments = ("--model", "gram-135m", "--data", rows, "--output", tmp_path / "out")
     code, _, err = run(capsys, "train", *arguments, *options)
     assert code == 1 and says in err
     code, _, err = run(capsys, "adapt", *arguments, "--method", "all", "--adapter", "kept")

@@ -23,7 +23,7 @@ from import_table import MAY_IMPORT
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src"
-SHIPPED_CONFIGS = 18
+SHIPPED_CONFIGS = 14
 
 HEAVY = {"torch", "transformers", "datasets", "matplotlib", "peft", "accelerate", "trl"}
 MAY_LOAD_HEAVY_AT_ONCE = {

@@ -206,9 +206,9 @@ def check_stops(flags: list[str], reason: str, tmp_path: Path, capsys: pytest.Ca
         lambda: AdaptConfig("m", ["d"], Path("o"), learning_rates=["1e-4"]),  # type: ignore[list-item]
         lambda: BenchSettings(rounds=0),
         lambda: LoadOptions(max_length=-1),
-        lambda: gram.load("gram-small", token_budget=0),
-        lambda: gram.load("gram-small", "likelihood", length_power=1e30),
-        lambda: gram.load("gram-small", max_length="long"),  # type: ignore[arg-type]
+        lambda: gram.load("gram-135m", token_budget=0),
+        lambda: gram.load("gram-135m", "likelihood", length_power=1e30),
+        lambda: gram.load("gram-135m", max_length="long"),  # type: ignore[arg-type]
     ],
 )
 def test_python_callers_meet_the_same_ranges(make: Any) -> None:

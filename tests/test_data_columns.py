@@ -116,16 +116,15 @@ def foreign_rows(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def test_every_command_that_reads_rows_takes_columns(run: Run) -> None:
+def test_every_command_that_reads_rows_takes_columns(run: Run, likelihood_folder: Path) -> None:
+    model = likelihood_folder
     data = write(Path("pairs.jsonl"), *foreign_rows(12), {"frage": "Why?"})
     contests = write(Path("contests.jsonl"), {"q": "2 + 2?", "alle": ["4", "5"]})
     skip = ("--on-error", "skip")
-    scored = run(
-        "score", "--model", "gram-small", "--input", data, "--output", "s.jsonl", "--columns", SAYS, *skip
-    )
+    scored = run("score", "--model", model, "--input", data, "--output", "s.jsonl", "--columns", SAYS, *skip)
     assert (scored["rows"], scored["rejected"]) == (12, 1)
     measured = run(
-        "eval", "--model", "gram-small", "--data", data, "--output", "e", "--columns", SAYS, *skip,
+        "eval", "--model", model, "--data", data, "--output", "e", "--columns", SAYS, *skip,
         "--max-per-source", 5,
     )  # fmt: skip
     counts = {name: measured[name] for name in ("rows", "rejected", "unpaired", "beyond_limit", "ties")}
@@ -133,12 +132,10 @@ def test_every_command_that_reads_rows_takes_columns(run: Run) -> None:
     assert json.loads(Path("e/results.json").read_text())["beyond_limit"] == 7
     names = "prompt=q,responses=alle"
     for command in ("rank", "mine"):
-        got = run(
-            command, "--model", "gram-small", "--input", contests, "--output", command, "--columns", names
-        )
+        got = run(command, "--model", model, "--input", contests, "--output", command, "--columns", names)
         assert (got["prompts"], got["rejected"]) == (1, 0)
     adapted = run(
-        "adapt", "--model", "gram-small", "--data", data, "--output", "a", "--columns", SAYS, *skip,
+        "adapt", "--model", model, "--data", data, "--output", "a", "--columns", SAYS, *skip,
         "--folds", 2, "--max-steps", 1, "--learning-rates", 1e-5, "--max-per-source", 11,
     )  # fmt: skip
     counts = {name: adapted[name] for name in ("rows", "rejected", "unpaired", "beyond_limit", "ties")}

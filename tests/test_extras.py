@@ -192,10 +192,10 @@ def test_a_command_names_the_extra(
 @pytest.mark.parametrize(
     ("library", "program"),
     [
-        ("torch", "gram.load('gram-small')"),
+        ("torch", "gram.load('gram-135m')"),
         ("torch", "gram.ensemble"),
-        ("torch", "gram.load('gram-small')"),
-        ("transformers", "gram.load('gram-small')"),
+        ("torch", "gram.load('gram-135m')"),
+        ("transformers", "gram.load('gram-135m')"),
         ("pyarrow", "from gram.data import read_rows; list(read_rows('x.jsonl.zst'))"),
         ("matplotlib", "from gram import plots; plots.canvas()"),
     ],

@@ -12,6 +12,7 @@ import pytest
 from experiments.foundation import adaptation, attributions, best_of_n, claims, everyday, grpo, report, tables
 from experiments.foundation.results import NOT_RUN, add
 from experiments.foundation.rows import HELD, RINGS
+from experiments.foundation.tables import TITLES
 
 SHIPPED = claims.SHIPPED
 
@@ -27,6 +28,7 @@ def answers(right: float, swing: float = 0.0) -> list[dict[str, Any]]:
             "group": str(k),
             "subset": f"Any/{(*tables.KINDS, tables.KINDS[0])[k]}",
             "log_odds": [sign + swing, sign - swing],
+            **({"mass": 0.25} if swing else {}),
         }
         for ring, source in [(HELD, HELD), *places]
         for k in range(4)
@@ -62,8 +64,12 @@ def test_numbers_and_tables_of_stored_answers(stored: dict[str, Any], tmp_path: 
     assert "| hhh (4) | 0.750 |" in tables.source_table(stored, "chat")
     assert tables.short_table(stored).count("\n") == 1 + len(stored["arms"])
     assert all(f"{kind} (" in tables.kinds_table(stored) for kind in tables.KINDS)
-    [row] = [line for line in tables.calibration_table(stored).splitlines() if "GRAM, judge |" in line]
-    assert float(row.split("|")[-2]) != 0, "the two orders differ"
+    rows = tables.calibration_table(stored).splitlines()
+    [judge], [likelihood] = [
+        [row for row in rows if f"| {TITLES[name]} |" in row] for name in ("judge", "zero_shot_mean")
+    ]
+    assert float(judge.split("|")[-3]) != 0, "the two orders differ"
+    assert [row.split("|")[-2].strip() for row in (judge, likelihood)] == ["0.250", ""]
     assert tables.seeds_table(stored).count("| 1 |") == len(stored["arms"])
     curve = tables.curve_table(stored).splitlines()
     assert curve[-1].startswith("| Bradley-Terry |  |  | 0.500 [")
@@ -197,9 +203,9 @@ def test_licences_that_ask_for_attribution_name_their_tasks() -> None:
 
 def test_page_and_card_show_what_is_on_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """`python -m experiments.foundation.report --page` leaves them as they are."""
-    originals = (report.PAGE, report.CARD)
+    originals = (report.PAGE, report.CARD, report.README)
     copies = [Path(shutil.copy(path, tmp_path)) for path in originals]
-    for name, copy in zip(("PAGE", "CARD"), copies, strict=True):
+    for name, copy in zip(("PAGE", "CARD", "README"), copies, strict=True):
         monkeypatch.setattr(report, name, copy)
     monkeypatch.setattr(report, "IMAGES", tmp_path / "images")
     report.main(["--page"])

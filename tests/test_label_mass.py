@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,27 @@ def test_a_low_mass_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     judge = JudgeModel(Fixed(0.003, 0.002), TEMPLATE)
     judge.compare([Pair("Which?", "this", "that")])
     assert "('A', 'B') together have a probability of 0.005" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("objective", "template", "warnings"),
+    [({"name": "preference"}, None, 0), ({}, None, 1), ({"name": "preference"}, "default", 1)],
+)
+def test_a_judge_that_was_trained_to_choose_does_not_warn(
+    objective: dict[str, str],
+    template: str | None,
+    warnings: int,
+    judge_folder: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its loss looks at the two labels alone: mass that went elsewhere is no sign, with its own template."""
+    folder = Path(shutil.copytree(judge_folder, tmp_path / "judge"))
+    content = json.loads((folder / "gram.json").read_text()) | {"objective": objective}
+    (folder / "gram.json").write_text(json.dumps(content))
+    verdict = gram.load(folder, template=template).compare([Pair("Which?", "this one", "that one")])
+    assert verdict.mass.max() < 0.1
+    assert len([record for record in caplog.records if "together have" in record.message]) == warnings
 
 
 def record(mass: tuple[float, float], template: str = "hash") -> Record:

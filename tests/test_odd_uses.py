@@ -65,7 +65,7 @@ def test_values_that_make_no_sense(use: Callable[[], Any], reason: str) -> None:
 @pytest.mark.parametrize(
     ("use", "reason"),
     [
-        (lambda: LikelihoodReward("gram-small"), r"'model': expected a model with score\(\), got a single s"),  # type: ignore[arg-type]
+        (lambda: LikelihoodReward("gram-135m"), r"'model': expected a model with score\(\), got a single s"),  # type: ignore[arg-type]
         (lambda: LikelihoodReward(judge), r"'model': expected a model with score\(\), got NumberJudge"),  # type: ignore[arg-type]
         (lambda: ReferenceReward(o), r"'model': expected a model with compare\(\), got nothing"),
         (lambda: GroupReward(scorer), r"'model': expected a model with compare\(\), got NumberScorer"),  # type: ignore[arg-type]

@@ -198,8 +198,8 @@ def test_nothing_in_nothing_out(models: Models) -> None:
         (lambda: ResponsePair("q", "a", b"b"), r"'second': expected a string, got bytes"),  # type: ignore[arg-type]
         (lambda: Text(7), r"'text': expected a string, got int"),  # type: ignore[arg-type]
         (lambda: Message("user", ["q"]), r"'content': expected a string, got list"),  # type: ignore[arg-type]
-        (lambda: gram.rank("gram-small", "q", ["a"]), r"'model': expected a model that compares"),  # type: ignore[arg-type]
-        (lambda: gram.ensemble("gram-small"), r"'paths': expected a list of folders or names, got a single"),
+        (lambda: gram.rank("gram-135m", "q", ["a"]), r"'model': expected a model that compares"),  # type: ignore[arg-type]
+        (lambda: gram.ensemble("gram-135m"), r"'paths': expected a list of folders or names, got a single"),
     ],
 )
 def test_nouns_refuse_what_they_are_not(make: Callable[[], Any], reason: str) -> None:

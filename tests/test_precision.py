@@ -140,8 +140,8 @@ def test_auto_is_bf16_for_wide_models_where_it_is_fast(
 
 @pytest.mark.usefixtures("fast")
 def test_auto_knows_the_width_of_what_is_no_folder() -> None:
-    """``preset:base`` is 768 wide, ``preset:small`` 384 and gram-small 256."""
-    names = ("preset:base", "preset:small", "gram-small")
+    """``preset:base`` is 768 wide, ``preset:small`` 384 and ``preset:light`` 256."""
+    names = ("preset:base", "preset:small", "preset:light")
     assert [precision_of(name, "auto", "cpu") for name in names] == ["bf16", "fp32", "fp32"]
 
 
@@ -156,7 +156,7 @@ def test_a_configuration_is_opened_only_where_it_decides(monkeypatch: pytest.Mon
 
 def test_no_other_precision_is_known() -> None:
     with pytest.raises(ConfigError, match="dtype must be one of auto, fp32, bf16, got 'fp8'"):
-        precision_of("gram-small", "fp8", "cpu")  # type: ignore[arg-type]
+        precision_of("preset:tiny", "fp8", "cpu")  # type: ignore[arg-type]
 
 
 # --- What it changes ---

@@ -16,14 +16,12 @@ from typing import Any
 
 import pytest
 
-import gram.modeling.shipped
 from conftest import run
 from gram.errors import ConfigError
 from gram.modeling.manifest import Manifest
 from gram.publishing.card import Run, card_text, evaluation_results, read_run
 from stand_in_hub import TOKEN, Hub, hub_at_work
 
-SMALL = Path(gram.modeling.shipped.__file__).parents[1] / "shipped" / "gram-small"
 EXAMPLE = Path(__file__).resolve().parents[1] / "docs" / "example-report"
 
 
@@ -34,10 +32,10 @@ def hub() -> Iterator[Hub]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, likelihood_folder: Path) -> Path:
     """A model with a journal and rejected rows beside it, which are nobody else's business."""
     folder = tmp_path / "model"
-    shutil.copytree(SMALL, folder)
+    shutil.copytree(likelihood_folder, folder)
     (folder / "rejects.jsonl").write_text('{"secret": 1}\n')
     (folder / "checkpoint-3").mkdir()
     return folder
@@ -142,7 +140,11 @@ def test_a_dry_run_shows_the_card(folder: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_what_is_refused(
-    folder: Path, measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path,
+    measured: Path,
+    likelihood_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A wrong name, numbers of another model, and an adapter that nobody else could load."""
 
@@ -154,7 +156,7 @@ def test_what_is_refused(
     assert "expected owner/name" in says("--model", folder, "--to", "small")
     assert "no such folder" in says("--model", tmp_path / "gone", "--to", "me/small")
     other = tmp_path / "other"
-    shutil.copytree(SMALL, other)
+    shutil.copytree(likelihood_folder, other)
     told = says("--model", other, "--to", "me/small", "--evaluation", measured)
     assert f"measured {folder}, not {other}" in told
     (measured / "results.json").unlink()

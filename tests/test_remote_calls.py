@@ -293,14 +293,14 @@ def test_what_commands_refuse(
         assert code == 1 and says in err, err
     code, _, err = run(capsys, "score", *asked, "--input", pairs, "--cache", tmp_path / "o")
     assert code == 1 and "is an input" in err
-    together = ("--model", "gram-small", "--ensemble-with", name_of(fake), "--output", tmp_path / "o")
+    together = ("--model", "gram-135m", "--ensemble-with", name_of(fake), "--output", tmp_path / "o")
     code, _, err = run(capsys, "score", *together, "--input", pairs)
     assert code == 1 and "this takes models that are here" in err
     code, _, err = run(capsys, "serve", "--model", name_of(fake))
     assert code == 1 and "is a server already" in err
     code, _, err = run(capsys, "doctor", "--model", name_of(fake))
     assert code == 1 and "the doctor looks at a model's files" in err
-    code, _, err = run(capsys, "doctor", "--model", "gram-small", "--spend", "9")
+    code, _, err = run(capsys, "doctor", "--model", "gram-135m", "--spend", "9")
     assert code == 1 and "spend: for remote judges only" in err
     code, _, err = run(
         capsys, "eval", "--model", name_of(fake), "--calibrate", pairs, "--output", tmp_path / "c"

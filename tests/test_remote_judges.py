@@ -447,7 +447,7 @@ def test_names() -> None:
         ("vllm-classify:m@http://h", {"template": "compact"}, "template: not for vllm-classify:"),
         ("openai:m@http://h/v1", {"spend": 0}, "spend must be at least 1"),
         ("openai:m@http://h/v1", {"cache": ""}, "cache is empty"),
-        ("gram-small", {"cache": "x"}, "cache: for remote judges only"),
+        ("gram-135m", {"cache": "x"}, "cache: for remote judges only"),
         ("http://127.0.0.1:9", {"template": "compact"}, "how a served model is asked"),
     ],
 )

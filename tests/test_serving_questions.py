@@ -152,7 +152,7 @@ def test_the_examples_are_answered(served: Served) -> None:
 
 @pytest.mark.slow
 def test_the_public_suite_for_systemone(tmp_path: Path) -> None:
-    """``jevcompat`` (in an environment of its own; GRAM_JEVCOMPAT names its command) against gram-small.
+    """``jevcompat`` (in an environment of its own; GRAM_JEVCOMPAT names its command) against gram-135m.
 
     It reads 512 tokens, fewer than 64 options are: that one requirement needs a larger model. All else that
     MUST be is; without the official SDK its check is left out.
@@ -161,7 +161,7 @@ def test_the_public_suite_for_systemone(tmp_path: Path) -> None:
     if not command:
         pytest.skip("GRAM_JEVCOMPAT names no command")
     report = tmp_path / "report.json"
-    with serving(Here(gram.load("gram-small", kind="judge"))) as server:
+    with serving(Here(gram.load("gram-135m", kind="judge"))) as server:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         subprocess.run([command, "test", server.url, "--json", str(report)], env=environment, check=False)
     text = report.read_text()

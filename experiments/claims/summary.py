@@ -2,8 +2,8 @@
 
 A statement is a difference that a claim expects above 0, with its 95% interval over seeds (Student's t). A
 claim held if every statement's interval lies above 0, held in part if some do, and did not hold if none does.
-Command: python -m experiments.claims.summary rewrites the marked parts of README.md and docs/claims.md, and
-the pictures in docs/images/claims/. Nothing is run.
+Command: python -m experiments.claims.summary rewrites the marked parts of docs/claims.md, and the
+pictures in docs/images/claims/. Nothing is run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CLAIMS = {
     "two_scores": "Judge and likelihood each have their place",
     "order_bias": "Both orders take the position bias out",
 }
-PAGE, README = Path("docs/claims.md"), Path("README.md")
+PAGE = Path("docs/claims.md")
 PICTURES = Path("docs/images/claims")
 NOT_RUN = "not run yet"
 
@@ -92,16 +92,12 @@ def section(name: str) -> str:
     return "\n\n".join(parts)
 
 
-def pages() -> dict[Path, str]:
-    """README and page as the results on file make them."""
-    page = PAGE.read_text(encoding="utf-8")
+def page() -> str:
+    """The page as the results on file make it."""
+    text = PAGE.read_text(encoding="utf-8")
     for name in CLAIMS:
-        page = filled(page, name, section(name))
-    readme = README.read_text(encoding="utf-8")
-    return {
-        PAGE: filled(page, "claims", short_table()),
-        README: filled(readme, "claims", short_table()),
-    }
+        text = filled(text, name, section(name))
+    return filled(text, "claims", short_table())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -109,9 +105,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.parse_args(arguments)
-    for path, text in pages().items():
-        with atomic_write(path) as file:
-            file.write(text)
+    text = page()
+    with atomic_write(PAGE) as file:
+        file.write(text)
     for name in CLAIMS:
         results = read(RESULTS / f"{name}.jsonl")
         if verdict(study(name).statements(results)) != NOT_RUN:

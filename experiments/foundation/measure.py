@@ -50,13 +50,14 @@ def ask(name: str, seed: int = 0, *, held_back: bool = False, token_budget: int 
         path = file_of(name, ring, source, seed)
         if path.exists():
             continue
+        mass: list[float] | None = None
         if name in FLOORS:
             odds = _floor(name, rows)
         else:
             model = model or load(name, seed, token_budget)
-            odds = _odds(model, ARMS[name], rows, f"{name}: {source}")
+            odds, mass = _odds(model, ARMS[name], rows, f"{name}: {source}")
         with atomic_write(path) as file:
-            for row, pair in zip(rows, odds, strict=True):
+            for place, (row, pair) in enumerate(zip(rows, odds, strict=True)):
                 line = {
                     "ring": ring,
                     "source": source,
@@ -64,7 +65,8 @@ def ask(name: str, seed: int = 0, *, held_back: bool = False, token_budget: int 
                     "group": row.group,
                     "subset": row.subset,
                 }
-                file.write(json.dumps(line | {"log_odds": pair}) + "\n")
+                said = {"log_odds": pair} | ({"mass": mass[place]} if mass else {})
+                file.write(json.dumps(line | said) + "\n")
     return asked(seed) / name
 
 
@@ -74,15 +76,21 @@ def read(name: str, seed: int = 0) -> list[Asked]:
     return [json.loads(line) for path in files for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def _odds(model: PreferenceModel, arm: Arm, rows: Sequence[Preference], title: str) -> list[list[float]]:
+def _odds(
+    model: PreferenceModel, arm: Arm, rows: Sequence[Preference], title: str
+) -> tuple[list[list[float]], list[float] | None]:
+    """Log-odds of each row in both orders, and of judges the label mass, mean of both orders."""
     found: list[list[float]] = []
+    mass: list[float] = []
     for chunk in parts_with_progress(chunks(rows, _CHUNK), title=title):
         pairs = [row.pair for row in chunk]
-        odds = model.compare(pairs).log_odds
+        verdicts = model.compare(pairs)
+        odds = verdicts.log_odds
+        mass += verdicts.mass.mean(axis=1).round(5).tolist()
         if arm.without_prompt:
             odds = odds - model.compare([Pair(_NO_PROMPT, pair.a, pair.b) for pair in pairs]).log_odds
         found += odds.round(5).tolist()
-    return found
+    return found, mass if arm.kind == "judge" else None
 
 
 def _floor(name: str, rows: Sequence[Preference]) -> list[list[float]]:

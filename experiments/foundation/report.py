@@ -2,7 +2,7 @@
 
 Command: python -m experiments.foundation.report (seconds). Reads what the arms said, of every seed, writes
 experiments/results/gram_135m.json, and from it and the results of adaptation, best_of_n, grpo and everyday
-the marked parts of docs/gram-135m.md, with their pictures, and of configs/gram-135m/MODEL_CARD.md. With
+the marked parts of docs/gram-135m.md, with their pictures, of its card and of README.md. With
 --page only these are made again. Asks no model.
 """
 
@@ -36,6 +36,7 @@ from gram.types import FloatArray, Verdicts
 RESULTS = Path("experiments/results/gram_135m.json")
 PAGE = Path("docs/gram-135m.md")
 CARD = CONFIGS / "MODEL_CARD.md"
+README = Path("README.md")
 _CHOSEN = "Of the two kinds this one was better on rows held back from training."
 KIND = {
     "likelihood": "It is a **likelihood**: its score of an answer is the mean log-probability of its tokens, "
@@ -60,6 +61,7 @@ class Answers:
         self.ids = np.array([f"{row['source']}/{row['id']}" for row in rows])
         self.groups = np.array([f"{row['source']}/{row['group'] or row['id']}" for row in rows])
         self.odds: FloatArray = np.array([row["log_odds"] for row in rows], dtype=np.float64)
+        self.mass: FloatArray = np.array([row.get("mass", np.nan) for row in rows], dtype=np.float64)
         self.right = credit(tempered(self.odds, 1.0), np.ones(len(rows)))
         held = self.odds[self.rings == HELD]
         self.temperature = best_temperature(held, np.ones(len(held)))
@@ -94,6 +96,8 @@ class Answers:
             "log_loss_tempered": log_loss(after, labels),
             "order_gap": float(gap.mean()),
         }
+        if not np.isnan(self.mass[where]).any():  # the first arms were asked before it was kept
+            found["label_mass"] = float(self.mass[where].mean())
         return {name: round(value, 4) for name, value in found.items()}
 
 
@@ -144,6 +148,12 @@ def write_card(found: Numbers) -> None:
         "superni": attributions.table(attributions.trained_on()),
     }
     _fill(CARD, parts)
+
+
+def write_readme(found: Numbers) -> None:
+    """Fill the table of the README: the model that ships, its rivals and the floors."""
+    few = {"arms": {name: found["arms"][name] for name in tables.SHOWN if name in found["arms"]}}
+    _fill(README, {"gram-135m": tables.short_table(few) if few["arms"] else NOT_RUN})
 
 
 def _fill(path: Path, parts: Mapping[str, str]) -> None:
@@ -215,6 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             file.write(json.dumps(found, indent=1) + "\n")
     write_page(found)
     write_card(found)
+    write_readme(found)
     print(claims.expected_table(found))
 
 

@@ -17,6 +17,7 @@ from experiments.foundation.data import HELD_BACK
 
 import gram
 from gram.data import read_preferences
+from gram.modeling.digests import deciding_files
 from gram.modeling.loading import load_model
 from gram.modeling.quiet import quiet_libraries
 from gram.modeling.saving import save_checkpoint
@@ -43,7 +44,7 @@ def ship(model: Path, output: Path) -> dict[str, float]:
         "bfloat16_largest_change_of_p_a": round(float(np.abs(before - after).max()), 5),
         "bfloat16_accuracy_change": round(float(np.mean(after > 0.5) - np.mean(before > 0.5)), 5),
     }
-    replace(loaded.manifest, evaluation=found, files={}).write(output)
+    replace(loaded.manifest, evaluation=found, files=deciding_files(output)).write(output)
     return found
 
 

@@ -11,6 +11,7 @@ from experiments.foundation.data import COUNT
 from experiments.foundation.measure import FLOORS
 from experiments.foundation.results import shown
 from experiments.foundation.rows import RINGS
+from experiments.foundation.ship import SHIPPED
 
 from gram import plots
 from gram.statistics import Estimate
@@ -26,15 +27,15 @@ CURVE = {
 SUPERNI = "superni, categories never labeled"
 COLUMNS = ("headline", *RINGS)
 SHOWN = (
-    f"likelihood-{COUNT}",
-    f"judge-{COUNT}",
+    SHIPPED,
+    "likelihood",
     f"bradley_terry-{COUNT}",
     "zero_shot_mean",
     "zero_shot_judge",
     "bag_of_words",
     "length_rule",
 )
-"""Arms of the picture."""
+"""Arms of the picture and of the README."""
 
 Numbers = dict[str, Any]
 
@@ -107,16 +108,17 @@ def seeds_table(found: Numbers) -> str:
 
 
 def calibration_table(found: Numbers) -> str:
-    """Calibration on the headline, with a temperature from rows held back, and the order gap of judges."""
+    """Calibration on the headline, tempered by rows held back; order gap and label mass of judges."""
     rows = []
     for name, arm in found["arms"].items():
         if name in FLOORS:
             continue
         of = arm["calibration"]
         gap = f"{of['order_gap']:+.3f}" if ARMS[name].kind == "judge" else "none"
+        mass = f"{of['label_mass']:.3f}" if "label_mass" in of else ""
         values = (f"{of[key]:.3f}" for key in ("ece", "ece_tempered", "log_loss", "log_loss_tempered"))
-        rows.append([TITLES[name], f"{arm['temperature']:.2f}", *values, gap])
-    head = ["", "temperature", "ECE", "... tempered", "log loss", "... tempered", "order gap"]
+        rows.append([TITLES[name], f"{arm['temperature']:.2f}", *values, gap, mass])
+    head = ["", "temperature", "ECE", "... tempered", "log loss", "... tempered", "order gap", "label mass"]
     return markdown(head, rows)
 
 

@@ -168,7 +168,7 @@ class ModelFlags(LoadOptions):
     """How a model is asked, as flags: what is on by default is switched off by a flag."""
 
     model: str
-    """Model folder, gram-small (comes with the package), smollm2-135m (is fetched), or Hub name."""
+    """Model folder, gram-135m (comes with the package), smollm2-135m (is fetched), or Hub name."""
     neutralise: bool | None = field(default=None, init=False)  # its flag is --raw-control-tokens
     both_orders: bool = field(default=True, init=False)  # its flag is --single-order
     raw_control_tokens: bool = False

@@ -128,7 +128,7 @@ def overview(commands: Mapping[str, str]) -> str:
             *lines,
             "",
             "First steps: gram demo --quick; or, with rows of your own,",
-            "  gram score --model gram-small --input pairs.jsonl --output scores.jsonl",
+            "  gram score --model gram-135m --input pairs.jsonl --output scores.jsonl",
             "",
             "gram COMMAND --help lists the options; --config FILE.yaml gives them from a file, flags win.",
             "gram --print-completion bash (or zsh, fish) prints a script that completes them.",

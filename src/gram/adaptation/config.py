@@ -22,7 +22,7 @@ class AdaptConfig:
     """
 
     model: str
-    """The model to adapt: a folder, gram-small, smollm2-135m (is fetched), or a Hub name."""
+    """The model to adapt: a folder, gram-135m, smollm2-135m (is fetched), or a Hub name."""
     data: list[str]
     """Labeled pairs of the new task: files (.jsonl, .json, .csv, .parquet, ...), folders or Hub names."""
     output: Path

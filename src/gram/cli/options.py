@@ -30,7 +30,7 @@ class ModelOptions(ModelFlags):
     """Several models, several processes: the options of ``gram.ensemble`` as flags, beside the model."""
 
     model: str
-    """Model folder, gram-small (comes with the package), smollm2-135m (is fetched), Hub name, the
+    """Model folder, gram-135m (comes with the package), smollm2-135m (is fetched), Hub name, the
     http://HOST:PORT of gram serve, or openai:MODEL@http://HOST/v1 (docs/remote.md)."""
     ensemble_with: list[str] = field(default_factory=list)
     """More models of the same kind, asked together with the model as one."""

@@ -127,7 +127,7 @@ def decide(
 
     Example:
         >>> import gram
-        >>> model = gram.load("gram-small", kind="judge")  # too small to know; it shows the call
+        >>> model = gram.load("gram-135m")
         >>> questions = {"refund": {"type": "noul", "instructions": "Is a refund requested?"}}
         >>> answers = decide(model, "I was charged twice.", questions)
         >>> 0 < answers["refund"].noul < 1, answers.usage.judged

@@ -54,7 +54,9 @@ def label_mass(facts: Facts) -> Iterator[Finding]:
     do = (
         "take another --template or model, train it as a judge (gram train), or ask it with --kind likelihood"
     )
-    if mass < _NO_MASS:
+    if facts.manifest and facts.manifest.taught(facts.prompts.template.hash):
+        yield ok(f"{says}; the model was trained to choose between them, so this may be small")
+    elif mass < _NO_MASS:
         yield error(f"{says}: the model would say something else, and its verdicts are noise", do)
     elif mass < LOW_MASS:
         yield warning(f"{says}: the model would rather say something else", do)

@@ -26,7 +26,7 @@ def fingerprint_of(models: Sequence[str], options: LoadOptions) -> dict[str, Any
         CheckpointError: a file of a model cannot be read.
 
     Example:
-        >>> found = fingerprint_of(["gram-small"], LoadOptions(device="cpu", token_budget=100))
+        >>> found = fingerprint_of(["gram-135m"], LoadOptions(device="cpu", token_budget=100))
         >>> found["dtype"], "token_budget" in found, found["ensemble_with"]
         ('fp32', False, [])
     """

@@ -124,6 +124,14 @@ class Manifest:
     format: int = FORMAT
     unknown: dict[str, Any] = field(default_factory=dict)
 
+    def taught(self, template_hash: str) -> bool:
+        """Whether the model was trained as a judge with this template.
+
+        Its loss looked at the two labels alone: their probability out of the whole vocabulary was free to
+        fall, and a small one says nothing.
+        """
+        return self.objective.get("name") == "preference" and template_hash == self.template_hash
+
     def write(self, folder: Path) -> None:
         """Write ``gram.json`` into ``folder``, whole or not at all."""
         content = asdict(self)

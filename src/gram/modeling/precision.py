@@ -21,7 +21,7 @@ from gram.modeling.presets import find_preset, is_preset
 from gram.modeling.shipped import Place, find_place
 
 WIDE = 512
-"""Hidden size from which ``auto`` may mean bf16. Narrower models (the presets below ``base``, gram-small) are
+"""Hidden size from which ``auto`` may mean bf16. Narrower models (the presets below ``base``) are
 read in seconds as they are, and the numbers published for them were asked in fp32."""
 
 TORCH: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -54,7 +54,7 @@ def precision_of(
         ConfigError: no such dtype, device or preset.
 
     Example:
-        >>> precision_of("gram-small", "auto", "cpu"), precision_of("gram-small", "bf16", "cpu")
+        >>> precision_of("preset:tiny", "auto", "cpu"), precision_of("preset:tiny", "bf16", "cpu")
         ('fp32', 'bf16')
     """
     if dtype == "auto":

@@ -21,7 +21,7 @@ def shipped_models() -> tuple[str, ...]:
     """The names of the models that come with the package.
 
     Example:
-        >>> "gram-small" in shipped_models()
+        >>> "gram-135m" in shipped_models()
         True
     """
     return tuple(sorted(path.parent.name for path in _FOLDER.glob(f"*/{FILE}")))

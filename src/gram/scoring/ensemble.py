@@ -241,7 +241,7 @@ def ensemble(
         GramError: as ``load`` does.
 
     Example:
-        >>> model = ensemble(["gram-small", "gram-small"])
+        >>> model = ensemble(["gram-135m", "gram-135m"])
         >>> model.compare([Pair("What is 2 + 2?", a="4", b="5")]).p_a.shape
         (1,)
     """

@@ -74,7 +74,7 @@ A folder with ``gram.json`` is loaded as that file says. A raw causal language m
 a likelihood scorer with ``kind="likelihood"``.
 
 Args:
-    path: model folder, adapter (a PEFT folder; its base is loaded with it), ``gram-small`` (comes with the
+    path: model folder, adapter (a PEFT folder; its base is loaded with it), ``gram-135m`` (comes with the
         package), ``smollm2-135m`` (fetched on its first use), or Hub name (``owner/name``, and
         ``owner/name@revision``); ``http://HOST:PORT`` of ``gram serve``; or a remote judge, such as
         ``openai:MODEL@http://HOST/v1`` (docs/remote.md), for which no torch is loaded.
@@ -91,7 +91,8 @@ Raises:
     ScoringError: a server that cannot be reached.
 
 Example:
-    >>> model = load("gram-small")  # scores are mean log-likelihoods per token, in nats
-    >>> model.score(["What is 2 + 2?"], ["2 + 2 is 4."]).shape
+    >>> from gram import Pair
+    >>> model = load("gram-135m")  # a judge: P(a is better), asked in both orders
+    >>> model.compare([Pair("What is 2 + 2?", a="2 + 2 is 4.", b="Bread.")]).p_a.shape
     (1,)
 """

@@ -22,9 +22,14 @@ from gram.tokens import TokenLogprobs
 from gram.types import FloatArray, Pair, PromptLike, Usage, Verdicts, as_pairs
 
 LOW_MASS = 0.1
-"""Mean label mass of a call below which the judge warns."""
+"""Mean label mass of a call below which a judge warns that was not trained to be one."""
 
 _log = logging.getLogger("gram.scoring")
+
+_LITTLE_MASS = (
+    "the two labels %s together have a probability of %.3g on average: the model would say "
+    "something else in their place, and its verdicts may mean little"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,7 @@ class JudgeModel:
             leaves the position bias in.
         dtype: precision of the weights of a local model; None where the backend has none to tell.
         decider: makes what answers typed questions, when the first are asked; None: nothing does.
+        taught: the model was trained to choose between these labels, so that a small mass is no warning.
 
     Example:
         A backend that always says A with 0.6 and B with 0.2 looks at the position alone::
@@ -97,6 +103,7 @@ class JudgeModel:
         both_orders: bool = True,
         dtype: str | None = None,
         decider: Callable[[], Decider] | None = None,
+        taught: bool = False,
     ) -> None:
         self._backend = backend
         self._template = template
@@ -105,7 +112,7 @@ class JudgeModel:
         self._make_decider = decider
         self._decider: Decider | None = None
         self._usage = Usage()
-        self._told: set[str] = set()  # the warnings
+        self._told: set[str] = {_LITTLE_MASS} if taught else set()  # the warnings
         self.temperature = 1.0  # divides the log-odds; set by calibration
 
     @property
@@ -194,12 +201,7 @@ class JudgeModel:
     def _warn(self, answers: LabelLogprobs, mass: float) -> None:
         """Say once that the labels are not what the model wants to say, and once that some are bounds."""
         if mass < LOW_MASS:
-            self._say(
-                "the two labels %s together have a probability of %.3g on average: the model would say "
-                "something else in their place, and its verdicts may mean little",
-                self._template.labels,
-                mass,
-            )
+            self._say(_LITTLE_MASS, self._template.labels, mass)
         if answers.bounded is not None and answers.bounded.any():
             self._say(
                 "%d of %d verdicts of this call are bounds: the server did not list one of the labels, so "

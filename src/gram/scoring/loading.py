@@ -136,6 +136,7 @@ def wrap(
                 both_orders=full_asking.both_orders,
                 dtype=runner.dtype,
                 decider=decider,
+                taught=loaded.manifest is not None and loaded.manifest.taught(renderer.template.hash),
             )
     put_on(model, loaded.manifest, asking)
     return model

@@ -24,7 +24,7 @@ class TrainConfig:
     """Train a model: stage 1 on unlabeled answers (pretrain) or stage 2 on preferences (finetune)."""
 
     model: str
-    """A folder, gram-small, smollm2-135m, a Hub name, or preset:tiny|mini|light|small|base."""
+    """A folder, gram-135m, smollm2-135m, a Hub name, or preset:tiny|mini|light|small|base."""
     data: list[str]
     """Training data: files (.jsonl, .json, .csv, .parquet, ...), dataset folders or Hub names."""
     output: Path
