@@ -1,4 +1,4 @@
-"""docs/fan.md from results: the marked parts are those of experiments/fan.py and experiments/fan_cost.py.
+"""docs/fan.md from results: the marked parts are those of experiments/fan.py, fan_text.py and fan_cost.py.
 
 Command: python -m experiments.fan_page (seconds). Runs no model.
 """
@@ -14,13 +14,43 @@ import numpy as np
 from experiments.fan import ARMS, RESULTS, WRONG, read
 from experiments.fan_cost import RESULTS as COSTS
 from experiments.fan_cost import cost_table, draw
+from experiments.fan_text import ARMS as TEXT_ARMS
+from experiments.fan_text import RESULTS as TEXTS
 from experiments.pages import filled
 
-from gram.statistics import over_seeds, paired_difference
+from gram.statistics import mean_by_group, over_seeds, paired_difference
 from gram.types import FloatArray
 
 PAGE = Path("docs/fan.md")
 HALVES = ("seen", "unseen")
+
+
+def text_table(results: Sequence[dict[str, Any]]) -> str:
+    """The same on real text, of one seed; rows of a task are resampled together."""
+    lines = [
+        "| arm | never labeled | in distribution | minus sequence: never labeled | in distribution "
+        "| one winner |",
+        "|---|---|---|---|---|---|",
+    ]
+    of = {row["arm"]: row for row in results}
+    for arm in (name for name in TEXT_ARMS if name in of):
+        cells = [_grouped(of[arm][half]) for half in ("unseen", "seen")]
+        cells += [_minus(of[arm][half], of["sequence"][half]) for half in ("unseen", "seen")]
+        cells.append(f"{of[arm]['unseen']['one_winner']:.3f}")
+        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _grouped(part: dict[str, Any]) -> str:
+    found = mean_by_group(_right(part["right"]), np.array(part["groups"]))
+    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
+
+
+def _minus(mine: dict[str, Any], sequence: dict[str, Any]) -> str:
+    if mine is sequence:
+        return ""
+    found = paired_difference(_right(mine["right"]), _right(sequence["right"]), mine["groups"])
+    return f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
 
 
 def table(results: Sequence[dict[str, Any]], labels: str) -> str:
@@ -70,6 +100,8 @@ def write_page() -> None:
     for labels in WRONG:
         if any(row["labels"] == labels for row in results):
             text = filled(text, f"world {labels}", table(results, labels))
+    if texts := read(TEXTS):
+        text = filled(text, "text", text_table(texts))
     if COSTS.exists():
         costs = json.loads(COSTS.read_text(encoding="utf-8"))
         picture = "![Time over the number of answers; dotted: by arithmetic alone](images/fan-cost.png)"

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
-from experiments import fan, fan_cost, fan_page
+from experiments import fan, fan_cost, fan_page, fan_text
+
+import gram
+from gram.types import Pair, Preference, Verdicts
 
 
 def cell(arm: str, seed: int, seen: str, unseen: str) -> dict[str, object]:
@@ -73,3 +78,53 @@ def test_the_smallest_study_runs(tmp_path: Path) -> None:
     assert all(set(row["unseen"]["right"]) <= set("012") for row in results)
     fan.main([*flags, "--arms", *arms, "--output", str(output)])  # all is on file
     assert fan.read(output) == results
+
+
+def test_the_table_of_real_text_by_hand() -> None:
+    """Three of four right, one of them of another task; the fan: two. Minus 0.25."""
+
+    def row(arm: str, right: str) -> dict[str, object]:
+        part = {"right": right, "groups": list("aabb"), "one_winner": 0.5}
+        return {"arm": arm, "unseen": part, "seen": part}
+
+    lines = fan_page.text_table([row("sequence", "2220"), row("fan_converted", "2200")]).splitlines()[2:]
+    assert lines[0].startswith("| sequence | 0.750 (") and lines[0].endswith("|  |  | 0.500 |")
+    assert lines[1].startswith("| fan_converted | 0.500 (") and "| -0.250 (" in lines[1]
+
+
+def test_an_arm_on_real_text_is_asked_as_its_layout_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right, right, wrong; in the second pair the two orders name two winners. Gaps 0, 1 and 0."""
+    asked = []
+
+    class Fixed:
+        def compare(self, pairs: Sequence[Pair]) -> Verdicts:
+            odds = np.array([[1.0, 1.0], [1.5, -0.5], [-1.0, -1.0]])
+            return Verdicts(odds, np.ones_like(odds))
+
+    def load(path: str, **options: object) -> Fixed:
+        asked.append((path, options.get("layout")))
+        return Fixed()
+
+    monkeypatch.setattr(gram, "load", load)
+    rows = [Preference(Pair("?", "yes", "no"), 1.0, group="g")] * 3
+    for arm in ("sequence", "fan_zero_shot"):
+        found = fan_text.run(arm, {"unseen": rows})["unseen"]
+        assert found["right"] == "220" and found["groups"] == ["g"] * 3
+        assert found["accuracy"] == found["one_winner"] == pytest.approx(2 / 3)
+    assert asked == [(fan_text.JUDGE, None), (fan_text.JUDGE, "fan")]
+
+
+def test_a_conversion_is_the_last_step_in_another_layout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The judge is the start and, for distilling, the teacher; fan_start takes the step before it."""
+    seen = []
+    monkeypatch.setattr(fan_text, "train", seen.append)
+    monkeypatch.setattr(fan_text, "MODELS", tmp_path)
+    for arm in ("sequence_longer", "fan_converted", "fan_distilled", "fan_start"):
+        assert fan_text.model_of(arm) == str(tmp_path / "fan" / arm)
+    longer, converted, distilled, start = seen
+    assert [c.layout for c in seen] == [None, "fan", "fan", "fan"]
+    assert longer.model == converted.model == distilled.model == distilled.distil == fan_text.JUDGE
+    assert converted.data == [str(fan_text.LABELS)] and converted.distil is None
+    assert Path(str(start.model)).name == "stage_1" and Path(start.data[0]).name == "easy.jsonl"

@@ -1,0 +1,151 @@
+"""The fan judge on real text: gram-135m, converted to reading each answer by itself.
+
+Claim (ours): on a pre-trained model little training is left to do when a sequence judge becomes a fan judge,
+and what is lost is within a point of accuracy.
+
+Arms:
+  sequence         gram-135m's judge, as it is
+  sequence_longer  trained on, for as many steps as a conversion takes: its control
+  fan_zero_shot    the same model, asked in the fan layout
+  fan_converted    trained on in the fan layout
+  fan_distilled    ... on the verdicts of the sequence judge on the same pairs
+  sequence_easy    what the judge was before its last step: stage 1 and 4,131 easy labels
+  fan_start        the fan from the start of stage 2: the same labels and steps in the fan layout
+  scalar           Bradley-Terry on the base with gram-135m's labels and steps
+
+A conversion is 200 steps of 16 of the labels that gram-135m has learned from. Test rows: 400 drawn from
+superni's `eval` categories, which never had a label, and 400 of its `test` rows (experiments/real_text.md).
+
+Cost: 20 to 40 minutes of one core for an arm that is trained, minutes for the others. Command: python -m
+experiments.fan_text [ARM ...], after `make foundation` and, for the arm scalar, python -m
+experiments.foundation.arms bradley_terry_short. Reads ../shared/data, a folder beside the repository. A
+training that was stopped goes on, an arm whose result is on file is not run again. The table is written into
+docs/fan.md by experiments/fan_page.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from experiments.foundation.arms import CONFIGS, LENGTH, MODELS, SAME_LABELS, folder
+from experiments.foundation.lessons import SHORT
+from experiments.foundation.results import add, read
+from experiments.foundation.rows import test_rows
+
+import gram
+from gram.files import atomic_write
+from gram.modeling.manifest import FILE
+from gram.modeling.quiet import quiet_libraries
+from gram.statistics import credit
+from gram.training.config import load_config
+from gram.training.pipeline import train
+from gram.types import Preference
+
+RESULTS = Path("experiments/results/fan_text.jsonl")
+PLACES = {"unseen": "tasks never labeled", "seen": "in distribution"}
+SOURCE, MOST = "superni", 400
+STEPS, BATCH = 200, 16
+JUDGE = str(MODELS / "judge_easy")
+LABELS = MODELS / "data" / "conversion.jsonl"
+
+TRAINED: dict[str, Mapping[str, Any]] = {
+    "sequence_longer": {},
+    "fan_converted": {"layout": "fan"},
+    "fan_distilled": {"layout": "fan", "distil": JUDGE},
+}
+"""Options of a conversion; all else is that of the last step of `make foundation`."""
+ASKED = {
+    "sequence": JUDGE,
+    "fan_zero_shot": JUDGE,
+    "sequence_easy": str(MODELS / "easy"),
+    "scalar": folder(SAME_LABELS),
+}
+ARMS = ("sequence", "sequence_longer", "fan_zero_shot", "fan_converted", "fan_distilled")
+ARMS += ("sequence_easy", "fan_start", "scalar")
+
+
+def model_of(arm: str) -> str:
+    """The folder of an arm, which is trained unless it is there."""
+    if arm in ASKED:
+        return ASKED[arm]
+    output = MODELS / "fan" / arm
+    if not (output / FILE).is_file():
+        if arm == "fan_start":
+            config = replace(load_config(CONFIGS / "2-easy.yaml"), layout="fan")
+        else:
+            config = replace(load_config(CONFIGS / "3-finetune.yaml"), model=JUDGE, data=[str(LABELS)])
+            config = replace(config, **TRAINED[arm])
+        train(replace(config, output=output))
+    return str(output)
+
+
+def write_labels() -> None:
+    """The first labels of the last step of gram-135m's training, as many as a conversion takes."""
+    if LABELS.exists():
+        return
+    with SHORT.open(encoding="utf-8") as file, atomic_write(LABELS) as output:
+        output.writelines(islice(file, STEPS * BATCH))
+
+
+def tests() -> dict[str, list[Preference]]:
+    """The rows that every arm is asked about."""
+    rings = {(ring, source): rows for ring, source, rows in test_rows()}
+    drawn = np.random.default_rng(0)
+    return {half: _some(rings[ring, SOURCE], drawn) for half, ring in PLACES.items()}
+
+
+def _some(rows: Sequence[Preference], drawn: np.random.Generator) -> list[Preference]:
+    return [rows[place] for place in sorted(drawn.permutation(len(rows))[:MOST])]
+
+
+def run(arm: str, rows: Mapping[str, Sequence[Preference]]) -> dict[str, Any]:
+    """What an arm says: right or wrong one by one, and what the order changes."""
+    began = time.monotonic()
+    path = model_of(arm)
+    trained, result = time.monotonic(), {"arm": arm}
+    layout = {"layout": "fan"} if arm == "fan_zero_shot" else {}
+    model = gram.load(path, max_length=LENGTH, **layout)
+    for half, part in rows.items():
+        verdicts = model.compare([row.pair for row in part])
+        right = credit(verdicts.p_a, np.array([row.p_a for row in part]))
+        both = np.sign(verdicts.log_odds)
+        result[half] = {
+            "accuracy": float(right.mean()),
+            "right": "".join(str(round(2 * value)) for value in right),  # 2: right, 1: a tie, 0: wrong
+            "groups": [str(row.group or row.id) for row in part],
+            "position_gap": float(np.abs(verdicts.position_gap).mean()),
+            "one_winner": float(np.mean(both[:, 0] == both[:, 1])),
+        }
+    seconds = {"train": round(trained - began, 1), "ask": round(time.monotonic() - trained, 1)}
+    return result | {"seconds": seconds}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("arms", nargs="*", metavar="ARM", help=f"of {', '.join(ARMS)}; default: all")
+    options = parser.parse_args(arguments)
+    arms = options.arms or list(ARMS)
+    if unknown := set(arms) - set(ARMS):
+        parser.error(f"no arm {min(unknown)}; there are {', '.join(ARMS)}")
+    quiet_libraries()
+    write_labels()
+    rows = tests()
+    for arm in arms:
+        if arm not in {row["arm"] for row in read(RESULTS)}:
+            result = run(arm, rows)
+            add(RESULTS, result)
+            print(json.dumps({key: value for key, value in result.items() if key not in PLACES}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
