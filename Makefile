@@ -8,11 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick test fuzz check docs kills bench harmless foundation openrlhf clean
-
-PREF := ../shared/data/pref
-HARMLESS_TESTS := $(foreach name,hh_harmless sensemaking blimp conala,$(PREF)/$(name).jsonl.gz::test) \
-	$(foreach name,hhh pandalm,$(PREF)/$(name).jsonl.gz::eval)
+.PHONY: help setup demo quick test fuzz check docs kills bench foundation openrlhf clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -61,20 +57,6 @@ openrlhf: $(READY) .venv-openrlhf/.ready  ## our reward called by OpenRLHF's own
 		accelerate peft psutil aiohttp sympy pylatexenc >&2
 	@.venv-openrlhf/bin/python -m pip install --disable-pip-version-check --no-deps openrlhf==0.11.2 >&2
 	@touch $@
-
-harmless: runs/harmless/judge/gram.json  ## train from nothing on real text and pairs, and evaluate (23 minutes)
-	@$(BIN)/gram eval --model runs/harmless/judge --data $(HARMLESS_TESTS) --output runs/harmless/eval
-	@$(BIN)/gram eval --model runs/harmless/pretrained --length-power 1 --data $(HARMLESS_TESTS) \
-		--output runs/harmless/eval-zero-shot
-
-runs/harmless/text/gram.json: | $(READY)
-	@$(BIN)/gram train --config configs/harmless/1-text.yaml
-
-runs/harmless/pretrained/gram.json: | runs/harmless/text/gram.json
-	@$(BIN)/gram train --config configs/harmless/2-pretrain.yaml
-
-runs/harmless/judge/gram.json: | runs/harmless/pretrained/gram.json
-	@$(BIN)/gram train --config configs/harmless/3-finetune.yaml
 
 # Each step goes on where it was stopped. DEVICE=cuda: minutes instead of hours.
 foundation: runs/gram-135m/shipped/gram.json  ## train gram-135m on data/, and write the folder to ship (hours on two cores)

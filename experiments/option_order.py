@@ -7,7 +7,8 @@ choice whose options are the answers themselves. Each pair is asked twice, the s
 listed the other way round. Pairs longer than --max-length are left out, as the pipeline cuts nothing.
 Expectation: ours never changes, up to ties to the last digit; the pipeline changes often with a small model.
 Command: python -m experiments.option_order MODEL [--data FOLDER] [--pairs 500] [--output FILE.json]
-(reads ../shared/data, or what --data names, as data/held_back.jsonl.gz; 15 forward passes a pair).
+(reads ../shared/data, see experiments/public_files.py, or what --data names, as data/held_back.jsonl.gz;
+15 forward passes a pair).
 Prints a table: how often the verdict changes, how often it is the better answer (mean of the two listings),
 how often it is the option listed first.
 """

@@ -13,13 +13,13 @@ test split with enough candidates, not all of the same gold), a judge, its stage
 the same body taught by the judge's labels; intervals over prompts.
 
 Every comparison is asked once per source and kept, so that all schedules see the same verdicts.
-Commands, after ``make harmless`` and for the scalar head
-    gram train --config configs/harmless/3-finetune.yaml --objective scalar --label-smoothing 0
+Commands, after ``experiments/harmless`` and for the scalar head
+    gram train --config experiments/harmless/3-finetune.yaml --objective scalar --label-smoothing 0
         --output runs/harmless/bradley_terry
     python experiments/ranking_study.py world [--seeds 21 22 23 24] [--prompts 100]
     python experiments/ranking_study.py real --pool ../shared/data/bon/zeroeval.jsonl.gz --sizes 2 4 8 12
     python experiments/ranking_study.py real --pool ../shared/data/bon/arena_bench.jsonl.gz --sizes 2 4 8 15
-Tables and pictures: experiments/ranking_report.py.
+Tables and pictures: experiments/ranking_report.py. Where the pools are from: experiments/public_files.py.
 """
 
 from __future__ import annotations

@@ -244,7 +244,9 @@ def test_loads_no_torch(arguments: tuple[str, ...]) -> None:
 def test_every_shipped_config_loads() -> None:
     from gram.training.config import load_config
 
-    configs = sorted(path for path in (ROOT / "configs").rglob("*.y*ml") if path.parent.name != "accelerate")
+    folders = (ROOT / "configs", ROOT / "experiments")
+    files = [path for folder in folders for path in sorted(folder.rglob("*.y*ml"))]
+    configs = [path for path in files if path.parent.name != "accelerate"]
     assert len(configs) == SHIPPED_CONFIGS
     for config in configs:
         load_config(config)

@@ -1,14 +1,15 @@
 """Claim 4 on real text: one line of Python from an intent (conala), with 0 to 1,000 labels.
 
 Where it stands: see adaptation.py.
-Our scale: 2.6M parameters that have read 4.9M tokens (`make harmless`: text, then stage 1 on unlabeled
+Our scale: 2.6M parameters that have read 4.9M tokens (`experiments/harmless`: text, then stage 1 on unlabeled
 answers). Judge and Bradley-Terry head learn from the same 1,500 labels of hh_harmless, sensemaking and
 blimp, on the stage-1 body; a second head starts from random weights. Then conala's train rows, 30 steps of
 16; its 404 test rows. The three seeds draw the labels and the order. The floors, taught on the same conala
 labels, stand beside: bag of words, length rule (0 labels).
 Expectation: far from the world: at this size judges of real text are near chance before they see labels of
 the task, so nothing is free; the stage-1 body should still need fewer labels than random weights.
-Command: python -m experiments.claims.adaptation_real (after `make harmless`; needs ../shared/data)
+Command: python -m experiments.claims.adaptation_real (after `make -f experiments/harmless/Makefile`;
+needs ../shared/data, see experiments/public_files.py)
 Measured: partly; judge with 100 labels against Bradley-Terry from scratch with 100: -0.013 [-0.132,
 +0.106]. Cost: 42 minutes of one core. All of it: docs/claims.md.
 """

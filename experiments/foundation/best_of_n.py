@@ -5,10 +5,10 @@ Forty prompts of each of three pools: hard chat graded 1 to 10, maths and code t
 prompts whose eight have one and the same gold are left out. gram-135m ranks by each schedule; all see the
 same verdicts, every pair is asked once.
 Command: python -m experiments.foundation.best_of_n, after `make foundation` and the arm bradley_terry_short
-(21 minutes of one core for a judge, 3 for a likelihood, and 3 for each rival). Reads ../shared/data, a folder
-beside the repository. What was said is kept in runs/gram-135m/best_of_n, and is not asked again; the numbers
-are written to experiments/results/gram_135m_best_of_n.json. --model and --rival take folders in place of the
-two models, --device cuda a GPU, --table only prints.
+(21 minutes of one core for a judge, 3 for a likelihood, and 3 for each rival). Reads ../shared/data
+(see experiments/public_files.py). What was said is kept in runs/gram-135m/best_of_n, and is not asked again;
+the numbers are written to experiments/results/gram_135m_best_of_n.json. --model and --rival take folders in
+place of the two models, --device cuda a GPU, --table only prints.
 """
 
 from __future__ import annotations

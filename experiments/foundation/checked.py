@@ -1,6 +1,6 @@
 """Prompts whose answers can be checked: short ones of superni tasks that never had a label.
 
-Reads ../shared/data, a folder beside the repository. Knows no model.
+Reads ../shared/data (see experiments/public_files.py). Knows no model.
 
 A task is taken if its outputs are a few words that its rows repeat (kind `label` of superni's `eval`) and
 enough of its prompts are short. Its own check: an answer is right if it names the right output and no other

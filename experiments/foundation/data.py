@@ -1,9 +1,9 @@
 """The data of gram-135m, made from public files into `data/`: labels, rows held back, and unlabeled
 answers.
 
-Command: python -m experiments.foundation.data (half a minute; reads ../shared/data, whose README says where
-each file is from). The folder that it writes comes with the repository, so that nobody has to run it. Knows
-licences; knows no model.
+Command: python -m experiments.foundation.data (half a minute; reads ../shared/data, see
+experiments/public_files.py). The folder that it writes comes with the repository, so that nobody has to run
+it. Knows licences; knows no model.
 """
 
 from __future__ import annotations

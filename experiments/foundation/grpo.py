@@ -6,9 +6,9 @@ answer. Gold: the task's own check (experiments/foundation/checked.py), which is
 and has no weight. Every pass over the prompts is 8 steps, in the same order; what counts is the last pass
 less the first.
 Command: python -m experiments.foundation.grpo [--seeds 0 1 2], needs pip install 'gram-rm[rl]' (half an hour
-of one core and 4 GB for each seed). Reads ../shared/data, a folder beside the repository. Adds a line for
-each seed to experiments/results/gram_135m_grpo.jsonl, and does not run a seed again; a seed that is stopped
-begins again. --model takes a folder in place of gram-135m, --device cuda a GPU.
+of one core and 4 GB for each seed). Reads ../shared/data (see experiments/public_files.py). Adds a
+line for each seed to experiments/results/gram_135m_grpo.jsonl, and does not run a seed again; a seed that is
+stopped begins again. --model takes a folder in place of gram-135m, --device cuda a GPU.
 """
 
 from __future__ import annotations

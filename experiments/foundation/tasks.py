@@ -1,7 +1,6 @@
 """Six tasks that gram-135m never had a label of, each cut into rows to take labels from and test rows.
 
-Reads ../shared/data, a folder beside the repository (its README says where each file is from). Knows no
-model.
+Reads ../shared/data (see experiments/public_files.py). Knows no model.
 
 No question is on both sides: persona and conala have splits of their own; of the debate, labels come from
 the side "yes" and tests from the side "no"; the translations are cut by document, the analogies by prompt.
