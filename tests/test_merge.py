@@ -178,11 +178,14 @@ def test_a_base_named_by_hand(base: Path, tmp_path: Path, capsys: pytest.Capture
 
 
 def test_what_is_refused(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A whole model, a folder that holds something, and the adapter's or the base's own folder."""
+    """A whole model, none, a folder that holds something, and the adapter's or the base's own folder."""
     adapter = tmp_path / "adapter"
     with_adapter(base, adapter, copy.deepcopy(KINDS["lora"]))
     code, _, err = run(capsys, "merge", "--model", base, "--output", tmp_path / "out")
     assert code == 1 and "is a whole model; there is no adapter to merge" in err
+    for more in ((), ("--base", base)):  # what is not here may be on the Hub, which no test asks
+        code, _, err = run(capsys, "merge", "--model", "owner/gone", "--output", tmp_path / "out", *more)
+        assert code == 1 and "owner/gone" in err and "or cannot be found here or on the Hub" in err
     assert not (tmp_path / "out").exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")

@@ -49,6 +49,11 @@ def is_adapter(reference: str | Path) -> bool:
     return folder is not None and (folder / ADAPTER_CONFIG).is_file()
 
 
+def no_adapter(place: Place) -> str:
+    """Why there is no adapter at ``place``, for a message; the Hub may not have been asked."""
+    return "is a whole model" if place.folder else "is a whole model, or cannot be found here or on the Hub"
+
+
 def read_adapter(place: Place, base: str | Path | None = None) -> Adapter | None:
     """The adapter at ``place``; None for a whole model.
 
@@ -63,7 +68,7 @@ def read_adapter(place: Place, base: str | Path | None = None) -> Adapter | None
     folder = place.folder
     if folder is None or not (folder / ADAPTER_CONFIG).is_file():
         if base is not None:
-            raise ConfigError(f"base {base}: {place.name} is a whole model; only adapters have a base")
+            raise ConfigError(f"base {base}: {place.name} {no_adapter(place)}; only adapters have a base")
         return None
     path = folder / ADAPTER_CONFIG
     config = read_object(path, constants=True)

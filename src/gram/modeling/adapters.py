@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from gram.errors import CheckpointError, ConfigError
 from gram.fetching import other_copy
-from gram.modeling.adapter_folder import Adapter
+from gram.modeling.adapter_folder import Adapter, no_adapter
 from gram.modeling.attaching import attached, called, tensor_shapes
 from gram.modeling.digests import deciding_files
 from gram.modeling.opening import Head
@@ -66,7 +66,7 @@ def check_going_on(place: Place, adapter: Adapter | None, head: Head) -> None:
     """
     if adapter is None:
         raise ConfigError(
-            f"adapter continued: {place.name} is a whole model; --adapter kept begins one on it"
+            f"adapter continued: {place.name} {no_adapter(place)}; --adapter kept begins one on it"
         )
     if head == "score" and not brings_score_head(adapter):
         raise ConfigError(

@@ -14,7 +14,7 @@ from gram.asking import Asking, Precision
 from gram.claims import Reads, claimed_folder, refuse_full
 from gram.errors import ConfigError, TemplateError
 from gram.files import atomic_folder, naming
-from gram.modeling.adapter_folder import Adapter, base_of, read_adapter
+from gram.modeling.adapter_folder import Adapter, base_of, no_adapter, read_adapter
 from gram.modeling.manifest import Manifest, read_manifest
 from gram.modeling.shipped import Place, find_place, model_folder
 from gram.modeling.source import ModelSource
@@ -81,7 +81,7 @@ def merge(options: MergeOptions) -> dict[str, Any]:
 def _adapter_of(place: Place, base: str | None) -> Adapter:
     adapter = read_adapter(place, base)
     if adapter is None:
-        raise ConfigError(f"model {place.name}: is a whole model; there is no adapter to merge")
+        raise ConfigError(f"model {place.name}: {no_adapter(place)}; there is no adapter to merge")
     return adapter
 
 
