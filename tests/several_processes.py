@@ -5,15 +5,38 @@ They come from one server that has imported the heavy libraries, so that each st
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import socket
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 SHARDED = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 """What ``accelerate launch`` sets for a configuration of FSDP2, besides its defaults."""
+
+
+needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="needs DeepSpeed")
+
+
+def divided_by_deepspeed(folder: Path) -> dict[str, str]:
+    """What ``accelerate launch`` sets for ZeRO-3 with a file of DeepSpeed's own, on CPUs.
+
+    Args:
+        folder: for that file, by which tiny weights are divided too.
+    """
+    zero = {"stage": 3, "stage3_param_persistence_threshold": 0}
+    filled = ("train_batch_size", "train_micro_batch_size_per_gpu")
+    filled += ("gradient_accumulation_steps", "gradient_clipping")
+    given = {"zero_optimization": zero, **dict.fromkeys(filled, "auto")}
+    path = folder / "deepspeed.json"
+    path.write_text(json.dumps(given), encoding="utf-8")
+    switch = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_CONFIG_FILE": str(path)}
+    return {**switch, "DS_ACCELERATOR": "cpu"}
 
 
 def together(

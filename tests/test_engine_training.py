@@ -29,7 +29,8 @@ from gram.objectives.objective import Objective, Sample
 from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
 from gram.rendering import Renderer
-from gram.training.fit import FitSettings, fit, through
+from gram.training.fit import FitSettings, fit
+from gram.training.wrapped import through
 from small_models import family, fresh
 from test_engine_agreement import assert_same_gradients, both, gradients
 

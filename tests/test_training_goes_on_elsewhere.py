@@ -16,7 +16,7 @@ from gram.training import pipeline
 from gram.training.config import TrainConfig
 from gram.training.fit import fit
 from gram.training.pipeline import train
-from several_processes import SHARDED, together
+from several_processes import SHARDED, divided_by_deepspeed, needs_deepspeed, together
 
 Config = dict[str, Any]
 
@@ -158,6 +158,36 @@ def test_a_divided_run_goes_on_with_more_processes(make: Callable[..., Config], 
     assert isinstance(refused, str) and "was saved by processes that divided the model" in refused
     more = [(make(f"more-{kind}", **options), None) for kind, options in kinds.items()]
     assert [found["steps"] for found in together(3, outcomes, more, folder=tmp_path, **SHARDED)[0]] == [4, 4]
+    assert_same_folder(tmp_path / "parts-whole", tmp_path / "one-whole")
+    for kind in kinds:
+        assert_same_folder(tmp_path / f"more-{kind}", tmp_path / f"one-{kind}")
+
+
+@pytest.mark.slow
+@needs_deepspeed
+def test_a_run_that_deepspeed_divides_goes_on(make: Callable[..., Config], tmp_path: Path) -> None:
+    """Divided among two, killed in step 3, and then among two again: the folder that one process makes.
+
+    Three processes, whose parts would be others, FSDP and a single process say so.
+    """
+    kinds, divided = {"whole": WHOLE, "lora": LORA}, divided_by_deepspeed(tmp_path)
+    for kind, options in kinds.items():
+        assert isinstance(outcome(make(f"one-{kind}", **options)), dict)
+    works: list[Any] = [(make("parts-whole", **WHOLE), None)]
+    works += [(make(f"more-{kind}", **options), 3) for kind, options in kinds.items()]
+    first, _ = together(2, outcomes, works, folder=tmp_path, **divided)
+    ends = [found if isinstance(found, str) else found["steps"] for found in first]
+    assert ends == [4, "in step 3", "in step 3"]
+    checkpoint = tmp_path / "more-whole" / "checkpoints" / "checkpoint-2"
+    assert len(list(checkpoint.glob("global_step2/*_model_states.pt"))) == 2
+    assert not list(checkpoint.glob("*.safetensors"))
+    refused = outcome(make("more-whole", **WHOLE))
+    assert isinstance(refused, str) and "divided the model among them (ZeRO-3)" in refused
+    again = [(make("more-whole", **WHOLE), None)]
+    for count, switch, reason in ((3, divided, "cannot go on with 3"), (2, SHARDED, "(ZeRO-3): go on")):
+        assert reason in together(count, outcomes, again, folder=tmp_path, **switch)[0][0]
+    more = [(make(f"more-{kind}", **options), None) for kind, options in kinds.items()]
+    assert [found["steps"] for found in together(2, outcomes, more, folder=tmp_path, **divided)[0]] == [4, 4]
     assert_same_folder(tmp_path / "parts-whole", tmp_path / "one-whole")
     for kind in kinds:
         assert_same_folder(tmp_path / f"more-{kind}", tmp_path / f"one-{kind}")

@@ -58,9 +58,12 @@ def settings_of(config: TrainConfig, samples: int, device: str) -> FitSettings:
 
 
 def training_arguments(
-    settings: FitSettings, folder: Path, *, saves: bool, evaluates: bool
+    settings: FitSettings, folder: Path, *, saves: bool, evaluates: bool, lowers: bool
 ) -> TrainingArguments:
     """The trainer's own arguments for these settings.
+
+    Args:
+        lowers: whether accelerate is to lower the products, if they are bf16.
 
     Raises:
         ConfigError: a batch that cannot be divided among the processes, or saving between evaluations.
@@ -86,7 +89,7 @@ def training_arguments(
         max_grad_norm=settings.max_grad_norm,
         adam_beta2=settings.adam_beta2,
         seed=settings.seed,
-        bf16=settings.dtype == "bf16",
+        bf16=lowers and settings.dtype == "bf16",
         use_cpu=settings.device == "cpu",
         average_tokens_across_devices=True,
         ddp_find_unused_parameters=False,

@@ -23,28 +23,35 @@ def last_checkpoint(folder: Path) -> Path | None:
     return max(checkpoints)[1] if checkpoints else None
 
 
-def to_go_on_from(folder: Path | None, *, divided: bool) -> str | None:
+def to_go_on_from(folder: Path | None, divided: str | None, processes: int) -> str | None:
     """The checkpoint in ``folder`` that a run goes on from; None: it begins.
 
     Args:
-        divided: whether the run divides its model among processes.
+        divided: by what the run divides its model among processes, ``FSDP`` or ``ZeRO-3``; None: it does not.
+        processes: of the run.
 
     Raises:
-        ConfigError: it was saved by a run that divided its model where this one does not, or the other way
-            round.
+        ConfigError: it was saved by a run that divided its model where this one does not, the other way
+            round, or by something else; or by ZeRO-3 with another number of processes.
     """
     found = last_checkpoint(folder) if folder is not None else None
     if found is None:
         return None
-    was_divided = any(found.glob("pytorch_model_fsdp*"))
-    if was_divided and not divided:
+    parts = len(list(found.glob("global_step*/zero_pp_rank_*_model_states.pt")))
+    was_divided = "ZeRO-3" if parts else "FSDP" if any(found.glob("pytorch_model_fsdp*")) else None
+    if was_divided is None and divided is not None:
         raise ConfigError(
-            f"{found}: was saved by processes that divided the model among them (FSDP): go on with two "
-            "processes or more and the same accelerate configuration, or use --overwrite"
-        )
-    if divided and not was_divided:
-        raise ConfigError(
-            f"{found}: was saved by a run that did not divide the model: go on without FSDP, or use "
+            f"{found}: was saved by a run that did not divide the model: go on without {divided}, or use "
             "--overwrite"
+        )
+    if was_divided != divided:
+        raise ConfigError(
+            f"{found}: was saved by processes that divided the model among them ({was_divided}): go on with "
+            "two processes or more and the same accelerate configuration, or use --overwrite"
+        )
+    if parts and parts != processes:
+        raise ConfigError(
+            f"{found}: was saved by {parts} processes, and ZeRO-3 cannot go on with {processes}: use as many "
+            "again, or --overwrite"
         )
     return str(found)

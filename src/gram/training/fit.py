@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,10 +29,9 @@ from gram.objectives.objective import Objective, Sample
 from gram.training.arguments import FitSettings, processes, training_arguments
 from gram.training.callbacks import CompleteLog, Guard, Observer, ProgressBar, check_finite, mean_loss
 from gram.training.checkpoints import to_go_on_from
-from gram.training.sharding import divide, gathered, in_step, is_asked_for, let_go, outline, take_up
+from gram.training.sharding import Division, asked_for, gathered, in_step, outline
 from gram.training.stream import Stream
-
-T = TypeVar("T")
+from gram.training.wrapped import through
 
 
 @dataclass(frozen=True)
@@ -87,19 +86,9 @@ def fit(
         raise ConfigError(f"{len(eval_samples)} evaluation samples are too few for {world} processes")
     with contextlib.ExitStack() as stack:
         stack.callback(ACTIVATIONS.release)
-        folder = checkpoints or Path(tempfile.gettempdir())  # the trainer wants one, and writes nothing there
-        arguments = training_arguments(
-            settings, folder, saves=checkpoints is not None, evaluates=bool(eval_samples)
-        )
-        trainer = _SumTrainer(
-            model,
-            arguments,
-            objective=objective,
-            stream=_stream(samples, settings),
-            budget=settings.token_budget or _budget_for(model, objective, settings),
-            pass_length=len(samples),
-            eval_samples=eval_samples,
-        )
+        if division := asked_for():
+            stack.enter_context(division.around())
+        trainer = _trainer(model, objective, samples, settings, eval_samples, checkpoints, division)
         trainer.remove_callback(PrinterCallback)
         if title is not None:
             bar = ProgressBar(title)
@@ -107,14 +96,44 @@ def fit(
             trainer.add_callback(bar)
         for callback in (CompleteLog(), Guard(), *([Observer(model, observe)] if observe else [])):
             trainer.add_callback(callback)
-        trainer.train(resume_from_checkpoint=to_go_on_from(checkpoints, divided=trainer.outline is not None))
+        by = division.name if division else None
+        trainer.train(resume_from_checkpoint=to_go_on_from(checkpoints, by, processes()))
         history = list(trainer.state.log_history)
         evaluation = trainer.evaluate() if eval_samples else {}
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # bf16 was for the training only
-    if trainer.outline is not None:
-        model = gathered(model, trainer.outline, keep=trainer.is_world_process_zero())  # type: ignore[assignment]
+    if division is not None and trainer.outline is not None:
+        keep = trainer.is_world_process_zero()
+        model = gathered(model, trainer.outline, division, keep=keep)  # type: ignore[assignment]
     model.eval()
     return FitResult(trainer.state.global_step, mean_loss(history), history, evaluation, model)
+
+
+def _trainer(
+    model: PreTrainedModel,
+    objective: Objective[Any],
+    samples: Sequence[Sample],
+    settings: FitSettings,
+    eval_samples: Sequence[Sample],
+    checkpoints: Path | None,
+    division: Division | None,
+) -> _SumTrainer:
+    folder = checkpoints or Path(tempfile.gettempdir())  # the trainer wants one, and writes nothing there
+    arguments = training_arguments(
+        *(settings, folder),
+        saves=checkpoints is not None,
+        evaluates=bool(eval_samples),
+        lowers=division is None or division.autocasts,
+    )
+    return _SumTrainer(
+        *(model, arguments),
+        objective=objective,
+        stream=_stream(samples, settings),
+        budget=settings.token_budget or _budget_for(model, objective, settings),
+        pass_length=len(samples),
+        eval_samples=eval_samples,
+        division=division,
+        low=settings.dtype == "bf16",
+    )
 
 
 def _stream(samples: Sequence[Sample], settings: FitSettings) -> Stream:
@@ -130,38 +149,8 @@ def _budget_for(model: nn.Module, objective: Objective[Any], settings: FitSettin
         checkpointing=settings.gradient_checkpointing,
         all_logits=objective.engine == "plain",
         processes=int(os.environ.get("LOCAL_WORLD_SIZE", str(processes()))),
-        parts=processes() if is_asked_for() else 1,
+        parts=processes() if asked_for() else 1,
     )
-
-
-def through(model: nn.Module, read: Callable[[nn.Module], T]) -> T:
-    """``read`` applied to the model inside ``model``, as if it were that model's own forward pass.
-
-    Data-parallel and sharding wrappers do their work in the forward pass of the model that they wrap. An
-    engine calls parts of that model. If it did so without a forward pass of the wrapper, gradients would not
-    be shared between processes.
-
-    Args:
-        read: a function of the inner model, such as an objective's loss.
-    """
-    inner = getattr(model, "module", model)
-    forward = inner.__dict__.get("forward")
-
-    def restore() -> None:
-        if forward is None:
-            inner.__dict__.pop("forward", None)
-        else:
-            inner.forward = forward
-
-    def redirection(*_: Any, **__: Any) -> T:
-        restore()
-        return read(inner)
-
-    inner.forward = redirection
-    try:
-        return model()
-    finally:
-        restore()
 
 
 class _SumTrainer(Trainer):
@@ -185,7 +174,10 @@ class _SumTrainer(Trainer):
         budget: int,
         pass_length: int,
         eval_samples: Sequence[Sample],
+        division: Division | None,
+        low: bool,
     ) -> None:
+        self.division = division
         super().__init__(
             model,
             args,
@@ -197,16 +189,16 @@ class _SumTrainer(Trainer):
         self._objective = objective
         self._budget = budget
         self._eval_samples = sorted(eval_samples, key=lambda sample: sample.length)
+        self._low = low
         self._epochs_per_step = args.train_batch_size * args.world_size / pass_length
-        self.outline = outline(model) if self.is_fsdp_enabled else None
-        if self.is_fsdp_enabled:
-            divide(model, self.accelerator)
+        self.outline = outline(model) if self.division else None
+        if self.division:
+            self.division.divide(model, self.accelerator)
 
     def create_accelerator_and_postprocess(self) -> None:
         super().create_accelerator_and_postprocess()
-        if is_asked_for():
-            take_up(self.accelerator)
-            self.is_fsdp_enabled = True
+        if self.division:
+            self.division.take_up(self)
 
     def _get_num_items_in_batch(self, batch_samples: list[list[Batch]], device: torch.device) -> Tensor:
         counts = [self._objective.count(batch) for batches in batch_samples for batch in batches]
@@ -218,17 +210,17 @@ class _SumTrainer(Trainer):
     def training_step(  # type: ignore[override]
         self, model: nn.Module, inputs: list[Batch], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        losses = []
-        for batch, counts in self._passes(inputs):
-            shares = self.outline is not None or batch is inputs[-1]
+        losses, passes = [], list(self._passes(inputs))
+        for number, (batch, counts) in enumerate(passes, 1):
+            self.accelerator.sync_gradients = last = number == len(passes)  # DeepSpeed's step follows
             units = num_items_in_batch if counts else math.inf  # divided by infinity it adds nothing
-            with contextlib.nullcontext() if shares else self.accelerator.no_sync(model):
+            with contextlib.nullcontext() if last or self.division else self.accelerator.no_sync(model):
                 losses.append(super().training_step(model, batch, units))  # type: ignore[arg-type]
         return torch.stack(losses).sum()
 
     def _passes(self, batches: list[Batch]) -> Iterator[tuple[Batch, bool]]:
         """The micro-batches of this process, and whether each counts."""
-        if self.outline is not None:
+        if self.division:
             return in_step(batches, self.accelerator)
         return ((batch, True) for batch in batches)
 
@@ -243,28 +235,36 @@ class _SumTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
         assert num_items_in_batch is not None and not return_outputs
-        with self.accelerator.autocast():
-            loss = through(model, lambda inner: self._objective.loss_sum(inner, inputs).loss)
+        loss = through(model, lambda inner: self._sums(inner, inputs)["loss"])
         loss = loss / num_items_in_batch
         check_finite("loss", loss.item(), self.state.global_step + 1)
         return loss * self.args.world_size  # gradients are averaged over processes; we want their sum
+
+    def _sums(self, inner: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The objective's sums; lowered in here, as DeepSpeed leaves what surrounds its own forward pass."""
+        lowers = self.division is None or self.division.autocasts
+        torchs = torch.autocast(self.args.device.type, torch.bfloat16, enabled=self._low)
+        with self.accelerator.autocast() if lowers else torchs:
+            sums = self._objective.loss_sum(inner, batch)
+        return {"loss": sums.loss, **sums.metrics}
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """Exact means over the evaluation samples, whatever the batch size and process count."""
-        model, objective = cast(nn.Module, self.model), self._objective
+        model = cast(nn.Module, self.model)
         training = model.training
         model.eval()
         totals: dict[str, Tensor] = {}
-        with torch.no_grad(), self.compute_loss_context_manager(), self.accelerator.autocast():
+        with torch.no_grad(), self.compute_loss_context_manager():
             for batch, counts in self._passes(self._eval_batches()):
                 batch = {name: value.to(self.args.device) for name, value in batch.items()}
-                sums = through(model, lambda inner, batch=batch: objective.loss_sum(inner, batch))
-                parts = {"count": objective.count(batch), "loss": sums.loss, **sums.metrics} if counts else {}
+                sums = through(self.deepspeed or model, lambda inner, batch=batch: self._sums(inner, batch))
+                parts = {"count": self._objective.count(batch), **sums} if counts else {}
                 for name, value in parts.items():
                     totals[name] = totals.get(name, torch.zeros((), device=value.device)) + value
-        let_go(model)
+        if self.division:
+            self.division.let_go(model)
         model.train(training)
         names = sorted(totals)
         vector = torch.stack([totals[name].float() for name in names])
@@ -279,6 +279,10 @@ class _SumTrainer(Trainer):
     def _eval_batches(self) -> list[Batch]:
         own_samples = self._eval_samples[self.args.process_index :: self.args.world_size]
         return list(self._objective.micro_batches(own_samples, self._budget))
+
+    def save_model(self, *given: Any, **more: Any) -> None:
+        if not self.is_deepspeed_enabled:  # its engine saves weights too, where others save the optimizer
+            super().save_model(*given, **more)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = Path(str(self.args.output_dir))

@@ -118,9 +118,9 @@ def _train(
     config: TrainConfig, device: str, processes: PartialState, chief: bool, start_time: float
 ) -> dict[str, Any]:
     torch.manual_seed(config.seed)
-    divided = sharding.is_asked_for()
+    divided = sharding.asked_for() is not None
     if divided and config.quantise:
-        raise ConfigError("quantise: a base in 4 bits is not divided among processes; leave FSDP out")
+        raise ConfigError("quantise: a base in 4 bits is not divided among processes; leave out what does")
     rows, held_out = _read_all(config)
     if config.distil is not None:
         rows = with_verdicts(rows, config, device)

@@ -1,9 +1,10 @@
-"""Weights, gradients and optimizer states divided among processes: FSDP2, where accelerate is told to.
+"""Weights, gradients and optimizer states divided among processes, where accelerate is told to.
 
 accelerate's configuration is the switch (``configs/accelerate/fsdp2.yaml``, or ``ACCELERATE_USE_FSDP=true
-FSDP_VERSION=2`` in the environment); the trainer and accelerate save and load the parts. Two things are done
-here, on every device alike: what is divided, as an engine reads the output layer beside the model's own
-forward pass, and how it becomes whole again. Knows modules and processes; knows no objective.
+FSDP_VERSION=2`` in the environment; ``zero3`` has DeepSpeed's); the trainer and accelerate save and load the
+parts. Two things are done here, on every device alike: what is divided, as an engine reads the output layer
+beside the model's own forward pass, and how it becomes whole again. Knows modules and processes; knows no
+objective.
 """
 
 from __future__ import annotations
@@ -11,26 +12,62 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gram.engine.base import Batch
 from gram.errors import ConfigError
 from gram.modeling.trainable import decoder_layers
+from gram.training.zero3 import Zero3
 
 
-def is_asked_for() -> bool:
-    """Whether accelerate's configuration asks several processes to divide the model among them.
+class Division(Protocol):
+    """A way to divide a model among processes.
+
+    Attributes:
+        name: as people know it.
+        autocasts: whether accelerate can be asked for products in bf16; else the trainer asks torch.
+    """
+
+    name: str
+    autocasts: bool
+
+    def around(self) -> AbstractContextManager[object]:
+        """What stands around a training."""
+        ...
+
+    def take_up(self, trainer: Any) -> None:
+        """Switch it on in the accelerator that ``trainer`` just made, if accelerate has not."""
+        ...
+
+    def divide(self, model: nn.Module, accelerator: Any) -> None:
+        """Divide the parameters of ``model``, in place, or say how they will be."""
+        ...
+
+    def let_go(self, model: nn.Module) -> None:
+        """Free what a pass without gradients has gathered: no backward pass comes to do it."""
+        ...
+
+    def whole(self, part: nn.Parameter) -> Tensor:
+        """The whole weight of which this process holds ``part``, on the CPU. All processes call it."""
+        ...
+
+
+def asked_for() -> Division | None:
+    """How accelerate's configuration asks several processes to divide the model among them; None: not at all.
 
     Raises:
-        ConfigError: it asks for DeepSpeed, for FSDP1, or for weights that only the first process loads.
+        ConfigError: it asks for FSDP1, for weights that only the first process loads, or for what ``Zero3``
+            refuses.
     """
     if _is_true("ACCELERATE_USE_DEEPSPEED"):
-        raise ConfigError("DeepSpeed cannot train gram's layouts: use configs/accelerate/fsdp2.yaml instead")
+        Zero3.check()
+        return Zero3()
     if not _is_true("ACCELERATE_USE_FSDP") or int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return False
+        return None
     if os.environ.get("FSDP_VERSION", "1") != "2":
         raise ConfigError(
             "accelerate asks for FSDP1: set fsdp_version: 2 (see configs/accelerate/fsdp2.yaml)"
@@ -40,53 +77,59 @@ def is_asked_for() -> bool:
             "accelerate would have one process load the weights: set fsdp_cpu_ram_efficient_loading: false "
             "(see configs/accelerate/fsdp2.yaml)"
         )
-    return True
+    return FullyShard()
 
 
 def _is_true(name: str) -> bool:
     return os.environ.get(name, "").lower() in ("true", "1")
 
 
-def take_up(accelerator: Any) -> None:
-    """Switch FSDP on in an accelerator that was made while it was asked for.
-
-    On a CPU accelerate leaves it out without a word, and would train whole copies.
-    """
-    from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
-
-    state = accelerator.state
-    if state.distributed_type == DistributedType.MULTI_CPU:
-        state.fsdp_plugin = FullyShardedDataParallelPlugin()
-        state.distributed_type = DistributedType.FSDP
-
-
-def divide(model: nn.Module, accelerator: Any) -> None:
-    """Divide the parameters of ``model``, in place, among the processes of ``accelerator``.
+class FullyShard:
+    """FSDP2: torch's ``fully_shard``.
 
     Each decoder layer is gathered for its own forward and backward pass. All else (embeddings, last norm,
     heads) is gathered for the whole pass of the model. Gathered weights stay in fp32, so that the numbers are
     those of whole copies; autocast lowers them for the products.
     """
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import OffloadPolicy, fully_shard
 
-    plugin = accelerator.state.fsdp_plugin
-    how: dict[str, Any] = {
-        "mesh": init_device_mesh(accelerator.device.type, (accelerator.num_processes,)),
-        "offload_policy": plugin.cpu_offload or OffloadPolicy(),
-    }
-    for layer in decoder_layers(model):
-        fully_shard(layer, reshard_after_forward=plugin.reshard_after_forward, **how)
-    fully_shard(model, reshard_after_forward=False, **how)
+    name = "FSDP"
+    autocasts = True
 
+    def around(self) -> AbstractContextManager[object]:
+        return nullcontext()
 
-def let_go(model: nn.Module) -> None:
-    """Free what a pass without gradients has gathered: no backward pass comes to do it."""
-    from torch.distributed.fsdp import FSDPModule
+    def take_up(self, trainer: Any) -> None:
+        """On a CPU accelerate leaves FSDP out without a word, and would train whole copies."""
+        from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
-    for module in model.modules():
-        if isinstance(module, FSDPModule):
-            module.reshard()
+        state = trainer.accelerator.state
+        if state.distributed_type == DistributedType.MULTI_CPU:
+            state.fsdp_plugin = FullyShardedDataParallelPlugin()
+            state.distributed_type = DistributedType.FSDP
+        trainer.is_fsdp_enabled = True
+
+    def divide(self, model: nn.Module, accelerator: Any) -> None:
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import OffloadPolicy, fully_shard
+
+        plugin = accelerator.state.fsdp_plugin
+        how: dict[str, Any] = {
+            "mesh": init_device_mesh(accelerator.device.type, (accelerator.num_processes,)),
+            "offload_policy": plugin.cpu_offload or OffloadPolicy(),
+        }
+        for layer in decoder_layers(model):
+            fully_shard(layer, reshard_after_forward=plugin.reshard_after_forward, **how)
+        fully_shard(model, reshard_after_forward=False, **how)
+
+    def let_go(self, model: nn.Module) -> None:
+        from torch.distributed.fsdp import FSDPModule
+
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+
+    def whole(self, part: nn.Parameter) -> Tensor:
+        return part.full_tensor().detach().cpu()  # type: ignore[operator]
 
 
 def outline(model: nn.Module) -> nn.Module:
@@ -98,7 +141,7 @@ def outline(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, empty)  # type: ignore[arg-type]
 
 
-def gathered(model: nn.Module, whole: nn.Module, *, keep: bool) -> nn.Module:
+def gathered(model: nn.Module, whole: nn.Module, division: Division, *, keep: bool) -> nn.Module:
     """``whole``, an ``outline`` of the divided ``model``, with its weights on the CPU. All processes call it.
 
     Args:
@@ -106,7 +149,7 @@ def gathered(model: nn.Module, whole: nn.Module, *, keep: bool) -> nn.Module:
     """
     filled: dict[int, nn.Parameter] = {}
     for (name, outlined), part in zip(whole.named_parameters(), model.parameters(), strict=True):
-        weight = part.full_tensor().detach().cpu()  # type: ignore[operator]
+        weight = division.whole(part)
         assert weight.shape == outlined.shape, name
         filled[id(outlined)] = nn.Parameter(weight, outlined.requires_grad) if keep else outlined
     for module in whole.modules():
