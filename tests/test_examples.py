@@ -45,6 +45,8 @@ def load_file(name: str) -> ModuleType:
 
 def test_every_example_is_tested() -> None:
     assert sorted(path.stem for path in (ROOT / "examples").glob("*.py")) == [
+        "adapt_with_100_labels",
+        "best_of_n",
         "openrlhf_reward",
         "openrlhf_server",
         "published_template",
