@@ -1,4 +1,4 @@
-"""What README.md and docs/ show in code blocks, cut into commands; knows Markdown and a shell's quotes only."""
+"""What README.md and docs/ show in code blocks, as commands; knows Markdown and a shell's quotes only."""
 
 from __future__ import annotations
 

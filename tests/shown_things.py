@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from conftest import make_preferences
 from shown import ROOT
 
-COPIED = ("configs", "data", "docs", "examples", "experiments", "Makefile")
-"""Of the repository, copied where a command's words begin so."""
+COPIED = (
+    "configs",
+    "data",
+    "docs",
+    "examples",
+    "experiments",
+    "Makefile",
+    "pyproject.toml",
+    "constraints.txt",
+)
+"""Of the repository, copied as a whole where a command names something in it."""
 OUTPUTS = ("--output", "--plot", "--picture", "--cache", ">")
 """What follows is written, and not there before."""
 HUB_SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -45,7 +56,7 @@ def named_in(words: list[str]) -> Iterator[str]:
 
 def written_by(words: list[str]) -> Iterator[str]:
     """The values of the options in ``OUTPUTS``."""
-    for before, word in zip(words, words[1:], strict=False):
+    for before, word in pairwise(words):
         if before in OUTPUTS:
             yield word
 
@@ -66,7 +77,7 @@ class Things:
         if place.exists() or place.is_symlink():
             return
         if (top := name.split("/")[0]) in COPIED:
-            self._copy(ROOT / name if (ROOT / name).is_file() else ROOT / top, name)
+            self._copy(top)
         elif name in MODELS:
             shutil.copytree(getattr(self.made, MODELS[name]), place)
         elif name in FILES:
@@ -78,16 +89,18 @@ class Things:
         elif name in TEXTS:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(TEXTS[name])
+            for word in re.findall(r"[\w-]+[./][\w./-]+", TEXTS[name]):
+                self.provide(word)
         elif name == "FOLDER":
             write_rows(place / "pool.jsonl.gz", contests())
 
-    def _copy(self, source: Path, name: str) -> None:
-        place = self.folder / (name if source.is_file() else name.split("/")[0])
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-        elif source.exists():
-            shutil.copyfile(source, place)
+    def _copy(self, name: str) -> None:
+        if (place := self.folder / name).exists():
+            return
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, place, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copyfile(ROOT / name, place)
 
 
 def pairs(*, side: bool = True) -> list[dict[str, Any]]:
@@ -107,6 +120,10 @@ def contests() -> list[dict[str, Any]]:
         {"id": f"c{k}", "prompt": f"what is the {k} ?", "responses": answers[4 * k : 4 * k + 4]}
         for k in range(4)
     ]
+
+
+def _graded() -> list[dict[str, Any]]:
+    return [row | {"gold": [0.0, 0.5, 0.5, 1.0]} for row in contests()]
 
 
 def _german() -> list[dict[str, Any]]:
@@ -142,6 +159,7 @@ FILES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     **dict.fromkeys(("preferences.jsonl", "held_out.jsonl", "test.jsonl", "pairs.parquet"), pairs),
     **dict.fromkeys(("few_labels.jsonl", "few.jsonl", "labels.jsonl", "pairs.jsonl", "rows.jsonl"), pairs),
     **dict.fromkeys(("answers.jsonl", "unlabeled.jsonl.gz", "candidates.jsonl", "contests.jsonl"), contests),
+    "runs/world/candidates.jsonl": _graded,
     "pairs.csv": _german,
     "rm_bench.jsonl.gz": _rm_bench,
     "judgebench.jsonl": _judgebench,
@@ -167,11 +185,7 @@ ON_HUB = {
         "Qwen/Qwen3-0.6B",
         *(f"wangclnlp/GRAM-Qwen3-{size}-RewardModel" for size in ("1.7B", "4B", "8B", "14B")),
     ),
-    "llama": (
-        "wangclnlp/GRAM-LLaMA3.2-3B-RewardModel",
-        "owner/name",
-        "nvidia/Llama-3.3-Nemotron-70B-Reward-Principle",
-    ),
+    "llama": ("wangclnlp/GRAM-LLaMA3.2-3B-RewardModel", "nvidia/Llama-3.3-Nemotron-70B-Reward-Principle"),
 }
 """Architectures, and the Hub names under which small random models of them lie."""
 
