@@ -50,6 +50,7 @@ NOT_HERE = {
     "accelerate launch --config_file configs/accelerate/ddp.yaml": "GPUs: test_accelerate_configs.py",
     "accelerate launch --config_file configs/accelerate/fsdp2.yaml": "two machines",
     "ACCELERATE_USE_FSDP=true": "a minute: test_training_on_processes.py does it",
+    "DS_ACCELERATOR=cpu accelerate launch": "needs DeepSpeed: test_training_on_processes.py",
     "GRAM_FUZZ=50000": "hours: the same tests run with fewer rows",
     "python experiments/ranking_study.py": "an hour: test_ranking_experiments.py has its parts",
     "gram train --config experiments/harmless/": "public files that do not come with the repository",
