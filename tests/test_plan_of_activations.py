@@ -56,8 +56,9 @@ def test_a_layer_keeps_no_more_than_is_planned(dtype: Precision, copies: int, ad
     """Planned are 8 values of 4 or 3 bytes by 576 + 1536, a layer and token.
 
     In bf16 all weights in training, 2 x 576 x 576 + 2 x 576 x 192 + 3 x 576 x 1536 of a layer, are kept in
-    bf16 too, which is a line of the plan of its own. Counted: 0.77 of the plan with all weights in fp32, 0.70 with adapters, as two frozen norms keep 2 x 576
-    values fewer and seven adapters 7 x 16 more; 0.65 and 0.55 in bf16.
+    bf16 too, which is a line of the plan of its own. Counted in fp32: 0.77 of the plan with all weights; 0.70
+    with adapters, as two frozen norms keep 2 x 576 values fewer and seven adapters 7 x 16 more. In bf16 0.65
+    and 0.55.
     """
     (less, tokens), (more, _) = (saved(layers, dtype, adapters=adapters) for layers in (2, 3))
     counted = (more - less - (0 if adapters else copies)) / tokens
