@@ -280,8 +280,14 @@ def test_no_torch_is_loaded(command: str, fake: Fake, pairs: Path, tmp_path: Pat
 
 
 def test_what_commands_refuse(
-    fake: Fake, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fake: Fake,
+    pairs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """Before a model is fetched: there is none here to load."""
+    monkeypatch.setenv("GRAM_HOME", str(tmp_path / "empty"))
     asked = ("--model", name_of(fake), "--output", tmp_path / "o")
     for more, says in {
         ("--workers", "2"): "--workers: not for a remote judge (--connections",

@@ -21,6 +21,7 @@ from gram.messages import as_answers, as_list
 from gram.modeling.adapter_folder import is_adapter
 from gram.scoring.judge import JudgeModel
 from gram.scoring.loading import load_with, precision_with
+from gram.scoring.remote.address import refuse_elsewhere
 from gram.scoring.scalar import ScalarHeadModel, Scorer
 from gram.scoring.scores import both_answers, verdicts_of
 from gram.types import (
@@ -257,6 +258,8 @@ def ensemble_with(
     in one precision, that of the first.
     """
     paths = as_list(paths, "paths", "a list of folders or names")
+    for path in paths:  # before one of them is fetched
+        refuse_elsewhere(path)
     if paths:
         options = replace(options, dtype=precision_with(paths[0], options))
     adapters = [is_adapter(path) for path in paths]

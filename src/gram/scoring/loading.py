@@ -22,7 +22,7 @@ from gram.rendering import Renderer
 from gram.scoring.calibrated import put_on
 from gram.scoring.judge import JudgeModel
 from gram.scoring.local import LocalBackend
-from gram.scoring.remote.address import is_elsewhere
+from gram.scoring.remote.address import refuse_elsewhere
 from gram.scoring.scalar import LikelihoodModel, ScalarHeadModel
 
 LocalModel: TypeAlias = JudgeModel | LikelihoodModel | ScalarHeadModel
@@ -41,8 +41,7 @@ def loaded_with(path: str | Path, options: LoadOptions) -> LoadedModel:
     Raises:
         CheckpointError, ConfigError, FetchError: as ``load``.
     """
-    if is_elsewhere(str(path)):
-        raise ConfigError(f"{path}: is on a server; this takes models that are here")
+    refuse_elsewhere(path)
     folder = model_folder(path)
     kind = completed(options, read_manifest(folder) if folder else None).kind
     if kind != "likelihood" and options.of_likelihoods != (None, None, "none", None):

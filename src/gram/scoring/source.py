@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gram.asking import LoadOptions, Precision, refuse_calling
 from gram.claims import Reads
-from gram.scoring.remote.address import is_remote
+from gram.scoring.remote.address import is_remote, refuse_elsewhere
 from gram.serving.source import ServedSource, is_address
 from gram.workers import WHOLE, Share
 
@@ -55,7 +55,7 @@ class LocalSource:
         centre_on: rows for ``gram.scoring.rows.centre``.
 
     Raises:
-        ConfigError: options of remote judges.
+        ConfigError: options of remote judges, or a model on a server.
     """
 
     models: Sequence[str]
@@ -66,6 +66,8 @@ class LocalSource:
 
     def __post_init__(self) -> None:
         refuse_calling(self.options)
+        for name in self.models:  # before one of them is fetched
+            refuse_elsewhere(name)
 
     @property
     def both_orders(self) -> bool:

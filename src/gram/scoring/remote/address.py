@@ -61,6 +61,16 @@ def is_elsewhere(name: str) -> bool:
     return is_remote(name) or is_address(name)
 
 
+def refuse_elsewhere(name: object) -> None:
+    """Refuse a model on a server where one that is here is due.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    if is_elsewhere(str(name)):
+        raise ConfigError(f"{name}: is on a server; this takes models that are here")
+
+
 def read_address(name: str) -> Address:
     """The parts of ``PROTOCOL:MODEL@URL``; without ``@URL`` it is a model of OpenAI.
 
