@@ -42,15 +42,16 @@ quiet_libraries()
 options.output.mkdir(parents=True)
 
 # %% 1. The rows
-# 25 questions have 4 labels each; 25 others have none. The better reply answers the question. The worse one
-# is good advice, too, but for another question: nobody can tell by looking at the replies alone.
+# 50 questions have two labels each. 25 others have none, and four test rows each. The better reply answers
+# the question. The worse one is good advice, too, but for another question: nobody can tell by looking at
+# the replies alone.
 
-questions, each = (6, 2) if options.quick else (25, 4)
 sources = {"labels": options.labels, "test": options.test}
-for name, advice, seed in (("labels", LABELED, 1), ("test", NEW, 2)):
+for name, advice, each, seed in (("labels", LABELED, 2, 1), ("test", NEW, 4, 2)):
     if sources[name] is None:
         sources[name] = str(options.output / f"{name}.jsonl")
-        write_rows(Path(sources[name]), pairs(dict(list(advice.items())[:questions]), each, seed))
+        used = dict(list(advice.items())[: 6 if options.quick else None])
+        write_rows(Path(sources[name]), pairs(used, each, seed))
 labels = read_preferences(sources["labels"]).examples
 test = read_preferences(sources["test"]).examples
 
@@ -85,16 +86,16 @@ floors = {
 
 # %% 4. Adapt
 # As `gram adapt` does it. Each label is held back once, to choose the steps and to decide whether the
-# result is taken. Two folds, one rate and at most 16 steps make it quick; without them it tries more.
+# result is taken. Three folds, one rate and at most 8 steps make it quick; without them it tries more.
 
 adapted = adapt_checkpoint(
     AdaptConfig(
         model=options.model,
         data=[sources["labels"]],
         output=options.output / "adapted",
-        folds=2,
+        folds=3,
         learning_rates=[1e-3],
-        max_steps=2 if options.quick else 16,
+        max_steps=2 if options.quick else 8,
     )
 )
 

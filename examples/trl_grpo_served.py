@@ -1,6 +1,7 @@
 """GRPO with a judge behind ``gram serve`` as the reward: TRL trains a policy, another process scores it.
 
-    python examples/trl_grpo_served.py --output runs/grpo-example
+    python examples/adapt_with_100_labels.py --output runs/adapt-example
+    python examples/trl_grpo_served.py --model runs/adapt-example/adapted --output runs/grpo-example
 
 To be read from top to bottom; where an editor knows "# %%", each part is a cell. Without --policy and
 --prompts a tiny policy is made first, which gives good and bad advice alike
@@ -44,7 +45,7 @@ from gram.statistics import mean_by_group
 from gram.training.config import TrainConfig
 from gram.training.pipeline import train
 from gram.types import FloatArray
-from tutorial.household import LABELED, policy_rows, prompt_rows, write_rows
+from tutorial.household import NEW, policy_rows, prompt_rows, write_rows
 
 # %% What can be set
 
@@ -63,10 +64,11 @@ quiet_libraries()
 options.output.mkdir(parents=True)
 
 # %% 1. Prompts, and references to beat
-# Twelve questions. The reference is advice for another question, so that an answer that fits beats it.
+# Twelve questions, none of which had a label in examples/adapt_with_100_labels.py. The reference is advice
+# for another question, so that an answer that fits beats it.
 
 made_up = options.prompts is None
-advice = dict(list(LABELED.items())[: 4 if options.quick else 12])
+advice = dict(list(NEW.items())[: 4 if options.quick else 12])
 prompts = options.prompts or str(options.output / "prompts.jsonl")
 if made_up:
     write_rows(Path(prompts), prompt_rows(advice, seed=0))
@@ -84,7 +86,7 @@ if made_up:
             stage="pretrain",
             data=[str(options.output / "advice.jsonl")],
             output=Path(policy),
-            max_steps=5 if options.quick else 300,
+            max_steps=5 if options.quick else 150,
             learning_rate=3e-3,
         )
     )
@@ -192,8 +194,8 @@ if made_up:
     }
 
 # %% 7. The picture
-# What GRPO was rewarded with, and what it was worth, for the answers of each step: points; and means of
-# five steps.
+# What GRPO was rewarded with, and what it was worth: the answers of each step (points), and means of five
+# steps. Diamonds are the fresh answers before and after, with their intervals.
 
 curves = {"reward: log-odds of beating the reference": [entry["reward"] for entry in log]}
 if made_up:
@@ -208,6 +210,12 @@ for k, (title, values) in enumerate(curves.items()):
     smooth = np.convolve(values, np.ones(width) / width, mode="valid")
     ax.plot(range(width, len(values) + 1), smooth, color=plots.PALETTE[k], linewidth=2)
     ax.set_xlabel("GRPO steps")
+if made_up:  # the last panel is that of the gold
+    for step, name in ((0, "gold_before"), (len(log), "gold_after")):
+        found = checked[name]
+        ax.plot([step, step], [found["low"], found["high"]], color=plots.INK, linewidth=1.5)
+        ax.plot(step, found["value"], "D", color=plots.INK, markersize=6)
+    ax.set_ylim(0, 1)
 plots.save(figure, options.output / "picture.png", dpi=110)
 
 # %% 8. The numbers
