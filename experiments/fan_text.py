@@ -18,7 +18,7 @@ superni's `eval` categories, which never had a label, and 400 of its `test` rows
 
 Cost: 20 to 40 minutes of one core for an arm that is trained, minutes for the others. Command: python -m
 experiments.fan_text [ARM ...], after `make foundation` and, for the arm scalar, python -m
-experiments.foundation.arms bradley_terry_short. Reads ../shared/data, a folder beside the repository. A
+experiments.foundation.arms bradley_terry_short. Reads ../shared/data (see experiments/public_files.py). A
 training that was stopped goes on, an arm whose result is on file is not run again. The table is written into
 docs/fan.md by experiments/fan_page.py.
 """

@@ -163,7 +163,7 @@ def adapter_of(base: Path, folder: Path) -> Path:
 
     model: Any = AutoModelForCausalLM.from_pretrained(base)
     lora = LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"])
-    get_peft_model(model, lora).save_pretrained(folder)
+    get_peft_model(model, lora).save_pretrained(str(folder))
     return folder
 
 
