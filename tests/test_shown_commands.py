@@ -200,7 +200,8 @@ class Shell:
         return result, told
 
     def bash(self, command: str, environment: dict[str, str] | None = None) -> str:
-        """What it prints; the exit code is 0, of ``gram`` in it too."""
+        """What it prints; the exit code is 0, of ``gram`` in it too. Nothing here installs or removes."""
+        assert not re.search(r"\b(pip|git|uv|conda|rm|sudo)\b", command), f"{command}: name it in NOT_HERE"
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         source = os.pathsep.join((str(ROOT / "src"), os.environ.get("PYTHONPATH", "")))
         inherited = os.environ if environment is None else environment
