@@ -37,13 +37,22 @@ from test_push import environment as pushing
 from test_serving_command import command as server_of
 from without import gram_without
 
-RUN_BY = {"docs/start.md": "test_tutorial.py", "docs/serving.md": "test_serving_docs.py"}
+RUN_BY = {
+    "docs/start.md": "test_tutorial.py",
+    "docs/serving.md": "test_serving_docs.py",
+    **dict.fromkeys(
+        ("docs/example-adapt.md", "docs/example-best-of-n.md", "docs/example-grpo.md"), "test_examples_run.py"
+    ),
+}
 """Pages with marked blocks (``<!-- run -->``, ``<!-- shown -->``): another test runs and compares them."""
 NOT_HERE = {
     "gram bulk --model runs/judge --input pairs.jsonl --output runs/scored --num-actors 64": "a cluster",
     "gram fetch smollm2-135m": "93 MB of the internet: test_fetching.py brings a toy",
     "git clone": "the internet; a script of that form lies there instead",
     "pip install": "the internet: test_wheel.py installs the wheel, test_extras.py knows the extras",
+    "python examples/adapt_with_100_labels.py": "minutes: test_examples_run.py does it with --quick",
+    "python examples/best_of_n.py": "minutes: test_examples_run.py does it with --quick",
+    "python examples/trl_grpo_served.py --model": "minutes: test_examples_run.py does it with --quick",
     "python -m venv": "test_wheel.py makes an environment",
     "vllm serve": "needs a GPU; fake_servers.py answers as it does",
     "torchrun --nnodes 2": "two machines",
@@ -62,7 +71,7 @@ MORE = {
     "gram adapt": "--folds 2 --learning-rates 1e-3 --max-steps 2",
     "gram bench": "--quick --shape small --dtype fp32 --rounds 1",
     "gram train": "--max-steps 2",
-    "python examples/trl_grpo_served.py": "--steps 1",
+    "python examples/trl_grpo_served.py --url": "--steps 1",
 }
 """How a command begins, and the options that it gets so that it takes a moment."""
 FINDS = ("gram doctor",)
@@ -77,7 +86,7 @@ ALONE = (
     "gram bulk --model runs/judge --input pairs.jsonl --output runs/scored --num-actors 4",
     "gram bulk --model runs/judge --input pairs.jsonl --output scored",
     "gram serve",
-    "python examples/trl_grpo_served.py",
+    "python examples/trl_grpo_served.py --url",
     "torchrun --nproc_per_node 8",
 )
 """How a command begins that has a test of its own, as it takes ten seconds and more."""
@@ -307,7 +316,9 @@ def test_a_long_command_runs(start: str, shell: Shell) -> None:
 
 @pytest.mark.slow
 def test_grpo_with_a_served_judge_runs(shell: Shell) -> None:
-    [command] = [command for command in EVERYTHING if "trl_grpo_served" in command]
+    [command] = {
+        command for command in EVERYTHING if fits(command, ["python examples/trl_grpo_served.py --url"])
+    }
     with serving(Here(gram.load(shell.made.judge))) as server:
         shell.bash(f"{shell.prepare(command)} --url {server.url}")
     assert [*(shell.folder / "runs" / "grpo").rglob("model.safetensors")]
