@@ -28,7 +28,7 @@ PAIRS = (
     gram.Pair("Name three fruits.", "Apples, pears and plums.", "Cars, trains and planes."),
     gram.Pair("Find the person in: Marie Curie won two Nobel prizes.", "Marie Curie", "Nobel"),
 )
-GOLDEN = (0.0, 0.0, 0.0)
+GOLDEN = (2.1632, 1.9578, 1.9526)
 """Log-odds of the first answer, mean of both orders, in fp32; a retrained model changes them on purpose."""
 
 
