@@ -47,7 +47,7 @@ from gram.modeling.quiet import quiet_libraries
 from gram.statistics import credit
 from gram.training.config import load_config
 from gram.training.pipeline import train
-from gram.types import Preference
+from gram.types import Preference, PreferenceModel
 
 RESULTS = Path("experiments/results/fan_text.jsonl")
 PLACES = {"unseen": "tasks never labeled", "seen": "in distribution"}
@@ -110,9 +110,10 @@ def run(arm: str, rows: Mapping[str, Sequence[Preference]]) -> dict[str, Any]:
     """What an arm says: right or wrong one by one, and what the order changes."""
     began = time.monotonic()
     path = model_of(arm)
-    trained, result = time.monotonic(), {"arm": arm}
-    layout = {"layout": "fan"} if arm == "fan_zero_shot" else {}
-    model = gram.load(path, max_length=LENGTH, **layout)
+    trained = time.monotonic()
+    result: dict[str, Any] = {"arm": arm}
+    layout: dict[str, Any] = {"layout": "fan"} if arm == "fan_zero_shot" else {}
+    model: PreferenceModel = gram.load(path, max_length=LENGTH, **layout)
     for half, part in rows.items():
         verdicts = model.compare([row.pair for row in part])
         right = credit(verdicts.p_a, np.array([row.p_a for row in part]))

@@ -25,7 +25,7 @@ ADDRESS = "http://127.0.0.1:8000"
 
 
 def holds(shown: Any, real: Any, place: str = "") -> None:
-    """What is shown is part of what came out; numbers to 0.02, as machines differ in last digits."""
+    """What is shown is part of what came out; numbers to 0.05, as processors round differently."""
     match shown:
         case dict():
             for key, value in shown.items():
@@ -36,16 +36,17 @@ def holds(shown: Any, real: Any, place: str = "") -> None:
         case bool() | str():
             assert real == shown, place
         case _:
-            assert real == pytest.approx(shown, abs=0.02), place
+            assert real == pytest.approx(shown, abs=0.05), place
 
 
 def test_what_is_shown_is_compared() -> None:
     holds({"a": [{"b": 0.5}]}, {"a": [{"b": 0.51, "c": 1}]})
     with pytest.raises(AssertionError):
-        holds({"a": [{"b": 0.5}]}, {"a": [{"b": 0.53}]})
+        holds({"a": [{"b": 0.5}]}, {"a": [{"b": 0.56}]})
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("base_of_gram_135m")
 def test_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All its commands in one folder and in their order; the ``examples`` of a clone lie there."""
     kinds = [kind for kind, _ in BLOCKS]
@@ -70,7 +71,7 @@ def test_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             case "run: curl":
                 if shutil.which("curl") is None:
                     return
-                with serving(Here(gram.load("runs/desk"), "likelihood"), names=("desk",)) as server:
+                with serving(Here(gram.load("runs/desk"), "judge"), names=("desk",)) as server:
                     said = by_bash(text.replace(ADDRESS, server.url))
             case _ if text.startswith("{"):
                 holds(json.loads(text), json.loads(said.splitlines()[-1]))
