@@ -43,8 +43,7 @@ options.output.mkdir(parents=True)
 
 # %% 1. The rows
 # 50 questions have two labels each. 25 others have none, and four test rows each. The better reply answers
-# the question. The worse one is good advice, too, but for another question: nobody can tell by looking at
-# the replies alone.
+# the question. The worse one is good advice, but for another question, or friendly words.
 
 sources = {"labels": options.labels, "test": options.test}
 for name, advice, each, seed in (("labels", LABELED, 2, 1), ("test", NEW, 4, 2)):

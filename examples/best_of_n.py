@@ -39,8 +39,7 @@ options.output.mkdir(parents=True)
 
 # %% 1. The answers
 # Eight answers to each of 25 questions, none of which had a label in examples/adapt_with_100_labels.py: one
-# is right (gold 1), one is half of it (0.5), six answer other questions (0). All are good advice by
-# themselves.
+# is right (gold 1), one is half of it (0.5), three answer other questions, and three are only friendly (0).
 
 data = options.data
 if data is None:

@@ -1,8 +1,8 @@
 """Made-up rows for the examples: questions of a house, each with the one reply that answers it.
 
-Every reply is sound advice; a *wrong* reply is the advice for another question. Its words are no worse, so
-that a rule that reads replies alone (their length, their words) can do no better than guess: a model has
-to read question and reply together. Questions of ``LABELED`` may get labels; those of ``NEW`` never do.
+A wrong reply is the advice for another question, or friendly words that repeat the question. Advice for
+another question has no worse words than the right reply: one has to read question and reply together.
+Questions of ``LABELED`` may get labels; those of ``NEW`` never do.
 """
 
 from __future__ import annotations
@@ -93,17 +93,30 @@ NEW = {
     "My scales show a wrong weight.": "Stand them on a hard floor and set them to zero first.",
 }
 
+FRIENDLY = [
+    "We are so sorry to hear that! {question} We feel with you.",
+    "Thank you for telling us: {question} Have a great day!",
+    "What a pity! {question}",
+    "How annoying! {question}",
+]
+
+
+def wrong_replies(question: str, advice: Mapping[str, str], n: int, draw: random.Random) -> list[str]:
+    """``n`` different ones: by turns the advice for another question, and friendly words."""
+    others = draw.sample([text for other, text in advice.items() if other != question], n - n // 2)
+    return [*others, *(text.format(question=question) for text in draw.sample(FRIENDLY, n // 2))]
+
 
 def pairs(advice: Mapping[str, str], each: int, seed: int) -> Iterator[dict[str, str]]:
-    """For every question ``each`` rows: its reply is preferred to the advice for another question.
+    """For every question ``each`` rows: its reply is preferred to as many wrong ones.
 
     ``group`` is the question: rows that share it are held back together, and count as one in an interval.
     """
     draw = random.Random(seed)
     rows = [
-        {"prompt": question, "chosen": right, "rejected": advice[other], "group": question}
+        {"prompt": question, "chosen": right, "rejected": wrong, "group": question}
         for question, right in advice.items()
-        for other in draw.sample([one for one in advice if one != question], each)
+        for wrong in wrong_replies(question, advice, each, draw)
     ]
     yield from draw.sample(rows, len(rows))
 
@@ -112,7 +125,7 @@ def contests(advice: Mapping[str, str], n: int, seed: int) -> Iterator[dict[str,
     """For every question ``n`` replies with their worth: the right one 1, the half of it 0.5, others 0."""
     draw = random.Random(seed)
     for question, right in advice.items():
-        wrong = draw.sample([text for text in advice.values() if text != right], n - 2)
+        wrong = wrong_replies(question, advice, n - 2, draw)
         scores = {right: 1.0, first_half(right): 0.5} | dict.fromkeys(wrong, 0.0)
         replies = draw.sample(list(scores), n)
         yield {"prompt": question, "responses": replies, "scores": [scores[reply] for reply in replies]}
@@ -122,7 +135,7 @@ def policy_rows(advice: Mapping[str, str], seed: int) -> Iterator[dict[str, obje
     """For every question the right reply and three wrong ones: what a policy that knows no better gives."""
     draw = random.Random(seed)
     for question, right in advice.items():
-        wrong = draw.sample([text for text in advice.values() if text != right], 3)
+        wrong = wrong_replies(question, advice, 3, draw)
         for reply in (right, *wrong):
             yield {"prompt": question, "response": reply}
 
