@@ -73,5 +73,6 @@ def test_a_real_profile_has_a_small_rest(bf16: bool, capfd: pytest.CaptureFixtur
 def test_times_are_of_operations_themselves() -> None:
     """A layer's own time does not hold that of the product it calls, which is nearly all there is."""
     layer = nn.Linear(500, 500)
-    found = times(lambda: layer(torch.ones(500, 500)), "cpu")
-    assert found["aten::addmm"] > 5 * found["aten::linear"] > 0
+    # A pause that another program makes falls on either of the two; in one of ten tries it does not.
+    tries = [times(lambda: layer(torch.ones(500, 500)), "cpu") for _ in range(10)]
+    assert any(found["aten::addmm"] > 5 * found["aten::linear"] > 0 for found in tries)
