@@ -71,7 +71,8 @@ def test_every_public_file_that_is_named_is_on_the_list() -> None:
     assert len(entries) == len(listed()) == len(LIST.read_text().splitlines()) - 2
     for name, entry in entries.items():
         assert all(entry[field] for field in ("repository", "commit", "licence")), name
-        assert re.fullmatch(r"[0-9a-f]{64}", entry["sha256"]), name
+        for field in ("sha256", "rows_sha256"):
+            assert re.fullmatch(r"[0-9a-f]{64}", entry[field]), name
     named = 0
     for path in (ROOT / "experiments").rglob("*"):
         if path.suffix in ("", ".py", ".yaml") and path.is_file():
@@ -91,6 +92,7 @@ def test_missing_and_other_files_are_told(tmp_path: Path, monkeypatch: pytest.Mo
             "commit": "c",
             "licence": "MIT",
             "sha256": empty,
+            "rows_sha256": empty,
         }
         for name in ("same", "other", "gone")
     ]

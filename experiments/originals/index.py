@@ -1,0 +1,58 @@
+"""Which rows of an original are which rows of ours, and the sums of its files. Knows no original.
+
+``index/NAME.json`` has ``originals`` (path below the original's folder: sha256) and, where not all rows were
+taken in order, ``rows``: their numbers among the candidates, from 0, in our order ("0-2 7 5"). Some have
+``ids`` (the numbers in the ids, where rows were set aside) and ``groups`` (the group of each question, where
+it is no sum of the question's text).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = Path(__file__).with_name("index")
+
+
+@dataclass(frozen=True)
+class Index:
+    """What ``index/NAME.json`` says; ``rows`` None: all, in order; ``ids`` None: from 0 on."""
+
+    originals: Mapping[str, str]
+    rows: tuple[int, ...] | None
+    ids: tuple[int, ...] | None
+    groups: Mapping[str, str]
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """The numbers that ``text`` names.
+
+    >>> numbers("0-2 7 5")
+    (0, 1, 2, 7, 5)
+    """
+    found: list[int] = []
+    for part in text.split():
+        first, _, last = part.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return tuple(found)
+
+
+def read_index(name: str) -> Index:
+    """The index of the file ``name``, as ``llmbar``."""
+    said = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    rows, ids = (numbers(said[key]) if key in said else None for key in ("rows", "ids"))
+    return Index(said["originals"], rows, ids, said.get("groups", {}))
+
+
+def changed(folder: Path, originals: Mapping[str, str]) -> list[str]:
+    """Files of ``originals`` that are missing below ``folder`` or are others; one line each."""
+    found = []
+    for path, expected in originals.items():
+        if not (folder / path).is_file():
+            found.append(f"{folder / path}: not there")
+        elif hashlib.sha256((folder / path).read_bytes()).hexdigest() != expected:
+            found.append(f"{folder / path}: another file than that of our rows")
+    return found

@@ -1,0 +1,67 @@
+"""A pair as an original has it, and the form in which our files say it. Knows no original and no file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+ASKED = 400
+"""So many characters of a question, without signs, tell it from others."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What all rows of a file say alike."""
+
+    source: str
+    label_source: str
+    split: str = "eval"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One candidate for a row. ``question`` tells its group from others, where the prompt does not."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+    subset: str
+    question: str = ""
+    more: Mapping[str, str] = field(default_factory=dict)
+
+
+def group_of(text: str) -> str:
+    """The same for texts that differ in case, spaces and signs alone.
+
+    >>> group_of("Why, then?") == group_of("why then") != group_of("when")
+    True
+    """
+    asked = re.sub("[^a-z0-9]+", " ", text.lower()).strip()[:ASKED]
+    return hashlib.sha1(asked.encode()).hexdigest()[:12]
+
+
+def lines(
+    name: str, numbered: Iterable[tuple[int, Pair]], said: Said, groups: Mapping[str, str]
+) -> Iterator[str]:
+    """The rows of the file ``name`` (as ``llmbar``), each a line of JSON; the number is part of the id.
+
+    ``groups``: by question; where it is empty, ``group_of`` the question or the prompt.
+    """
+    for number, pair in numbered:
+        row: dict[str, Any] = {
+            "id": f"{name}-{number:05d}",
+            "prompt": pair.prompt,
+            "chosen": pair.chosen,
+            "rejected": pair.rejected,
+            "source": said.source,
+            "subset": pair.subset,
+            "label_source": said.label_source,
+            "group": groups[pair.question] if groups else group_of(pair.question or pair.prompt),
+            "split": said.split,
+            **pair.more,
+        }
+        yield json.dumps(row, ensure_ascii=False) + "\n"

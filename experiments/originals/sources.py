@@ -1,0 +1,42 @@
+"""The files that can be made again, each with its reader, and the making. Knows no command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.originals import chat
+from experiments.originals.index import changed, read_index
+from experiments.originals.pairs import Pair, Said, lines
+
+
+@dataclass(frozen=True)
+class Source:
+    """``pairs``: all candidates in a checkout of the original, in the order that the index counts."""
+
+    pairs: Callable[[Path], Iterator[Pair]]
+    said: Said
+
+
+SOURCES: dict[str, Source] = {
+    "pref/llmbar": Source(chat.llmbar, Said("LLMBar", "human")),
+    "pref/hhh": Source(chat.hhh, Said("HHH-alignment", "human (authors)")),
+}
+
+
+def made(name: str, original: Path) -> bytes:
+    """The rows of ``name`` (as ``pref/llmbar``), from a checkout of the original.
+
+    Raises ``ValueError`` where a file of the original is missing or is another one; all are named.
+    """
+    file = name.split("/")[-1]
+    index = read_index(file)
+    if wrong := changed(original, index.originals):
+        raise ValueError("\n".join(wrong))
+    source = SOURCES[name]
+    pairs = list(source.pairs(original))
+    if index.rows is not None:
+        pairs = [pairs[number] for number in index.rows]
+    ids = index.ids or range(len(pairs))
+    return "".join(lines(file, zip(ids, pairs, strict=True), source.said, index.groups)).encode()

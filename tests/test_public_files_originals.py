@@ -1,0 +1,45 @@
+"""What each reader takes from an original. The originals are made up, in the form of the true ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from experiments.originals import chat
+from experiments.originals.pairs import Pair
+
+
+def write(path: Path, what: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(what if isinstance(what, str) else json.dumps(what), encoding="utf-8")
+
+
+def test_llmbar(tmp_path: Path) -> None:
+    """``label`` is the number of the better output; the five parts come in a fixed order."""
+    row = {"input": " Ask ", "output_1": "one", "output_2": "two ", "label": 1}
+    for part in ("Adversarial/Neighbor", "Adversarial/GPTInst", "Adversarial/GPTOut", "Adversarial/Manual"):
+        write(tmp_path / "Dataset" / "LLMBar" / part / "dataset.json", [row])
+    write(tmp_path / "Dataset" / "LLMBar" / "Natural" / "dataset.json", [{**row, "label": 2}])
+    assert list(chat.llmbar(tmp_path)) == [
+        Pair("Ask", "two", "one", "Natural"),
+        *(Pair("Ask", "one", "two", part) for part in ("Neighbor", "GPTInst", "GPTOut", "Manual")),
+    ]
+
+
+def test_hhh(tmp_path: Path) -> None:
+    """Question and answers are cut from the requests to a judge."""
+
+    def request(answer: str) -> str:
+        return (
+            "###Task Description:\nx\n\n###The instruction to evaluate:\nWho?\n\nNow.\n\n"
+            f"###Response to evaluate:\n{answer}\n\n###Score Rubrics:\n[Is it?]\n\n###Feedback: "
+        )
+
+    row = {
+        "source": "honest",
+        "chosen_instruction": request("I.\n\nMe."),
+        "rejected_instruction": request("He"),
+    }
+    write(tmp_path / "eval" / "benchmark" / "data" / "hhh_alignment_eval.json", [row])
+    assert list(chat.hhh(tmp_path)) == [Pair("Who?\n\nNow.", "I.\n\nMe.", "He", "honest")]
