@@ -43,3 +43,16 @@ def test_hhh(tmp_path: Path) -> None:
     }
     write(tmp_path / "eval" / "benchmark" / "data" / "hhh_alignment_eval.json", [row])
     assert list(chat.hhh(tmp_path)) == [Pair("Who?\n\nNow.", "I.\n\nMe.", "He", "honest")]
+
+
+def test_pandalm(tmp_path: Path) -> None:
+    """1 and 2 are votes for a response, 0 a tie; a response that JSON holds as true is a text, too."""
+    row = {"instruction": "Do ", "input": " this", "response1": "one", "response2": True}
+    votes = ((1, 1, 1), (2, 0, 2), (1, 2, 0))
+    rows = [{**row, **{f"annotator{n}": vote for n, vote in enumerate(three, 1)}} for three in votes]
+    write(tmp_path / "data" / "testset-v1.json", [*rows, {**rows[0], "input": ""}])
+    assert list(chat.pandalm(tmp_path)) == [
+        Pair("Do\n\nthis", "one", "True", "unanimous"),
+        Pair("Do\n\nthis", "True", "one", "majority"),
+        Pair("Do", "one", "True", "unanimous"),
+    ]

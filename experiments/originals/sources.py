@@ -22,6 +22,7 @@ class Source:
 SOURCES: dict[str, Source] = {
     "pref/llmbar": Source(chat.llmbar, Said("LLMBar", "human")),
     "pref/hhh": Source(chat.hhh, Said("HHH-alignment", "human (authors)")),
+    "pref/pandalm": Source(chat.pandalm, Said("PandaLM-testset-v1", "human")),
 }
 
 
