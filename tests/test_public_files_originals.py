@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from experiments.originals import chat
+from experiments.originals import chat, knowledge
 from experiments.originals.pairs import Pair
 
 
@@ -55,4 +55,13 @@ def test_pandalm(tmp_path: Path) -> None:
         Pair("Do\n\nthis", "one", "True", "unanimous"),
         Pair("Do\n\nthis", "True", "one", "majority"),
         Pair("Do", "one", "True", "unanimous"),
+    ]
+
+
+def test_truthfulqa(tmp_path: Path) -> None:
+    """A byte order mark comes first; answers are parted by semicolons, the last may be empty."""
+    names = "Type,Category,Question,Best Answer,Correct Answers,Incorrect Answers,Source"
+    write(tmp_path / "TruthfulQA.csv", f'\ufeff{names}\nA,Myths,"Who, then?",I,"I; me;",He; she,x\n')
+    assert list(knowledge.truthfulqa(tmp_path)) == [
+        Pair("Who, then?", chosen, rejected, "Myths") for chosen in ("I", "me") for rejected in ("He", "she")
     ]

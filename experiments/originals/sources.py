@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.originals import chat
+from experiments.originals import chat, knowledge
 from experiments.originals.index import changed, read_index
 from experiments.originals.pairs import Pair, Said, lines
 
@@ -23,6 +23,7 @@ SOURCES: dict[str, Source] = {
     "pref/llmbar": Source(chat.llmbar, Said("LLMBar", "human")),
     "pref/hhh": Source(chat.hhh, Said("HHH-alignment", "human (authors)")),
     "pref/pandalm": Source(chat.pandalm, Said("PandaLM-testset-v1", "human")),
+    "pref/truthfulqa": Source(knowledge.truthfulqa, Said("TruthfulQA", "human (authors)")),
 }
 
 
