@@ -65,3 +65,13 @@ def test_truthfulqa(tmp_path: Path) -> None:
     assert list(knowledge.truthfulqa(tmp_path)) == [
         Pair("Who, then?", chosen, rejected, "Myths") for chosen in ("I", "me") for rejected in ("He", "she")
     ]
+
+
+def test_piqa(tmp_path: Path) -> None:
+    row = json.dumps({"goal": "Go ", "sol1": "one ", "sol2": "two"})
+    write(tmp_path / "piqa" / "data" / "valid.jsonl", f"{row}\n{row}\n")
+    write(tmp_path / "piqa" / "data" / "valid-labels.lst", "0\n1\n")
+    assert list(knowledge.piqa(tmp_path)) == [
+        Pair("Go", "one", "two", "valid"),
+        Pair("Go", "two", "one", "valid"),
+    ]

@@ -24,6 +24,7 @@ SOURCES: dict[str, Source] = {
     "pref/hhh": Source(chat.hhh, Said("HHH-alignment", "human (authors)")),
     "pref/pandalm": Source(chat.pandalm, Said("PandaLM-testset-v1", "human")),
     "pref/truthfulqa": Source(knowledge.truthfulqa, Said("TruthfulQA", "human (authors)")),
+    "pref/piqa": Source(knowledge.piqa, Said("PIQA", "human")),
 }
 
 
