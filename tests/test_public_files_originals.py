@@ -75,3 +75,29 @@ def test_piqa(tmp_path: Path) -> None:
         Pair("Go", "one", "two", "valid"),
         Pair("Go", "two", "one", "valid"),
     ]
+
+
+def test_humanevalpack(tmp_path: Path) -> None:
+    """A task has the same question in all languages; space before the declaration goes."""
+    row = {
+        "task_id": "X/7",
+        "prompt": "\ndef f():\n",
+        "declaration": "\ndef f():\n",
+        "canonical_solution": "    return 1\n",
+        "buggy_solution": "    return 2\n",
+        "bug_type": "value misuse",
+    }
+    languages = ("python", "cpp", "go", "java", "js", "rust")
+    for name in languages:
+        folder = tmp_path / "evaluation" / "create" / "humaneval-x" / "data" / name / "data"
+        write(folder / "humanevalpack.jsonl", json.dumps(row) + "\n")
+    assert list(knowledge.humanevalpack(tmp_path)) == [
+        Pair(
+            f"Write the following {name} function.\n\n\ndef f():",
+            "def f():\n    return 1",
+            "def f():\n    return 2",
+            f"{name}/value misuse",
+            "7",
+        )
+        for name in languages
+    ]

@@ -25,6 +25,9 @@ SOURCES: dict[str, Source] = {
     "pref/pandalm": Source(chat.pandalm, Said("PandaLM-testset-v1", "human")),
     "pref/truthfulqa": Source(knowledge.truthfulqa, Said("TruthfulQA", "human (authors)")),
     "pref/piqa": Source(knowledge.piqa, Said("PIQA", "human")),
+    "pref/humanevalpack": Source(
+        knowledge.humanevalpack, Said("humanevalpack", "human (bug written by hand)")
+    ),
 }
 
 
