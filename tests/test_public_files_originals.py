@@ -101,3 +101,15 @@ def test_humanevalpack(tmp_path: Path) -> None:
         )
         for name in languages
     ]
+
+
+def test_summedits(tmp_path: Path) -> None:
+    """Right (1) against wrong (0) summaries of the same document with or without spaces at line ends."""
+    row = {"doc": "Said. \nDone.\n", "summary": "good ", "label": 1}
+    others = ({"summary": "bad", "label": 0}, {"doc": "Other.", "summary": "alone"}, {"doc": "Said.\nDone."})
+    folder = tmp_path / "data" / "summedits"
+    for part in ("qmsumm", "scitldr", "sales_call", "podcast", "sales_email", "ectsum"):
+        write(folder / f"summedits_{part}.json", [])
+    write(folder / "summedits_news.json", [row, *({**row, **other} for other in others)])
+    prompt = "Said.\nDone.\n\nSummarize the text above."
+    assert list(knowledge.summedits(tmp_path)) == [Pair(prompt, "good", "bad", "news", "news/0")] * 2

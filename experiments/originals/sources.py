@@ -28,6 +28,9 @@ SOURCES: dict[str, Source] = {
     "pref/humanevalpack": Source(
         knowledge.humanevalpack, Said("humanevalpack", "human (bug written by hand)")
     ),
+    "pref/summedits": Source(
+        knowledge.summedits, Said("SummEdits", "human (consistency of edited summaries)")
+    ),
 }
 
 
