@@ -113,3 +113,16 @@ def test_summedits(tmp_path: Path) -> None:
     write(folder / "summedits_news.json", [row, *({**row, **other} for other in others)])
     prompt = "Said.\nDone.\n\nSummarize the text above."
     assert list(knowledge.summedits(tmp_path)) == [Pair(prompt, "good", "bad", "news", "news/0")] * 2
+
+
+def test_judgebench(tmp_path: Path) -> None:
+    """The source says the subject; two models have a file each."""
+    row = {"question": "A\r\nB ", "response_A": "one", "response_B": "two ", "label": "B>A"}
+    sources = {"gpt-4o-2024-05-13": "mmlu-pro-law", "claude-3-5-sonnet-20240620": "livecodebench"}
+    for model, source in sources.items():
+        path = tmp_path / "data" / f"dataset=judgebench,response_model={model}.jsonl"
+        write(path, json.dumps({**row, "source": source}))
+    assert list(knowledge.judgebench(tmp_path)) == [
+        Pair("A\nB", "two", "one", "gpt-4o/knowledge"),
+        Pair("A\nB", "two", "one", "claude-3.5/coding"),
+    ]

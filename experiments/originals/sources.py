@@ -31,6 +31,7 @@ SOURCES: dict[str, Source] = {
     "pref/summedits": Source(
         knowledge.summedits, Said("SummEdits", "human (consistency of edited summaries)")
     ),
+    "pref/judgebench": Source(knowledge.judgebench, Said("JudgeBench", "objective correctness")),
 }
 
 
