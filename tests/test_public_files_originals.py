@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from experiments.originals import chat, knowledge
+from experiments.originals import chat, knowledge, safety
 from experiments.originals.pairs import Pair
 
 
@@ -126,3 +126,23 @@ def test_judgebench(tmp_path: Path) -> None:
         Pair("A\nB", "two", "one", "gpt-4o/knowledge"),
         Pair("A\nB", "two", "one", "claude-3.5/coding"),
     ]
+
+
+def test_rm_bench(tmp_path: Path) -> None:
+    """Nine pairs an item; hard, where the rejected answer has the richer style."""
+    item = {"id": 8, "prompt": "Ask", "chosen": ["a", "aa", "aaa"], "rejected": ["b", "bb", "bbb"]}
+    for part in ("chat", "code", "safety-refuse", "safety-response"):
+        write(tmp_path / "data" / f"{part}_filtered.json", [item] if part == "code" else [])
+    found = list(safety.rm_bench(tmp_path))
+    assert [(pair.chosen, pair.rejected, pair.subset) for pair in found] == [
+        ("a", "b", "code/normal"),
+        ("a", "bb", "code/hard"),
+        ("a", "bbb", "code/hard"),
+        ("aa", "b", "code/easy"),
+        ("aa", "bb", "code/normal"),
+        ("aa", "bbb", "code/hard"),
+        ("aaa", "b", "code/easy"),
+        ("aaa", "bb", "code/easy"),
+        ("aaa", "bbb", "code/normal"),
+    ]
+    assert found[5].more == {"pair_of": "8", "chosen_style": "detailed", "rejected_style": "markdown"}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.originals import chat, knowledge
+from experiments.originals import chat, knowledge, safety
 from experiments.originals.index import changed, read_index
 from experiments.originals.pairs import Pair, Said, lines
 
@@ -32,6 +32,7 @@ SOURCES: dict[str, Source] = {
         knowledge.summedits, Said("SummEdits", "human (consistency of edited summaries)")
     ),
     "pref/judgebench": Source(knowledge.judgebench, Said("JudgeBench", "objective correctness")),
+    "pref/rm_bench": Source(safety.rm_bench, Said("RM-Bench", "benchmark authors (verified)")),
 }
 
 
