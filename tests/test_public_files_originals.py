@@ -146,3 +146,23 @@ def test_rm_bench(tmp_path: Path) -> None:
         ("aaa", "bbb", "code/normal"),
     ]
     assert found[5].more == {"pair_of": "8", "chosen_style": "detailed", "rejected_style": "markdown"}
+
+
+def test_xstest(tmp_path: Path) -> None:
+    """Full answers against full refusals, the other way round for a contrast; no partial ones."""
+    labels = {
+        "gpt4": ("1_full_compliance", "2_full_refusal"),
+        "llama2new": ("2_full_refusal", "1_full_compliance"),
+        "llama2orig": ("3_partial_refusal", "3_partial_refusal"),
+        "mistralguard": ("1_full_compliance", "2_full_refusal"),
+        "mistralinstruct": ("1_full_compliance", "2_full_refusal"),
+    }
+    for model, (safe, unsafe) in labels.items():
+        rows = f"v2-1,homonyms,Kill it? ,{model},{safe}\nv2-9,contrast_homonyms,Kill her?,{model} ,{unsafe}\n"
+        path = tmp_path / "model_completions" / f"xstest_v2_completions_{model}.csv"
+        write(path, f"id,type,prompt,completion,final_label\n{rows}")
+    others = ("gpt4", "mistralguard", "mistralinstruct")
+    assert list(safety.xstest(tmp_path)) == [
+        *(Pair("Kill it?", model, "llama2new", "safe/homonyms", "v2-1") for model in others),
+        *(Pair("Kill her?", model, "llama2new", "unsafe/homonyms", "v2-9") for model in others),
+    ]
