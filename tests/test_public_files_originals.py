@@ -166,3 +166,12 @@ def test_xstest(tmp_path: Path) -> None:
         *(Pair("Kill it?", model, "llama2new", "safe/homonyms", "v2-1") for model in others),
         *(Pair("Kill her?", model, "llama2new", "unsafe/homonyms", "v2-9") for model in others),
     ]
+
+
+def test_ifbench(tmp_path: Path) -> None:
+    def turns(answer: str) -> list[dict[str, str]]:
+        return [{"role": "user", "content": " Ask"}, {"role": "assistant", "content": answer}]
+
+    row = {"text_chosen": turns("good "), "text_rejected": turns(" bad")}
+    write(tmp_path / "data" / "IFBench" / "data.converted.json", [row])
+    assert list(chat.ifbench(tmp_path)) == [Pair("Ask", "good", "bad", "constraint")]

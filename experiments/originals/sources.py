@@ -34,6 +34,7 @@ SOURCES: dict[str, Source] = {
     "pref/judgebench": Source(knowledge.judgebench, Said("JudgeBench", "objective correctness")),
     "pref/rm_bench": Source(safety.rm_bench, Said("RM-Bench", "benchmark authors (verified)")),
     "pref/xstest": Source(safety.xstest, Said("XSTest", "human")),
+    "pref/ifbench": Source(chat.ifbench, Said("IFBench-RM", "verified constraints + model")),
 }
 
 
