@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +176,33 @@ def test_ifbench(tmp_path: Path) -> None:
     row = {"text_chosen": turns("good "), "text_rejected": turns(" bad")}
     write(tmp_path / "data" / "IFBench" / "data.converted.json", [row])
     assert list(chat.ifbench(tmp_path)) == [Pair("Ask", "good", "bad", "constraint")]
+
+
+def test_tulu_human(tmp_path: Path) -> None:
+    """The mean of the votes on a pair of models decides: 1.5 for b, then 0.5 for a; no tie is taken."""
+    names = ["instance_id", "model_a", "model_b", "prompt", "completion_a", "completion_b", "preference"]
+    votes = [("i", "b-is-better"), ("i", "b-is-slightly-better"), ("j", "tie"), ("j", "a-is-slightly-better")]
+    votes += [("k", "tie"), ("l", "")]
+    table = [names, *([number, "m", "n", f"Ask {number}", "A ", "B", vote] for number, vote in votes)]
+    texts = sorted({text for row in table for text in row if text})
+    rows = "".join(
+        f'<row r="{number}">'
+        + "".join(
+            f'<c r="{column}{number}" t="s"><v>{texts.index(text)}</v></c>'
+            for column, text in zip("ABCDEFG", row, strict=True)
+            if text
+        )
+        + "</row>"
+        for number, row in enumerate(table, 1)
+    )
+    space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+    path = tmp_path / "human_eval" / "data" / "eval_annotations_tulu_1.xlsx"
+    path.parent.mkdir(parents=True)
+    with zipfile.ZipFile(path, "w") as parts:
+        shared = "".join(f"<si><t>{text}</t></si>" for text in texts)
+        parts.writestr("xl/sharedStrings.xml", f"<sst {space}>{shared}</sst>")
+        parts.writestr("xl/worksheets/sheet1.xml", f"<worksheet {space}>{rows}</worksheet>")
+    assert list(chat.tulu_human(tmp_path)) == [
+        Pair("Ask i", "B", "A", "clear"),
+        Pair("Ask j", "A", "B", "slight"),
+    ]

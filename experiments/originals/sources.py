@@ -35,6 +35,7 @@ SOURCES: dict[str, Source] = {
     "pref/rm_bench": Source(safety.rm_bench, Said("RM-Bench", "benchmark authors (verified)")),
     "pref/xstest": Source(safety.xstest, Said("XSTest", "human")),
     "pref/ifbench": Source(chat.ifbench, Said("IFBench-RM", "verified constraints + model")),
+    "pref/tulu_human": Source(chat.tulu_human, Said("open-instruct-human-eval", "human")),
 }
 
 
