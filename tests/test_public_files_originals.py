@@ -206,3 +206,20 @@ def test_tulu_human(tmp_path: Path) -> None:
         Pair("Ask i", "B", "A", "clear"),
         Pair("Ask j", "A", "B", "slight"),
     ]
+
+
+def test_qlora_vicuna(tmp_path: Path) -> None:
+    """Of three questions one has the same winner in both orders. What follows "### Human" is cut off."""
+    folder = tmp_path / "eval"
+
+    def lines(path: str, rows: list[dict[str, Any]]) -> None:
+        write(folder / path, "".join(json.dumps(row) + "\n" for row in rows))
+
+    lines("prompts/vicuna_questions.jsonl", [{"question_id": n, "text": f"Ask {n}"} for n in (1, 2, 3)])
+    for order, scores in {"7b-vs-answer-bard": (2, 1, 3), "answer-bard-vs-7b": (1, 1, 3)}.items():
+        path = f"ratings-gpt4/vicuna/pairwise/{order}-gpt-4-reviewer-threeclass.jsonl"
+        lines(path, [{"question_id": n, "score": score} for n, score in enumerate(scores, 1)])
+    said = [{"question_id": n, "text": "Ask", "generation": "seven.### Human: more"} for n in (1, 2, 3)]
+    lines("generations/vicuna/7b.jsonl", said)
+    lines("generations/vicuna/answer_bard.jsonl", [{"question_id": n, "text": "bard\r\n"} for n in (1, 2, 3)])
+    assert list(chat.qlora_vicuna(tmp_path)) == [Pair("Ask 1", "bard", "seven.", "gpt4-pairwise")]

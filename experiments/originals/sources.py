@@ -36,6 +36,7 @@ SOURCES: dict[str, Source] = {
     "pref/xstest": Source(safety.xstest, Said("XSTest", "human")),
     "pref/ifbench": Source(chat.ifbench, Said("IFBench-RM", "verified constraints + model")),
     "pref/tulu_human": Source(chat.tulu_human, Said("open-instruct-human-eval", "human")),
+    "pref/qlora_vicuna": Source(chat.qlora_vicuna, Said("qlora-vicuna80", "GPT-4 (agrees in both orders)")),
 }
 
 
