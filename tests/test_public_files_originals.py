@@ -7,7 +7,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from experiments.originals import chat, knowledge, safety
+from experiments.originals.bigbench import bigbench
 from experiments.originals.pairs import Pair
 
 
@@ -223,3 +225,26 @@ def test_qlora_vicuna(tmp_path: Path) -> None:
     lines("generations/vicuna/7b.jsonl", said)
     lines("generations/vicuna/answer_bard.jsonl", [{"question_id": n, "text": "bard\r\n"} for n in (1, 2, 3)])
     assert list(chat.qlora_vicuna(tmp_path)) == [Pair("Ask 1", "bard", "seven.", "gpt4-pairwise")]
+
+
+def test_bigbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The draw names example, options and their order. No prefix: the description begins; "Q:" goes."""
+    example = {"input": "Is it? \nSay.", "target_scores": {"no ": 0, "yes": 1, "perhaps": 0}}
+    task = {"description": "Answer", "examples": [{}, example]}
+    more = {"task_prefix": "Go on: ", "example_input_prefix": "\nFact: ", "example_output_prefix": "\nSo: "}
+    paths = [f"bigbench/benchmark_tasks/{name}/task.json" for name in ("first", "second")]
+    write(tmp_path / paths[0], {**task, "example_input_prefix": "\nQ: ", "example_output_prefix": " A: "})
+    write(tmp_path / paths[1], {**task, **more})
+    index = {"originals": dict.fromkeys(paths, "0"), "drawn": "0:1:1:0: 1:1:1:2:2,1"}
+    write(tmp_path / "index" / "bigbench.json", index)
+    monkeypatch.setattr("experiments.originals.index.FOLDER", tmp_path / "index")
+    assert list(bigbench(tmp_path)) == [
+        Pair("Answer.\n\nIs it?\nSay.", "yes", "no", "first", "first"),
+        Pair(
+            "Go on:\n\nFact: Is it?\nSay.\n\nOptions:\n- perhaps\n- yes\n\nSo:",
+            "yes",
+            "perhaps",
+            "second",
+            "second",
+        ),
+    ]

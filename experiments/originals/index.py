@@ -3,7 +3,8 @@
 ``index/NAME.json`` has ``originals`` (path below the original's folder: sha256) and, where not all rows were
 taken in order, ``rows``: their numbers among the candidates, from 0, in our order ("0-2 7 5"). Some have
 ``ids`` (the numbers in the ids, where rows were set aside) and ``groups`` (the group of each question, where
-it is no sum of the question's text).
+it is no sum of the question's text). Where more than rows was drawn, ``drawn`` says what, in the words of the
+source's reader.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Index:
     rows: tuple[int, ...] | None
     ids: tuple[int, ...] | None
     groups: Mapping[str, str]
+    drawn: tuple[str, ...]
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -44,7 +46,7 @@ def read_index(name: str) -> Index:
     """The index of the file ``name``, as ``llmbar``."""
     said = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     rows, ids = (numbers(said[key]) if key in said else None for key in ("rows", "ids"))
-    return Index(said["originals"], rows, ids, said.get("groups", {}))
+    return Index(said["originals"], rows, ids, said.get("groups", {}), tuple(said.get("drawn", "").split()))
 
 
 def changed(folder: Path, originals: Mapping[str, str]) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.originals import chat, knowledge, safety
+from experiments.originals.bigbench import bigbench
 from experiments.originals.index import changed, read_index
 from experiments.originals.pairs import Pair, Said, lines
 
@@ -37,6 +38,7 @@ SOURCES: dict[str, Source] = {
     "pref/ifbench": Source(chat.ifbench, Said("IFBench-RM", "verified constraints + model")),
     "pref/tulu_human": Source(chat.tulu_human, Said("open-instruct-human-eval", "human")),
     "pref/qlora_vicuna": Source(chat.qlora_vicuna, Said("qlora-vicuna80", "GPT-4 (agrees in both orders)")),
+    "pref/bigbench": Source(bigbench, Said("BIG-bench", "task authors (gold option)")),
 }
 
 
