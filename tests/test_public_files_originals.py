@@ -11,6 +11,7 @@ import pytest
 from experiments.originals import chat, knowledge, safety
 from experiments.originals.bigbench import bigbench
 from experiments.originals.pairs import Pair
+from experiments.originals.superni import shortened, superni
 
 
 def write(path: Path, what: Any) -> None:
@@ -248,3 +249,39 @@ def test_bigbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "second",
         ),
     ]
+
+
+def test_superni(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An output may be that of another example, a part of the input, or a text of the index."""
+    task = {
+        "Definition": ["Say it."],
+        "Categories": ["Naming"],
+        "Instances": [{"input": "a bird ", "output": ["crow ", "jay"]}],
+        "Positive Examples": [{"input": "a fish", "output": "carp"}],
+        "Negative Examples": [{"input": "a tree", "output": "fern"}],
+    }
+    write(tmp_path / "data" / "tasks" / "task1_names.json", task)
+    index = {
+        "originals": {"data/tasks/task1_names.json": "0"},
+        "drawn": "0:0:0.1:1.0:l:r 0:0:0.0:@2-6:s:t 0:1:1.0:=0:e:e 0:2:1.0:2.0:h:e",
+        "texts": ["crap"],
+    }
+    write(tmp_path / "index" / "superni.json", index)
+    monkeypatch.setattr("experiments.originals.index.FOLDER", tmp_path / "index")
+    found = list(superni(tmp_path))
+    assert [(pair.prompt, pair.chosen, pair.rejected, pair.subset) for pair in found] == [
+        ("Say it.\n\na bird", "jay", "carp", "Naming/label"),
+        ("Say it.\n\na bird", "crow", "bird", "Naming/span"),
+        ("Say it.\n\na fish", "carp", "crap", "Naming/edit"),
+        ("Say it.\n\na tree", "carp", "fern", "Naming/negative"),
+    ]
+    own = {"group": "task1_names", "task": "task1_names", "category": "Naming"}
+    assert found[0].more == {**own, "label_source": "task output", "split": "train"}
+    assert found[3].more == {**own, "label_source": "human", "split": "eval"}
+
+
+def test_of_a_long_definition_the_first_sentences_are_taken() -> None:
+    """1500 characters at most, with a space for each end of a line between two sentences."""
+    assert shortened("One.\n Two.") == "One.\n Two."
+    assert shortened(f"One!\n Two. {'x' * 1490}. Four.") == "One! Two."
+    assert shortened(f"One. {'x' * 1494}. Four.") == f"One. {'x' * 1494}."

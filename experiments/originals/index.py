@@ -1,14 +1,15 @@
 """Which rows of an original are which rows of ours, and the sums of its files. Knows no original.
 
-``index/NAME.json`` has ``originals`` (path below the original's folder: sha256) and, where not all rows were
-taken in order, ``rows``: their numbers among the candidates, from 0, in our order ("0-2 7 5"). Some have
-``ids`` (the numbers in the ids, where rows were set aside) and ``groups`` (the group of each question, where
-it is no sum of the question's text). Where more than rows was drawn, ``drawn`` says what, in the words of the
-source's reader.
+``index/NAME.json`` (large: ``.json.gz``) has ``originals`` (path below the original's folder: sha256) and,
+where not all rows were taken in order, ``rows``: their numbers among the candidates, from 0, in our order
+("0-2 7 5"). Some have ``ids`` (the numbers in the ids, where rows were set aside) and ``groups`` (the group
+of each question, where it is no sum of the question's text). Where more than rows was drawn, ``drawn`` says
+what, in the words of the source's reader, with ``texts`` that are not in the original.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ class Index:
     ids: tuple[int, ...] | None
     groups: Mapping[str, str]
     drawn: tuple[str, ...]
+    texts: tuple[str, ...]
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -44,9 +46,11 @@ def numbers(text: str) -> tuple[int, ...]:
 
 def read_index(name: str) -> Index:
     """The index of the file ``name``, as ``llmbar``."""
-    said = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    plain, packed = FOLDER / f"{name}.json", FOLDER / f"{name}.json.gz"
+    said = json.loads(plain.read_bytes() if plain.is_file() else gzip.decompress(packed.read_bytes()))
     rows, ids = (numbers(said[key]) if key in said else None for key in ("rows", "ids"))
-    return Index(said["originals"], rows, ids, said.get("groups", {}), tuple(said.get("drawn", "").split()))
+    drawn, texts = tuple(said.get("drawn", "").split()), tuple(said.get("texts", ()))
+    return Index(said["originals"], rows, ids, said.get("groups", {}), drawn, texts)
 
 
 def changed(folder: Path, originals: Mapping[str, str]) -> list[str]:

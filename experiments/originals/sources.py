@@ -10,6 +10,7 @@ from experiments.originals import chat, knowledge, safety
 from experiments.originals.bigbench import bigbench
 from experiments.originals.index import changed, read_index
 from experiments.originals.pairs import Pair, Said, lines
+from experiments.originals.superni import superni
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ SOURCES: dict[str, Source] = {
     "pref/tulu_human": Source(chat.tulu_human, Said("open-instruct-human-eval", "human")),
     "pref/qlora_vicuna": Source(chat.qlora_vicuna, Said("qlora-vicuna80", "GPT-4 (agrees in both orders)")),
     "pref/bigbench": Source(bigbench, Said("BIG-bench", "task authors (gold option)")),
+    "pref/superni": Source(superni, Said("Super-NaturalInstructions", "task output")),
 }
 
 
