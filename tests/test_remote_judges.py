@@ -54,6 +54,16 @@ def judge(name: str, **options: Any) -> JudgeModel:
     return model
 
 
+def test_prompts_that_begin_alike_are_sent_one_after_the_other(fake: Fake) -> None:
+    """Pairs of two questions in turn: a server with a prefix cache meets each question once, and every
+    verdict is that of its own pair."""
+    pairs = [Pair(f"Question {k % 2}?", f"Answer {k}.", f"Other {k}.") for k in range(6)]
+    model = judge(f"openai:judge@{fake.v1}", connections=1)
+    np.testing.assert_allclose(model.compare(pairs).log_odds, expected(pairs), atol=1e-9)
+    sent = [request["messages"][0]["content"] for path, request in fake.asked if "chat" in path]
+    assert len(sent) == 12 and sent == sorted(sent)
+
+
 def test_a_chat_server_gives_both_orders_and_the_mass(fake: Fake) -> None:
     model = judge(f"openai:judge@{fake.v1}")
     assert isinstance(model, RewardModel) and not isinstance(model, ScalarModel)
@@ -135,7 +145,7 @@ def test_neither_label_listed_is_an_error_that_says_what_the_model_would_say(fak
     fake.model = lambda prompt: (
         {"Both": 0.9} | {f"w{k}": 0.099 / 40 for k in range(40)} | {"A": 1e-4, "B": 1e-4}
     )
-    with pytest.raises(ScoringError, match=r"prompt 0 of this call: neither label .*it would say 'Both'"):
+    with pytest.raises(ScoringError, match=r"prompt \d+ of this call: neither label .*it would say 'Both'"):
         judge(f"openai:judge@{fake.v1}", connections=1).compare(PAIRS)
 
 

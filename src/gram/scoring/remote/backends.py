@@ -75,10 +75,12 @@ class RemoteBackend(ABC):
             shown = [shown_text(pair, template, self._neutralise) for pair in pairs]
         else:
             shown = self._tokens.of(pairs)
+        order = _in_trie_order(shown)
         alone = 0 if self._knows else 1  # the first prompt of all finds out what the server takes
-        reads = self._calls.all(self._named(k, shown[k], template) for k in range(alone))
+        sent = self._calls.all(self._named(k, shown[k], template) for k in order[:alone])
         self._knows = True
-        reads += self._calls.all(self._named(k, shown[k], template) for k in range(alone, len(shown)))
+        sent += self._calls.all(self._named(k, shown[k], template) for k in order[alone:])
+        reads = [read for _, read in sorted(zip(order, sent, strict=True), key=lambda found: found[0])]
         cut = sum(bool(one.cut) for one in shown if not isinstance(one, str))
         return LabelLogprobs(
             np.array([read.reading.values for read in reads]),  # (n, 2)
@@ -122,6 +124,12 @@ class RemoteBackend(ABC):
     @abstractmethod
     def _read(self, shown: Encoded | str, template: JudgeTemplate) -> Coroutine[Any, Any, Read]:
         """The verdict on one prompt."""
+
+
+def _in_trie_order(shown: Sequence[Encoded | str]) -> list[int]:
+    """The places of prompts, those that begin alike one after the other: a server with a prefix cache then
+    reads a shared beginning once."""
+    return sorted(range(len(shown)), key=lambda k: [one] if isinstance(one := shown[k], str) else one.ids)
 
 
 class ChatBackend(RemoteBackend):
