@@ -58,7 +58,7 @@ from gram.scoring.scalar import ScalarHeadModel
 from gram.statistics import credit
 from gram.training.distil import labeled_by
 from gram.training.fit import FitSettings, fit
-from gram.types import Pair, Preference, RewardModel
+from gram.types import Pair, Preference, PreferenceModel, RewardModel
 
 RESULTS = Path("experiments/results/fan_world.jsonl")
 ARMS = (
@@ -197,16 +197,21 @@ def run(seed: int, labels: str, arm: str, recipe: Recipe, models: Path, looking:
     model = study.model(arm)
     result: dict[str, Any] = {"seed": seed, "labels": labels, "arm": arm, "looking": looking}
     for half, rows in test_pairs(study.world, recipe.test_pairs).items():
-        verdicts = model.compare([row.pair for row in rows])
-        right = credit(verdicts.p_a, np.array([row.p_a for row in rows]))
-        both = np.sign(verdicts.log_odds)
-        result[half] = {
-            "accuracy": float(right.mean()),
-            "right": "".join(str(round(2 * value)) for value in right),  # 2: right, 1: a tie, 0: wrong
-            "position_gap": float(np.abs(verdicts.position_gap).mean()),
-            "one_winner": float(np.mean(both[:, 0] == both[:, 1])),
-        }
+        result[half] = said(model, rows)
     return result | {"seconds": round(time.monotonic() - began, 1)}
+
+
+def said(model: PreferenceModel, rows: Sequence[Preference]) -> dict[str, Any]:
+    """Right or wrong one by one, and what the order changes."""
+    verdicts = model.compare([row.pair for row in rows])
+    right = credit(verdicts.p_a, np.array([row.p_a for row in rows]))
+    both = np.sign(verdicts.log_odds)
+    return {
+        "accuracy": float(right.mean()),
+        "right": "".join(str(round(2 * value)) for value in right),  # 2: right, 1: a tie, 0: wrong
+        "position_gap": float(np.abs(verdicts.position_gap).mean()),
+        "one_winner": float(np.mean(both[:, 0] == both[:, 1])),
+    }
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from experiments.fan import said
 from experiments.foundation.arms import CONFIGS, LENGTH, MODELS, SAME_LABELS, folder
 from experiments.foundation.lessons import SHORT
 from experiments.foundation.results import add, read
@@ -44,7 +45,6 @@ import gram
 from gram.files import atomic_write
 from gram.modeling.manifest import FILE
 from gram.modeling.quiet import quiet_libraries
-from gram.statistics import credit
 from gram.training.config import load_config
 from gram.training.pipeline import train
 from gram.types import Preference, PreferenceModel
@@ -115,16 +115,7 @@ def run(arm: str, rows: Mapping[str, Sequence[Preference]]) -> dict[str, Any]:
     layout: dict[str, Any] = {"layout": "fan"} if arm == "fan_zero_shot" else {}
     model: PreferenceModel = gram.load(path, max_length=LENGTH, **layout)
     for half, part in rows.items():
-        verdicts = model.compare([row.pair for row in part])
-        right = credit(verdicts.p_a, np.array([row.p_a for row in part]))
-        both = np.sign(verdicts.log_odds)
-        result[half] = {
-            "accuracy": float(right.mean()),
-            "right": "".join(str(round(2 * value)) for value in right),  # 2: right, 1: a tie, 0: wrong
-            "groups": [str(row.group or row.id) for row in part],
-            "position_gap": float(np.abs(verdicts.position_gap).mean()),
-            "one_winner": float(np.mean(both[:, 0] == both[:, 1])),
-        }
+        result[half] = said(model, part) | {"groups": [str(row.group or row.id) for row in part]}
     seconds = {"train": round(trained - began, 1), "ask": round(time.monotonic() - trained, 1)}
     return result | {"seconds": seconds}
 
