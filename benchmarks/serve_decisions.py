@@ -1,7 +1,7 @@
 """Typed questions under load: ``gram serve`` beside ``transformers serve``, which answers one by one.
 
-Each request has a state of its own and four questions: yes/no twice, a choice, a score. All callers ask at
-once. Both servers have the folder that ``gram export decision`` makes of the model: they show the same
+Each request has a state of its own and the first of eight questions: yes/no, choices, scores. All callers ask
+at once. Both servers have the folder that ``gram export decision`` makes of the model: they show the same
 prompts, and with one order of the options give the same numbers. Knows no reward.
 """
 
@@ -12,6 +12,7 @@ import tempfile
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,18 @@ QUESTIONS = {
         "instructions": "How urgent is it?",
         "criteria": ["not at all", "a little", "some", "very", "now"],
     },
+    "lawyer": {"type": "noul", "instructions": "Is a lawyer or a court mentioned?"},
+    "reply": {"type": "noul", "instructions": "Does the customer expect a reply?"},
+    "tone": {
+        "type": "choice",
+        "instructions": "How does the customer write?",
+        "criteria": {"calm": None, "angry": None, "sad": None, "joking": None},
+    },
+    "loyalty": {
+        "type": "score",
+        "instructions": "How likely is it that the customer stays?",
+        "criteria": ["not at all", "hardly", "perhaps", "likely", "sure"],
+    },
 }
 
 
@@ -46,7 +59,8 @@ def decisions(text: Callable[[random.Random], str], options: Namespace) -> list[
         text: makes up a state.
     """
     draw = random.Random(1)
-    made = [{"state": text(draw), "questions": QUESTIONS} for _ in range(WARM + REQUESTS)]
+    questions = dict(islice(QUESTIONS.items(), options.questions))
+    made = [{"state": text(draw), "questions": questions} for _ in range(WARM + REQUESTS)]
     warm, requests = made[:WARM], made[WARM:]
     with tempfile.TemporaryDirectory() as scratch:
         folder = str(Path(scratch) / "decision")
@@ -70,20 +84,24 @@ def _asked(
         load = load_of(address, PATH, requests, len(requests))
     tokens = sum(answer["usage"]["input_tokens"] for answer in load.answers)
     probabilities = [p for answer in load.answers for p in _probabilities(answer["answers"])]
-    about = {"server": name, "requests": len(requests), "input_tokens": tokens}
+    about = {"server": name, "requests": len(requests), "questions": len(requests[0]["questions"])}
+    about["input_tokens"] = tokens
     return {**about, **load.numbers(), "probabilities": probabilities}
 
 
 def _probabilities(answers: dict[str, Any]) -> list[float]:
     """Of all questions, in one order."""
-    both = (answers[name]["probabilities"] for name in ("topic", "urgency"))
-    return [answers["refund"]["noul"], answers["twice"]["noul"], *(p for one in both for p in one.values())]
+    found: list[float] = []
+    for answer in answers.values():
+        found += [answer["noul"]] if "noul" in answer else answer["probabilities"].values()
+    return found
 
 
 def decision_table(rows: Sequence[dict[str, Any]]) -> str:
     """The numbers as Markdown."""
+    asked = f"{REQUESTS} requests of {rows[0]['questions']} questions at once"
     lines = [
-        "| 64 requests of 4 questions at once | requests/s | of transformers' | p50, p95, p99 (s) | off by |",
+        f"| {asked} | requests/s | of transformers' | p50, p95, p99 (s) | off by |",
         "|---|---|---|---|---|",
     ]
     for row in rows:

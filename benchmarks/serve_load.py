@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=128, help="each with 8 answers")
     parser.add_argument("--prompt-words", type=int, default=120)
     parser.add_argument("--answer-words", type=int, default=80)
+    parser.add_argument("--questions", type=int, choices=range(1, 9), default=4, help="to a state")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--dtype", default="fp32")
     parser.add_argument("--only", choices=("rewards", "decisions"), help="Default: both")

@@ -9,18 +9,18 @@ Arms:
   fan_zero_shot    the same model, asked in the fan layout
   fan_converted    trained on in the fan layout
   fan_distilled    ... on the verdicts of the sequence judge on the same pairs
-  sequence_easy    what the judge was before its last step: stage 1 and 4,131 easy labels
-  fan_start        the fan from the start of stage 2: the same labels and steps in the fan layout
-  scalar           Bradley-Terry on the base with gram-135m's labels and steps
+  scalar           a scalar head (Bradley-Terry) on the judge's body, trained on in as many steps
+  sequence_start   the base, taught to compare from nothing by as many easy labels, in the sequence layout
+  fan_start        ... in the fan layout
 
-A conversion is 200 steps of 16 of the labels that gram-135m has learned from. Test rows: 400 drawn from
-superni's `eval` categories, which never had a label, and 400 of its `test` rows (experiments/real_text.md).
+A conversion is 200 steps of 16 of the labels that gram-135m has learned from; so are all other trainings,
+with the first easy labels for the last two arms. Test rows: 400 drawn from superni's `eval` categories, which
+never had a label, and 400 of its `test` rows (experiments/real_text.md).
 
 Cost: 20 to 40 minutes of one core for an arm that is trained, minutes for the others. Command: python -m
-experiments.fan_text [ARM ...], after `make foundation` and, for the arm scalar, python -m
-experiments.foundation.arms bradley_terry_short. Reads ../shared/data (see experiments/public_files.py). A
-training that was stopped goes on, an arm whose result is on file is not run again. The table is written into
-docs/fan.md by experiments/fan_page.py.
+experiments.fan_text [ARM ...]. Reads ../shared/data (see experiments/public_files.py). A training that was
+stopped goes on, an arm whose result is on file is not run again. The table is written into docs/fan.md by
+experiments/fan_page.py.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from typing import Any
 
 import numpy as np
 from experiments.fan import said
-from experiments.foundation.arms import CONFIGS, LENGTH, MODELS, SAME_LABELS, folder
-from experiments.foundation.lessons import SHORT
+from experiments.foundation import lessons
+from experiments.foundation.arms import BASE, CONFIGS, LENGTH, MODELS
 from experiments.foundation.results import add, read
 from experiments.foundation.rows import test_rows
 
@@ -53,46 +53,46 @@ RESULTS = Path("experiments/results/fan_text.jsonl")
 PLACES = {"unseen": "tasks never labeled", "seen": "in distribution"}
 SOURCE, MOST = "superni", 400
 STEPS, BATCH = 200, 16
-JUDGE = str(MODELS / "judge_easy")
-LABELS = MODELS / "data" / "conversion.jsonl"
+JUDGE = "gram-135m"
 
-TRAINED: dict[str, Mapping[str, Any]] = {
+_SCALAR = {"objective": "scalar", "template": None, "label_smoothing": 0.0, "adapter": "merged"}
+CONVERSIONS: dict[str, Mapping[str, Any]] = {
     "sequence_longer": {},
     "fan_converted": {"layout": "fan"},
     "fan_distilled": {"layout": "fan", "distil": JUDGE},
+    "scalar": _SCALAR,
 }
 """Options of a conversion; all else is that of the last step of `make foundation`."""
-ASKED = {
-    "sequence": JUDGE,
-    "fan_zero_shot": JUDGE,
-    "sequence_easy": str(MODELS / "easy"),
-    "scalar": folder(SAME_LABELS),
-}
+STARTS: dict[str, Mapping[str, Any]] = {"sequence_start": {}, "fan_start": {"layout": "fan"}}
+"""Options of a training from the base; all else is that of the easy labels of `make foundation`."""
 ARMS = ("sequence", "sequence_longer", "fan_zero_shot", "fan_converted", "fan_distilled")
-ARMS += ("sequence_easy", "fan_start", "scalar")
+ARMS += ("scalar", "sequence_start", "fan_start")
 
 
 def model_of(arm: str) -> str:
     """The folder of an arm, which is trained unless it is there."""
-    if arm in ASKED:
-        return ASKED[arm]
+    if arm in ("sequence", "fan_zero_shot"):
+        return JUDGE
     output = MODELS / "fan" / arm
     if not (output / FILE).is_file():
-        if arm == "fan_start":
-            config = replace(load_config(CONFIGS / "2-easy.yaml"), layout="fan")
+        if arm in STARTS:
+            config = replace(load_config(CONFIGS / "2-easy.yaml"), model=BASE, adapter="kept")
+            config = replace(config, data=[str(_first_of(lessons.EASY))], **STARTS[arm])
         else:
-            config = replace(load_config(CONFIGS / "3-finetune.yaml"), model=JUDGE, data=[str(LABELS)])
-            config = replace(config, **TRAINED[arm])
+            config = replace(load_config(CONFIGS / "3-finetune.yaml"), model=JUDGE)
+            config = replace(config, data=[str(_first_of(lessons.SHORT))], **CONVERSIONS[arm])
         train(replace(config, output=output))
     return str(output)
 
 
-def write_labels() -> None:
-    """The first labels of the last step of gram-135m's training, as many as a conversion takes."""
-    if LABELS.exists():
-        return
-    with SHORT.open(encoding="utf-8") as file, atomic_write(LABELS) as output:
-        output.writelines(islice(file, STEPS * BATCH))
+def _first_of(labels: Path) -> Path:
+    """As many of the labels of a step of `make foundation` as a conversion takes, in their order."""
+    path = labels.with_stem(f"{labels.stem}-{STEPS * BATCH}")
+    if not path.exists():
+        lessons.write()
+        with labels.open(encoding="utf-8") as file, atomic_write(path) as output:
+            output.writelines(islice(file, STEPS * BATCH))
+    return path
 
 
 def tests() -> dict[str, list[Preference]]:
@@ -130,7 +130,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if unknown := set(arms) - set(ARMS):
         parser.error(f"no arm {min(unknown)}; there are {', '.join(ARMS)}")
     quiet_libraries()
-    write_labels()
     rows = tests()
     for arm in arms:
         if arm not in {row["arm"] for row in read(RESULTS)}:

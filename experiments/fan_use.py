@@ -1,14 +1,14 @@
 """What a fan judge is for, beside the sequence judge: choosing one of n answers, and a reward for groups.
 
 best_of_n: all pairs of eight answers to real questions, whose gold scores are known, by gram-135m's judge as
-it is and converted to the fan layout (experiments/fan_text.py): the gold of the answer that each puts first,
-and the processor seconds of each matrix, in turn on the same prompts.
+it is and in the fan layout, taught by it (experiments/fan_text.py): the gold of the answer that each puts
+first, and the processor seconds of each matrix, in turn on the same prompts.
 grpo: TRL's GRPO in the world (experiments/world_grpo.py) with GroupReward, all pairs of eight completions, by
 the sequence judge and by the judge converted (experiments/fan.py): gold, and seconds of a step, of which the
 reward takes some.
 
 Cost: 20 minutes of one core for best_of_n, 6 a seed for grpo. Command: python -m experiments.fan_use
-[best_of_n] [grpo] [--seeds 41 42 43] [--prompts 40], after `python -m experiments.fan_text fan_converted`.
+[best_of_n] [grpo] [--seeds 41 42 43] [--prompts 40], after `python -m experiments.fan_text fan_distilled`.
 best_of_n reads ../shared/data (see experiments/public_files.py). What is on file is not run again. The tables
 are written into docs/fan.md by experiments/fan_page.py.
 """
@@ -48,7 +48,9 @@ PARTS = ("best_of_n", "grpo")
 TITLES = {"zeroeval": "maths and code, right or wrong", "arena_bench": "hard chat, graded 1 to 10"}
 """Pools of best_of_n."""
 JUDGES = {"sequence": "sequence", "fan": "fan_converted"}
-"""A layout, and the arm of fan.py and fan_text.py that judges in it."""
+"""A layout, and the arm of fan.py that judges in it."""
+CHOOSERS = {"sequence": "sequence", "fan": "fan_distilled"}
+"""A layout, and the arm of fan_text.py that judges in it."""
 
 
 class Timed(Reward):
@@ -77,8 +79,8 @@ class Timed(Reward):
 def best_of_n(name: str, most: int) -> dict[str, Any]:
     """Both layouts on the same prompts of a pool, one after the other on each."""
     found = pools(name)[:most]
-    models = {layout: gram.load(model_of(arm), max_length=LENGTH) for layout, arm in JUDGES.items()}
-    said: dict[str, list[Mapping[str, Any]]] = {layout: [] for layout in JUDGES}
+    models = {layout: gram.load(model_of(arm), max_length=LENGTH) for layout, arm in CHOOSERS.items()}
+    said: dict[str, list[Mapping[str, Any]]] = {layout: [] for layout in CHOOSERS}
     for (pool,) in parts_with_progress([[pool] for pool in found], title=name):
         for layout, model in models.items():
             said[layout].append(_asked(model, pool))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from experiments import fan, fan_cost, fan_page, fan_text, fan_use
 from experiments.claims.workshop import SMOKE
+from experiments.foundation import lessons
 
 import gram
 from gram.rl import GroupReward
@@ -167,17 +168,33 @@ def test_an_arm_on_real_text_is_asked_as_its_layout_says(monkeypatch: pytest.Mon
     assert asked == [(fan_text.JUDGE, None), (fan_text.JUDGE, "fan")]
 
 
-def test_a_conversion_is_the_last_step_in_another_layout(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The judge is the start and, for distilling, the teacher; fan_start takes the step before it."""
+def test_trainings_differ_in_what_their_arm_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Conversions go on from the judge, the other two from the base; all on 3,200 labels: 200 steps of 16."""
     seen = []
     monkeypatch.setattr(fan_text, "train", seen.append)
     monkeypatch.setattr(fan_text, "MODELS", tmp_path)
-    for arm in ("sequence_longer", "fan_converted", "fan_distilled", "fan_start"):
+    monkeypatch.setattr(lessons, "EASY", tmp_path / "easy.jsonl")
+    monkeypatch.setattr(lessons, "SHORT", tmp_path / "short.jsonl")
+    trained = [*fan_text.CONVERSIONS, *fan_text.STARTS]
+    for arm in trained:
         assert fan_text.model_of(arm) == str(tmp_path / "fan" / arm)
-    longer, converted, distilled, start = seen
-    assert [c.layout for c in seen] == [None, "fan", "fan", "fan"]
-    assert longer.model == converted.model == distilled.model == distilled.distil == fan_text.JUDGE
-    assert converted.data == [str(fan_text.LABELS)] and converted.distil is None
-    assert Path(str(start.model)).name == "stage_1" and Path(start.data[0]).name == "easy.jsonl"
+    of = dict(zip(trained, seen, strict=True))
+    assert {arm for arm, config in of.items() if config.layout == "fan"} == {
+        arm for arm in trained if arm.startswith("fan_")
+    }
+    assert {of[arm].model for arm in fan_text.CONVERSIONS} == {fan_text.JUDGE}
+    assert {of[arm].model for arm in fan_text.STARTS} == {"smollm2-135m"}
+    assert [arm for arm in trained if of[arm].distil] == ["fan_distilled"]
+    assert of["fan_distilled"].distil == fan_text.JUDGE and of["scalar"].objective == "scalar"
+    for arm, name in (("scalar", "short"), ("fan_start", "easy")):
+        lines = Path(of[arm].data[0]).read_text().splitlines()
+        assert lines == (tmp_path / f"{name}.jsonl").read_text().splitlines()[: 200 * 16]
+        assert len(lines) == 200 * 16 == fan_text.STEPS * of[arm].batch_size
+
+
+def test_what_trains_is_compared_with_what_it_started_from() -> None:
+    """The arms of the table are all that are asked or trained, each once."""
+    trained = {*fan_text.CONVERSIONS, *fan_text.STARTS}
+    assert {*fan_text.ARMS} == {"sequence", "fan_zero_shot", *trained} and len(fan_text.ARMS) == len(
+        trained
+    ) + 2

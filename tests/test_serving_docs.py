@@ -82,7 +82,17 @@ def test_the_page_names_every_endpoint_metric_and_status(served: Served) -> None
 def measured(judge_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
     """The numbers of the load benchmark in its smallest setting, and what it prints."""
     output = tmp_path_factory.mktemp("load") / "load.json"
-    command = ["-m", "benchmarks.serve_load", "--quick", "--model", judge_folder, "--output", output]
+    command = [
+        "-m",
+        "benchmarks.serve_load",
+        "--quick",
+        "--questions",
+        5,
+        "--model",
+        judge_folder,
+        "--output",
+        output,
+    ]
     command += [] if pipeline_is_there() else ["--only", "rewards"]
     done = subprocess.run(
         [sys.executable, *map(str, command)],
