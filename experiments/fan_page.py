@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from experiments.claims.study import cell_text
 from experiments.fan import ARMS, RESULTS, WRONG, read
 from experiments.fan_cost import RESULTS as COSTS
 from experiments.fan_cost import cost_table, draw
@@ -21,7 +22,7 @@ from experiments.fan_use import RESULTS as USES
 from experiments.fan_use import chosen_table, grpo_table
 from experiments.pages import filled
 
-from gram.statistics import mean_by_group, over_seeds, paired_difference
+from gram.statistics import mean_by_group, paired_difference
 from gram.types import FloatArray
 
 PAGE = Path("docs/fan.md")
@@ -68,16 +69,11 @@ def table(results: Sequence[dict[str, Any]], labels: str) -> str:
         if not seeds:
             continue
         rows = [of[arm, seed] for seed in seeds]
-        cells = [_mean([row[half]["accuracy"] for row in rows]) for half in HALVES]
+        cells = [cell_text([row[half]["accuracy"] for row in rows]) for half in HALVES]
         cells += [_difference(of, arm, half) for half in HALVES]
         cells += [f"{np.mean([row['unseen']['one_winner'] for row in rows]):.3f}", str(len(seeds))]
         lines.append(f"| {arm} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def _mean(values: Sequence[float]) -> str:
-    estimate = over_seeds(values)
-    return f"{estimate.value:.3f}" + (f" ± {estimate.high - estimate.value:.3f}" if len(values) > 1 else "")
 
 
 def _difference(of: dict[tuple[str, int], dict[str, Any]], arm: str, half: str) -> str:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from experiments.claims.study import cell_text
 from experiments.fan import Study
 from experiments.fan_text import LENGTH, model_of
 from experiments.foundation.best_of_n import Pool, log_odds, pools
@@ -40,7 +41,7 @@ from gram.rendering.fan import LOOKING
 from gram.rl import GroupReward, Reward
 from gram.rl.reward import Rewards
 from gram.rl.rows import Reference, Response
-from gram.statistics import mean_by_group, over_seeds
+from gram.statistics import mean_by_group
 from gram.types import PreferenceModel, PromptLike
 
 RESULTS = Path("experiments/results/fan_use.jsonl")
@@ -160,8 +161,7 @@ def grpo_table(results: Sequence[Mapping[str, Any]]) -> str:
     for layout in JUDGES:
         runs = [row for row in results if row["part"] == "grpo" and row["layout"] == layout]
         for half in HALVES if runs else ():
-            ends = [over_seeds([row["curve"][place][half]["gold"] for row in runs]) for place in (0, -1)]
-            cells = [f"{end.value:.3f} ± {end.high - end.value:.3f}" for end in ends]
+            cells = [cell_text([row["curve"][place][half]["gold"] for row in runs]) for place in (0, -1)]
             cells += [
                 f"{np.mean([row[key] for row in runs]):.3f}" for key in ("step_seconds", "reward_seconds")
             ]

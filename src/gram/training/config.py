@@ -73,8 +73,8 @@ class TrainConfig:
     """preference, and pairs of pretrain: sequence reads two answers one behind the other; fan reads each
     answer by itself, once for all verdicts on it. Default: that of the model, else sequence."""
     distil: str | None = None
-    """preference: a judge whose verdicts take the place of labels, on all pairs of a prompt's answers; they
-    are soft, and not smoothed again."""
+    """preference: a judge whose verdicts take the place of labels, on all pairs of a prompt's answers (of
+    more than 16, on 120 or those of the rows); they are soft, and not smoothed again."""
     context: Literal["chat", "judge"] | None = None
     """Where the likelihood objective asks for an answer. Default: that of the model, else chat."""
 

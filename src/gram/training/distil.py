@@ -1,4 +1,4 @@
-"""Soft labels from a judge: its verdicts on all pairs of the answers that rows give to a prompt.
+"""Soft labels from a judge: its verdicts on pairs of the answers that rows give to a prompt.
 
 A judge that reads two answers one behind the other can so teach one that reads each by itself. The labels of
 the rows are not looked at. Knows models and rows; trains nothing.
@@ -7,9 +7,11 @@ the rows are not looked at. Knows models and rows; trains nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import random
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import combinations
+from math import comb
 from typing import Any
 
 from gram.asking import Asking
@@ -25,6 +27,9 @@ from gram.modeling.shipped import model_folder
 from gram.rendering import Renderer
 from gram.training.config import TrainConfig
 from gram.types import Chat, FloatArray, Pair, Preference, sigmoid
+
+MOST_PAIRS = 120
+"""To a prompt, but for those of its rows: all pairs of 16 answers."""
 
 _log = logging.getLogger("gram.training")
 
@@ -44,7 +49,10 @@ def with_verdicts(rows: ExampleSet[Any], config: TrainConfig, device: str) -> Ex
 def distilled(
     rows: Sequence[Preference], teacher: str, *, device: str, bf16: bool, trust_remote_code: bool = False
 ) -> list[Preference]:
-    """All pairs of different answers to one prompt, each with the probability that ``teacher`` gives.
+    """Pairs of different answers to one prompt, each with the probability that ``teacher`` gives.
+
+    All pairs, where these are at most ``MOST_PAIRS``: the pairs of 16 answers. A prompt with more answers, as
+    one that says nothing of its own, keeps the pairs of its rows; if these are fewer, others are drawn.
 
     The probability is that of the mean log-odds of both orders, at the teacher's temperature, so that what
     the teacher thinks of places is not taught.
@@ -74,7 +82,7 @@ def labeled_by(
     renderer: Renderer, runner: Runner, rows: Sequence[Preference], temperature: float = 1.0
 ) -> list[Preference]:
     """``distilled`` by a judge in memory: its renderer, and what runs it."""
-    pairs, groups = _all_pairs(rows)
+    pairs, groups = pairs_of(rows)
     prompts = renderer.judge([*pairs, *(pair.swapped() for pair in pairs)])
     asked = [forked(TokenRow(item.ids), item.branches, item.looking) for item in prompts]
     values = runner.next_logprobs(asked, renderer.label_ids)  # (2 * pairs, 2)
@@ -85,15 +93,29 @@ def labeled_by(
     ]
 
 
-def _all_pairs(rows: Sequence[Preference]) -> tuple[list[Pair], list[str]]:
-    """Every two answers that stand in rows of one prompt, and the group of the first of these rows."""
-    answers: dict[Chat, dict[str, None]] = {}
-    group: dict[Chat, str] = {}
+def pairs_of(rows: Sequence[Preference]) -> tuple[list[Pair], list[str]]:
+    """The pairs to ask about, prompt by prompt, and the group of the first row of each one's prompt."""
+    of: dict[Chat, list[Preference]] = {}
     for row in rows:
-        answers.setdefault(row.pair.prompt, {}).update({row.pair.a: None, row.pair.b: None})
-        group.setdefault(row.pair.prompt, row.group)
-    pairs = [Pair(prompt, a, b) for prompt, texts in answers.items() for a, b in combinations(texts, 2)]
-    return pairs, [group[pair.prompt] for pair in pairs]
+        of.setdefault(row.pair.prompt, []).append(row)
+    drawn, pairs, groups = random.Random(0), list[Pair](), list[str]()
+    for prompt, own in of.items():
+        found = [Pair(prompt, a, b) for a, b in _of_answers(own, drawn)]
+        pairs += found
+        groups += [own[0].group] * len(found)
+    return pairs, groups
+
+
+def _of_answers(rows: Sequence[Preference], drawn: random.Random) -> Iterable[tuple[str, str]]:
+    """Pairs of two different answers that rows give to one prompt; no two twice, in either order."""
+    answers = list(dict.fromkeys(text for row in rows for text in (row.pair.a, row.pair.b)))
+    if comb(len(answers), 2) <= MOST_PAIRS:
+        return combinations(answers, 2)
+    place = {text: number for number, text in enumerate(answers)}
+    found = dict.fromkeys(tuple(sorted((place[row.pair.a], place[row.pair.b]))) for row in rows)
+    while len(found) < MOST_PAIRS:
+        found[tuple(sorted(drawn.sample(range(len(answers)), 2)))] = None
+    return [(answers[one], answers[two]) for one, two in found if one != two]
 
 
 def _temperature(manifest: Manifest | None) -> float:
