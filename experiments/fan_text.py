@@ -8,7 +8,8 @@ Arms:
   sequence_longer  trained on, for as many steps as a conversion takes: its control
   fan_zero_shot    the same model, asked in the fan layout
   fan_converted    trained on in the fan layout
-  fan_distilled    ... on the verdicts of the sequence judge on the same pairs
+  fan_one_token    ... so that one token looks at both answers, not two
+  fan_distilled    converted on the verdicts of the sequence judge on the same pairs
   scalar           a scalar head (Bradley-Terry) on the judge's body, trained on in as many steps
   sequence_start   the base, taught to compare from nothing by as many easy labels, in the sequence layout
   fan_start        ... in the fan layout
@@ -28,7 +29,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -45,6 +47,8 @@ import gram
 from gram.files import atomic_write
 from gram.modeling.manifest import FILE
 from gram.modeling.quiet import quiet_libraries
+from gram.rendering import FanRenderer
+from gram.rendering.fan import LOOKING
 from gram.training.config import load_config
 from gram.training.pipeline import train
 from gram.types import Preference, PreferenceModel
@@ -59,13 +63,14 @@ _SCALAR = {"objective": "scalar", "template": None, "label_smoothing": 0.0, "ada
 CONVERSIONS: dict[str, Mapping[str, Any]] = {
     "sequence_longer": {},
     "fan_converted": {"layout": "fan"},
+    "fan_one_token": {"layout": "fan"},
     "fan_distilled": {"layout": "fan", "distil": JUDGE},
     "scalar": _SCALAR,
 }
 """Options of a conversion; all else is that of the last step of `make foundation`."""
 STARTS: dict[str, Mapping[str, Any]] = {"sequence_start": {}, "fan_start": {"layout": "fan"}}
 """Options of a training from the base; all else is that of the easy labels of `make foundation`."""
-ARMS = ("sequence", "sequence_longer", "fan_zero_shot", "fan_converted", "fan_distilled")
+ARMS = ("sequence", "sequence_longer", "fan_zero_shot", "fan_converted", "fan_one_token", "fan_distilled")
 ARMS += ("scalar", "sequence_start", "fan_start")
 
 
@@ -81,8 +86,21 @@ def model_of(arm: str) -> str:
         else:
             config = replace(load_config(CONFIGS / "3-finetune.yaml"), model=JUDGE)
             config = replace(config, data=[str(_first_of(lessons.SHORT))], **CONVERSIONS[arm])
-        train(replace(config, output=output))
+        with _looking(1 if arm == "fan_one_token" else LOOKING):
+            train(replace(config, output=output))
     return str(output)
+
+
+@contextmanager
+def _looking(tokens: int) -> Iterator[None]:
+    """Models that become fans have so many looking tokens; no option says so, as no user needs to choose."""
+    defaults = FanRenderer.__init__.__kwdefaults__
+    assert defaults is not None
+    defaults["looking"] = tokens
+    try:
+        yield
+    finally:
+        defaults["looking"] = LOOKING
 
 
 def _first_of(labels: Path) -> Path:

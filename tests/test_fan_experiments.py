@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,10 @@ from experiments.claims.workshop import SMOKE
 from experiments.foundation import lessons
 
 import gram
+from gram.rendering import FanRenderer
+from gram.rendering.fan import LOOKING
 from gram.rl import GroupReward
+from gram.training.config import TrainConfig
 from gram.types import Pair, Preference, Verdicts
 
 
@@ -170,8 +174,13 @@ def test_an_arm_on_real_text_is_asked_as_its_layout_says(monkeypatch: pytest.Mon
 
 def test_trainings_differ_in_what_their_arm_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Conversions go on from the judge, the other two from the base; all on 3,200 labels: 200 steps of 16."""
-    seen = []
-    monkeypatch.setattr(fan_text, "train", seen.append)
+    seen, looking = [], []
+
+    def train(config: TrainConfig) -> None:
+        seen.append(config)
+        looking.append(signature(FanRenderer).parameters["looking"].default)
+
+    monkeypatch.setattr(fan_text, "train", train)
     monkeypatch.setattr(fan_text, "MODELS", tmp_path)
     monkeypatch.setattr(lessons, "EASY", tmp_path / "easy.jsonl")
     monkeypatch.setattr(lessons, "SHORT", tmp_path / "short.jsonl")
@@ -185,6 +194,8 @@ def test_trainings_differ_in_what_their_arm_says(tmp_path: Path, monkeypatch: py
     assert {of[arm].model for arm in fan_text.CONVERSIONS} == {fan_text.JUDGE}
     assert {of[arm].model for arm in fan_text.STARTS} == {"smollm2-135m"}
     assert [arm for arm in trained if of[arm].distil] == ["fan_distilled"]
+    assert [arm for arm, count in zip(trained, looking, strict=True) if count != LOOKING] == ["fan_one_token"]
+    assert signature(FanRenderer).parameters["looking"].default == LOOKING
     assert of["fan_distilled"].distil == fan_text.JUDGE and of["scalar"].objective == "scalar"
     for arm, name in (("scalar", "short"), ("fan_start", "easy")):
         lines = Path(of[arm].data[0]).read_text().splitlines()
