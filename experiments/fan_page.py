@@ -26,6 +26,8 @@ from gram.statistics import mean_by_group, paired_difference
 from gram.types import FloatArray
 
 PAGE = Path("docs/fan.md")
+ONE_TOKEN = Path("experiments/results/fan_world_one_token.jsonl")
+"""Of experiments/fan.py with --looking 1 and right labels."""
 HALVES = ("seen", "unseen")
 
 
@@ -89,6 +91,23 @@ def _difference(of: dict[tuple[str, int], dict[str, Any]], arm: str, half: str) 
     return f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
 
 
+def one_token_table(one: Sequence[dict[str, Any]], two: Sequence[dict[str, Any]]) -> str:
+    """The same arms and seeds with one looking token and with two; the pairs are resampled one by one."""
+    lines = [
+        "| arm | seed | seen: one token | two | never labeled: one | two | one minus two, all pairs |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    other = {(row["labels"], row["arm"], row["seed"]): row for row in two}
+    for row in one:
+        rows = row, other[row["labels"], row["arm"], row["seed"]]
+        cells = [f"{each[half]['accuracy']:.3f}" for half in HALVES for each in rows]
+        mine, theirs = (np.concatenate([_right(each[half]["right"]) for half in HALVES]) for each in rows)
+        found = paired_difference(mine, theirs, range(len(mine)))
+        cells.append(f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f})")
+        lines.append(f"| {row['arm']} | {row['seed']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def _right(text: str) -> FloatArray:
     return np.array([int(digit) / 2 for digit in text])
 
@@ -99,6 +118,8 @@ def write_page() -> None:
     for labels in WRONG:
         if any(row["labels"] == labels for row in results):
             text = filled(text, f"world {labels}", table(results, labels))
+    if one := read(ONE_TOKEN):
+        text = filled(text, "one token", one_token_table(one, results))
     if texts := read(TEXTS):
         text = filled(text, "text", text_table(texts))
     if COSTS.exists():

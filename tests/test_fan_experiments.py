@@ -44,6 +44,13 @@ def test_the_table_by_hand() -> None:
     assert fan_page.table([], "clean").count("\n") == 1
 
 
+def test_one_token_beside_two_by_hand() -> None:
+    """Seen 2 of 4 and 3 of 4, others 3 of 4 and 2 of 4: one right more, and one less."""
+    one, two = (cell("fan_start", 1, *right) for right in (("2200", "2220"), ("2220", "2200")))
+    [line] = fan_page.one_token_table([one], [two]).splitlines()[2:]
+    assert line.startswith("| fan_start | 1 | 0.500 | 0.750 | 0.750 | 0.500 | +0.000 (-")
+
+
 def test_ratios_are_taken_round_by_round() -> None:
     """2 / 1 and 9 / 3, which no ratio of medians would give."""
     row = {"paths": {"fan": {"seconds": [2.0, 9.0]}, "scalar": {"seconds": [1.0, 3.0]}}}
@@ -109,6 +116,7 @@ def test_the_smallest_cost_fills_the_page(
         (fan_page, "PAGE", page),
         (fan_page, "COSTS", output),
         (fan_page, "RESULTS", tmp_path / "none.jsonl"),
+        (fan_page, "ONE_TOKEN", tmp_path / "none.jsonl"),
         (fan_cost, "PICTURE", tmp_path / "cost.png"),
     ):
         monkeypatch.setattr(module, name, value)
