@@ -41,6 +41,8 @@ from gram.rendering.fan import LOOKING
 from gram.types import Contest, Pair
 
 RESULTS = Path("experiments/results/fan_cost.json")
+ONE_TOKEN = Path("experiments/results/fan_cost_one_token.json")
+"""Of --looking 1 --most 16."""
 PICTURE = Path("docs/images/fan-cost.png")
 CONTEXT = 4096
 NAMES = {
@@ -193,8 +195,8 @@ def cost_table(costs: dict[str, Any]) -> str:
         f"Shape {costs['shape']}{' (quick)' if costs['quick'] else ''}, {costs['parameters'] / 1e6:.0f}M "
         f"parameters, {costs['dtype']}, {costs['device']}, {costs['unit']}, answers of "
         f"{costs['answer_tokens']:.0f} tokens on average, template {costs['template']}, "
-        f"{costs['looking']} looking tokens, median of "
-        f"{costs['rounds']} rounds.",
+        f"{_number_of(costs['looking'], 'looking token')}, {'median of ' if costs['rounds'] > 1 else ''}"
+        f"{_number_of(costs['rounds'], 'round')}.",
         "",
         "| n | path | seconds | tokens | memory, MB | times the scalar model | of it by arithmetic |",
         "|---|---|---|---|---|---|---|",
@@ -210,6 +212,10 @@ def cost_table(costs: dict[str, Any]) -> str:
                 f"{ratios(row, name, 'scalar', 'gflop')[0]:.2f} |"
             )
     return "\n".join(lines)
+
+
+def _number_of(count: int, name: str) -> str:
+    return f"{count} {name}{'' if count == 1 else 's'}"
 
 
 def draw(costs: dict[str, Any]) -> None:

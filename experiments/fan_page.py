@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from experiments.claims.study import cell_text
 from experiments.fan import ARMS, RESULTS, WRONG, read
+from experiments.fan_cost import ONE_TOKEN as ONE_TOKEN_COSTS
 from experiments.fan_cost import RESULTS as COSTS
 from experiments.fan_cost import cost_table, draw
 from experiments.fan_text import ARMS as TEXT_ARMS
@@ -127,6 +128,9 @@ def write_page() -> None:
         picture = "![Time over the number of answers; dotted: by arithmetic alone](images/fan-cost.png)"
         text = filled(text, "cost", f"{cost_table(costs)}\n\n{picture}")
         draw(costs)
+    if ONE_TOKEN_COSTS.exists():
+        costs = json.loads(ONE_TOKEN_COSTS.read_text(encoding="utf-8"))
+        text = filled(text, "cost one token", cost_table(costs))
     if uses := read(USES):
         text = filled(text, "chosen", chosen_table(uses))
         text = filled(text, "grpo", grpo_table(uses))

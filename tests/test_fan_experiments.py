@@ -117,6 +117,7 @@ def test_the_smallest_cost_fills_the_page(
         (fan_page, "COSTS", output),
         (fan_page, "RESULTS", tmp_path / "none.jsonl"),
         (fan_page, "ONE_TOKEN", tmp_path / "none.jsonl"),
+        (fan_page, "ONE_TOKEN_COSTS", tmp_path / "none.json"),
         (fan_cost, "PICTURE", tmp_path / "cost.png"),
     ):
         monkeypatch.setattr(module, name, value)
