@@ -18,6 +18,7 @@ from experiments.fan_cost import ONE_TOKEN as ONE_TOKEN_COSTS
 from experiments.fan_cost import RESULTS as COSTS
 from experiments.fan_cost import cost_table, draw
 from experiments.fan_text import ARMS as TEXT_ARMS
+from experiments.fan_text import CONTROLS
 from experiments.fan_text import RESULTS as TEXTS
 from experiments.fan_use import RESULTS as USES
 from experiments.fan_use import chosen_table, grpo_table
@@ -36,13 +37,14 @@ def text_table(results: Sequence[dict[str, Any]]) -> str:
     """The same on real text, of one seed; rows of a task are resampled together."""
     lines = [
         "| arm | never labeled | in distribution | minus sequence: never labeled | in distribution "
-        "| one winner |",
-        "|---|---|---|---|---|---|",
+        "| minus its control: never labeled | in distribution | one winner |",
+        "|" + "---|" * 8,
     ]
     of = {row["arm"]: row for row in results}
     for arm in (name for name in TEXT_ARMS if name in of):
         cells = [_grouped(of[arm][half]) for half in ("unseen", "seen")]
-        cells += [_minus(of[arm][half], of["sequence"][half]) for half in ("unseen", "seen")]
+        for other in (of["sequence"], of.get(CONTROLS.get(arm, ""))):
+            cells += [_minus(of[arm][half], other and other[half]) for half in ("unseen", "seen")]
         cells.append(f"{of[arm]['unseen']['one_winner']:.3f}")
         lines.append(f"| {arm} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -53,10 +55,10 @@ def _grouped(part: dict[str, Any]) -> str:
     return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 
-def _minus(mine: dict[str, Any], sequence: dict[str, Any]) -> str:
-    if mine is sequence:
+def _minus(mine: dict[str, Any], other: dict[str, Any] | None) -> str:
+    if other is None or mine is other:
         return ""
-    found = paired_difference(_right(mine["right"]), _right(sequence["right"]), mine["groups"])
+    found = paired_difference(_right(mine["right"]), _right(other["right"]), mine["groups"])
     return f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
 
 

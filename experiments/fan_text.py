@@ -73,6 +73,10 @@ STARTS: dict[str, Mapping[str, Any]] = {"sequence_start": {}, "fan_start": {"lay
 ARMS = ("sequence", "sequence_longer", "fan_zero_shot", "fan_converted", "fan_one_token", "fan_distilled")
 ARMS += ("scalar", "sequence_start", "fan_start")
 
+CONTROLS = dict.fromkeys(("fan_converted", "fan_one_token", "fan_distilled", "scalar"), "sequence_longer")
+CONTROLS |= {"fan_start": "sequence_start"}
+"""An arm, and the one that had as many steps in the sequence layout."""
+
 
 def model_of(arm: str) -> str:
     """The folder of an arm, which is trained unless it is there."""

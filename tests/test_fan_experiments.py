@@ -148,15 +148,18 @@ def test_the_smallest_run_of_grpo(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_table_of_real_text_by_hand() -> None:
-    """Three of four right, one of them of another task; the fan: two. Minus 0.25."""
+    """Right of four: the judge 3, its control 1, the fan 2. That is 0.25 less, and 0.25 more."""
 
     def row(arm: str, right: str) -> dict[str, object]:
         part = {"right": right, "groups": list("aabb"), "one_winner": 0.5}
         return {"arm": arm, "unseen": part, "seen": part}
 
-    lines = fan_page.text_table([row("sequence", "2220"), row("fan_converted", "2200")]).splitlines()[2:]
-    assert lines[0].startswith("| sequence | 0.750 (") and lines[0].endswith("|  |  | 0.500 |")
-    assert lines[1].startswith("| fan_converted | 0.500 (") and "| -0.250 (" in lines[1]
+    results = [row("sequence", "2220"), row("sequence_longer", "2000"), row("fan_converted", "2200")]
+    judge, control, fan = fan_page.text_table(results).splitlines()[2:]
+    assert judge.startswith("| sequence | 0.750 (") and judge.endswith("|  |  |  |  | 0.500 |")
+    assert control.count("| -0.500 (") == 2 and control.endswith("|  |  | 0.500 |")
+    assert fan.startswith("| fan_converted | 0.500 (")
+    assert fan.count("| -0.250 (") == fan.count("| +0.250 (") == 2
 
 
 def test_an_arm_on_real_text_is_asked_as_its_layout_says(monkeypatch: pytest.MonkeyPatch) -> None:
