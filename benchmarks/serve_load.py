@@ -2,7 +2,9 @@
 
 Each answer is compared with a reference, in both orders. Beside the server stands the library on the same
 rows, in as many processes, and the server with batching off. Every setting gets a server of its own, so that
-nothing is remembered. Then 64 callers ask typed questions, of ``gram serve`` and of ``transformers serve``.
+nothing is remembered, and is compared with the library's mean time right before and right after it, as the
+pace of a machine drifts within minutes. Then 64 callers ask typed questions, of ``gram serve`` and of
+``transformers serve``.
 
 Command: python -m benchmarks.serve_load --model MODEL --output serve_load.json [--only rewards|decisions]
 """
@@ -27,7 +29,7 @@ from gram.asking import LoadOptions
 from gram.files import atomic_write
 from gram.progress import chunks
 from gram.types import Pair, RewardModel
-from gram.workers import Share, workers_with
+from gram.workers import Share, Workers, workers_with
 
 ANSWERS = 8  # to a prompt
 CALLERS = (1, 8, 64)
@@ -89,18 +91,20 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def rewards(options: argparse.Namespace) -> dict[str, Any]:
-    """The library, and all settings of the server."""
+    """All settings of the server, the library before and after each."""
     rows = made_up(options.prompts, options.prompt_words, options.answer_words)
-    expected, seconds, tokens = by_library(rows, options)
-    library = {
-        "rows": len(rows),
-        "seconds": seconds,
-        "per_second": len(rows) / seconds,
-        "tokens": tokens,
-    }
     settings = [(callers, None) for callers in CALLERS] + [(CALLERS[-1], 1)]
-    served = [under_load(rows, expected, callers, most, options) for callers, most in settings]
-    return {"library": library, "server": served}
+    with workers_with(partial(load, options.model, options.dtype), options.workers) as workers:
+        by_library(workers, made_up(2, options.prompt_words, options.answer_words, seed=1))
+        expected, seconds, tokens = by_library(workers, rows)
+        times, served = [seconds], []
+        for callers, most in settings:
+            row = under_load(rows, expected, callers, most, options)
+            times.append(by_library(workers, rows)[1])
+            beside = len(rows) * 2 / sum(times[-2:])
+            served.append({**row, "library_per_second": beside, "of_library": row["per_second"] / beside})
+    library = {"rows": len(rows), "seconds": times, "per_second": len(rows) * len(times) / sum(times)}
+    return {"library": library | {"tokens": tokens}, "server": served}
 
 
 def made_up(prompts: int, prompt_words: int, answer_words: int, seed: int = 0) -> list[Pair]:
@@ -119,16 +123,13 @@ def text(draw: random.Random, words: int) -> str:
     return " ".join(f"the {draw.choice(LIKE)} {draw.choice(NAMES)} ," for _ in range(max(1, count)))
 
 
-def by_library(rows: Sequence[Pair], options: argparse.Namespace) -> tuple[np.ndarray, float, int]:
+def by_library(workers: Workers[RewardModel], rows: Sequence[Pair]) -> tuple[np.ndarray, float, int]:
     """Rewards of all rows, the seconds that took, and the tokens."""
-    with workers_with(partial(load, options.model, options.dtype), options.workers) as workers:
-        warm = made_up(2, options.prompt_words, options.answer_words, seed=1)
-        list(workers.map(compare, chunks(warm, len(warm))))
-        before = workers.usage.tokens
-        start = time.perf_counter()
-        parts = list(workers.map(compare, chunks(rows, CHUNK)))
-        seconds = time.perf_counter() - start
-        return np.concatenate(parts), seconds, workers.usage.tokens - before
+    before = workers.usage.tokens
+    start = time.perf_counter()
+    parts = list(workers.map(compare, chunks(rows, CHUNK)))
+    seconds = time.perf_counter() - start
+    return np.concatenate(parts), seconds, workers.usage.tokens - before
 
 
 def load(model: str, dtype: Any, share: Share) -> RewardModel:
@@ -189,7 +190,7 @@ def table(result: dict[str, Any]) -> str:
         name = f"{row['callers']}" + ("" if row["batching"] else ", batching off")
         times = ", ".join(f"{row[key]:.3f}" for key in ("p50", "p95", "p99"))
         lines.append(
-            f"| {name} | {row['per_second']:.2f} | {row['per_second'] / library:.2f} | {times} | "
+            f"| {name} | {row['per_second']:.2f} | {row['of_library']:.2f} | {times} | "
             f"{row['units_per_batch']:.1f} | {row['batch_fill']:.2f} | {row['largest_difference']:.1e} |"
         )
     return "\n".join(lines)

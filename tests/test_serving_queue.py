@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from gram.errors import CheckpointError
+from gram.serving.fair import FairQueue, Ticket
 from gram.serving.limits import Limits
 from gram.types import Answer, Pair, Usage, Verdicts
 from gram.workers import WorkerDiedError
@@ -98,6 +100,63 @@ def test_callers_with_one_prompt_meet_in_one_batch() -> None:
     prompts = [unit.prompt[0].content for unit in worker.batches[1]]
     assert sorted(prompts) == sorted(f"prompt {k}" for k in range(3) for _ in range(8))
     assert sum(one != other for one, other in pairwise(prompts)) == 2
+
+
+def test_answers_to_one_prompt_stay_in_one_batch_where_they_fit() -> None:
+    """Prompts of 40 characters with 3 answers of 20 each are 100 characters; a batch takes 270.
+
+    Two of them fit, and the third is left for the next batch whole, though one of its answers would fit. A
+    prompt with 20 answers, 440 characters, fits into no batch and is cut: 100 + 40 + 6 x 20 = 260, then
+    40 + 11 x 20.
+    """
+    queue = FairQueue()
+    for number, count in enumerate((3, 3, 3, 20)):
+        for k in range(count):
+            name = f"{number}/{k}"
+            queue.put(Ticket(Answer(str(number) * 40, name.ljust(20)), name.encode(), "one", name))
+    batches = []
+    while queue:
+        batches.append([ticket.key.decode().split("/")[0] for ticket in queue.take(270)])
+    assert batches == [["0"] * 3 + ["1"] * 3, ["2"] * 3 + ["3"] * 6, ["3"] * 11, ["3"] * 3]
+
+
+def test_a_prompt_left_for_the_next_batch_keeps_its_turn() -> None:
+    """What stays together waits for the next batch, and is its beginning, though others have come since."""
+    queue = FairQueue()
+    for caller, prompt in (("first", "a"), ("second", "b"), ("second", "b")):
+        name = f"{caller}{len(queue)}"
+        queue.put(Ticket(Answer(prompt * 60, "x" * 20), name.encode(), caller, name))
+    assert [ticket.caller for ticket in queue.take(160)] == ["first"]  # 80, and 100 more would be 180
+    for number in range(3):
+        queue.put(Ticket(Answer("c" * 60, "x" * 20), str(number).encode(), "third", number))
+    assert [ticket.caller for ticket in queue.take(160)] == ["second", "second"]
+
+
+def test_a_batch_waits_longer_for_others_where_reading_takes_long() -> None:
+    """A model that reads slowly: callers who come one after the other meet in one batch.
+
+    The first pair takes half a second: its prompt of 1 character and 2 answers of 1 in 2 orders, so 10
+    characters a second. The next pair, of some 200, would take 20 s, and a 64th of that, 0.3 s, is waited for
+    another caller.
+    """
+
+    class Slow(Longer):
+        def compare(self, pairs: Sequence[Pair]) -> Verdicts:
+            if pairs[0].prompt[0].content == "?":
+                time.sleep(0.5)
+            return super().compare(pairs)
+
+    worker = Here(Slow())
+    with serving(worker) as served:
+        ask(served, pair("?", "a"))
+        calls = [partial(ask, served, pair("why ?", f"{k} " * 50)) for k in range(6)]
+        together([partial(later, 0.02 * k, call) for k, call in enumerate(calls)])
+    assert [len(batch) for batch in worker.batches] == [1, 6]
+
+
+def later(seconds: float, call: Callable[[], Any]) -> Any:
+    time.sleep(seconds)
+    return call()
 
 
 @pytest.mark.parametrize("same_host", [False, True])

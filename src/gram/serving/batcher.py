@@ -21,8 +21,9 @@ from gram.serving.meters import Meters
 from gram.serving.units import Outcome, Unit, answer_length, prompt_length
 from gram.workers import WorkerDiedError
 
-_LINGER = 0.001  # seconds without a new unit after which a batch that is not full goes
+_LINGER = 0.001  # seconds without a new unit after which a batch that is not full goes, at least
 _LINGERS = 8  # such waits at most
+_WORTH = 1 / 64  # of the time in which what waits can be read: as long as that may be waited, too
 _FEWEST = 512  # tokens that are worth a process of their own
 _GUESS = 0.4  # tokens per character, before a batch has been read
 _NEW = 0.2  # weight of the last batch in what is known of tokens and speed
@@ -130,8 +131,8 @@ class Batcher:
         """About how long what waits will take, between 1 and 60."""
         if not self._desk or not self._speed:
             return 1
-        tokens = self._desk.queue.length * self._per_character
-        return max(1, min(60, math.ceil(tokens / self._speed / len(self._workers))))
+        seconds = self._seconds_for(self._desk.queue.length) / len(self._workers)
+        return max(1, min(60, math.ceil(seconds)))
 
     def _show_queue(self) -> None:
         if self._desk is not None:
@@ -164,19 +165,33 @@ class Batcher:
                 self._arrival.clear()
                 await self._arrival.wait()
             most = self.limits.max_batch_tokens / self._per_character
-            for _ in range(_LINGERS):  # answers to one prompt come together, but not at the same moment
-                before = self._arrivals
-                if queue.length >= most:
-                    break
-                await asyncio.sleep(_LINGER)
-                if self._arrivals == before:
-                    break
+            await self._gather(most)
             free = max(1, len(self._ready) - len(self._busy))
             fair = max(_FEWEST / self._per_character, queue.length / free)
             batch = queue.take(min(most, fair))
             self._show_queue()
             if batch:
                 return batch
+
+    async def _gather(self, most: float) -> None:
+        """Wait for what comes together, but not at the same moment, until ``most`` characters wait.
+
+        Answers to one prompt, or the next requests of all who have just been answered. As long as they come
+        this takes a small part of the time in which the batch will be read, and what is read twice without it
+        takes more: a prompt whose answers are in two batches, or a batch that is half empty.
+        """
+        assert self._desk is not None
+        for _ in range(_LINGERS):
+            before, length = self._arrivals, self._desk.queue.length
+            if length >= most:
+                return
+            await asyncio.sleep(max(_LINGER, _WORTH * self._seconds_for(length)))
+            if self._arrivals == before:
+                return
+
+    def _seconds_for(self, characters: float) -> float:
+        """That one worker takes to read them; 0 before the first batch has been read."""
+        return characters * self._per_character / self._speed if self._speed else 0.0
 
     async def _read(self, worker: Worker, batch: Sequence[Ticket]) -> None:
         """Ask a worker, and hand out what it says."""
@@ -198,9 +213,10 @@ class Batcher:
         once = sum(prompts.values()) + sum(ticket.own for ticket in batch)
         each = sum(t.orders * (prompt_length(t.unit) + answer_length(t.unit)) for t in batch)
         if tokens and each:
-            self._per_character += _NEW * (tokens / each - self._per_character)
+            known = _NEW if self._speed else 1  # the first batch says more than a guess
+            self._per_character += known * (tokens / each - self._per_character)
             speed = once * self._per_character / max(seconds, 1e-6)
-            self._speed += (_NEW if self._speed else 1) * (speed - self._speed)
+            self._speed += known * (speed - self._speed)
         self._meters.tokens.inc(tokens)
         self._meters.shared.inc(max(0.0, tokens - once * self._per_character))
         self._meters.batch_units.observe(len(batch))

@@ -109,24 +109,32 @@ class FairQueue:
         self._count -= 1
 
     def take(self, most: float) -> list[Ticket]:
-        """The next tickets, of at most ``most`` characters (or one ticket); they wait no longer."""
+        """The next tickets, of at most ``most`` characters (or one ticket); they wait no longer.
+
+        All that wait on a prompt stay together where they fit into one batch and this one is half full
+        without them: in two batches the prompt would be read twice.
+        """
         batch: list[Ticket] = []
         spent = 0.0
         while self._count:
             line = min(self._lines.values(), key=lambda line: line.given)
             self._clock = line.given
             request, mine = next(iter(line.requests.items()))
-            line.requests[request] = line.requests.pop(request)  # its next turn comes after the others'
             first = next(iter(mine))
             mates = [first, *(mate for mate in self._by_prompt[first.unit.prompt] if mate is not first)]
-            for place, ticket in enumerate(mates):
-                cost = ticket.own + (prompt_length(ticket.unit) if place == 0 else 0)
-                if batch and spent + cost > most:
-                    if place == 0:
-                        return batch
+            prompt = prompt_length(first.unit)
+            whole = prompt + sum(mate.own for mate in mates)
+            if batch and spent + prompt + first.own > most:
+                return batch
+            if spent >= most / 2 and spent + whole > most >= whole:
+                return batch
+            line.requests[request] = line.requests.pop(request)  # its next turn comes after the others'
+            spent += prompt
+            for ticket in mates:
+                if batch and spent + ticket.own > most:
                     break
-                self._lines[ticket.caller].given += cost
+                self._lines[ticket.caller].given += ticket.own + (prompt if ticket is first else 0)
                 self.remove(ticket)
                 batch.append(ticket)
-                spent += cost
+                spent += ticket.own
         return batch
