@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from experiments.foundation import adaptation, attributions, best_of_n, claims, everyday, grpo, report, tables
+from experiments.foundation import (
+    adaptation,
+    attributions,
+    best_of_n,
+    claims,
+    everyday,
+    grpo,
+    measure,
+    report,
+    tables,
+)
 from experiments.foundation.results import NOT_RUN, add
 from experiments.foundation.rows import HELD, RINGS
 from experiments.foundation.tables import TITLES
@@ -48,6 +58,7 @@ def stored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     }
     monkeypatch.setattr(report, "read", lambda name, seed=0: said.get(name, []))
     monkeypatch.setattr(report, "MODELS", tmp_path)
+    monkeypatch.setattr(report, "KEPT", tmp_path / "kept")
     (tmp_path / "seed-1").mkdir()
     return report.numbers()
 
@@ -76,6 +87,39 @@ def test_numbers_and_tables_of_stored_answers(stored: dict[str, Any], tmp_path: 
     assert not tables.curve(stored, tmp_path / "curve.png"), "no arm ran with all numbers of labels"
     tables.bars(stored, tmp_path / "bars.png")
     assert (tmp_path / "bars.png").stat().st_size > 10_000
+
+
+def test_arms_without_answers_on_file_keep_their_numbers(
+    stored: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One arm is asked again, now all right, and another for the first time: only their numbers change, and
+    the difference between the two is new."""
+    said = {SHIPPED: answers(1.0), "frozen": answers(0.5)}
+    monkeypatch.setattr(report, "read", lambda name, seed=0: said.get(name, []))
+    found = report.numbers(stored)
+    assert list(found["arms"]) == [name for name in TITLES if name in {*stored["arms"], "frozen"}]
+    assert found["arms"][SHIPPED]["parts"]["headline"][0] == 1.0
+    assert found["arms"]["judge"] == stored["arms"]["judge"]
+    assert found["leads"][SHIPPED]["frozen"]["headline"][0] == 0.5
+    assert found["leads"][SHIPPED]["judge"] == stored["leads"][SHIPPED]["judge"]
+    assert found["seeds"].keys() == stored["seeds"].keys()
+
+
+def test_what_an_arm_said_is_kept_and_read_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """From the folder of runs into the repository; without that folder it is read from there, the same."""
+    monkeypatch.setattr(measure, "KEPT", tmp_path / "kept")
+    monkeypatch.setattr(measure, "asked", lambda seed=0: tmp_path / f"runs-{seed}" / "asked")
+    rows = answers(0.75, swing=0.5)
+    for row in rows:
+        add(measure.file_of("judge", row["ring"], row["source"], 1), row)
+    said = measure.read("judge", 1)
+    assert sorted(map(str, said)) == sorted(map(str, rows))
+    measure.keep("judge", 1)
+    first = measure.kept("judge", 1).read_bytes()
+    measure.keep("judge", 1)
+    assert measure.kept("judge", 1).read_bytes() == first
+    shutil.rmtree(tmp_path / "runs-1")
+    assert measure.read("judge", 1) == said and measure.read("judge") == measure.read("easy", 1) == []
 
 
 def test_arms_that_were_asked_about_other_rows_are_not_compared() -> None:

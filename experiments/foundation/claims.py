@@ -111,8 +111,9 @@ def _rewarded() -> Statements:
     runs = read(grpo.RESULTS)
     curves = [grpo.passes(run["gold"]) for run in runs]
     changes = [curve[-1] - curve[0] for curve in curves]
-    change = numbers(over_seeds(changes)) if len(changes) > 1 else None
-    return {f"gold after {grpo.STEPS} steps, less at the start, over seeds": change}
+    change = numbers(over_seeds(changes)) if changes else None
+    seeds = "one seed" if len(changes) == 1 else f"{len(changes)} seeds"
+    return {f"gold of the last pass of {grpo.STEPS} steps, less that of the first, {seeds}": change}
 
 
 def outcome(said: Statements) -> str:

@@ -162,7 +162,8 @@ def table(found: Sequence[Result]) -> str:
         ]
         cells = [shown(numbers(over_seeds(column)), "", digits) for column in columns]
         rows.append([title, *cells])
-    return markdown([f"{len(found)} seeds", "first pass", "last pass", "change"], rows)
+    seeds = "one seed" if len(found) == 1 else f"{len(found)} seeds"
+    return markdown([seeds, "first pass", "last pass", "change"], rows)
 
 
 def picture(found: Sequence[Result], path: Path) -> None:

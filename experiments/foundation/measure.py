@@ -1,13 +1,16 @@
 """Asks every arm of gram-135m about every test row, once; the answers are kept.
 
 Command: python -m experiments.foundation.measure [ARM ...] (a quarter of an hour of one core for each arm).
-Writes one line per row into runs/gram-135m/asked/ARM and goes on where it stopped; with --seed it
-asks the arms of that seed. --held-back asks only rows held back, by which the kind that ships is chosen.
+Writes one line per row into runs/gram-135m/asked/ARM and goes on where it stopped; with --seed it asks the
+arms of that seed. What a whole arm said is put into experiments/results/gram_135m_answers, so that an arm
+which is asked later can be compared with it row by row. --held-back asks only rows held back, by which the
+kind that ships is chosen.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,15 +18,17 @@ from typing import Any
 
 import numpy as np
 from experiments.foundation.arms import ARMS, Arm, home, load
+from experiments.foundation.results import FOLDER
 from experiments.foundation.rows import HELD, labels, test_rows
 
 from gram.evaluation.floors import bag_of_words, length_rule
-from gram.files import atomic_write
+from gram.files import atomic_write, atomic_write_bytes
 from gram.modeling.quiet import quiet_libraries
 from gram.progress import chunks, parts_with_progress
 from gram.types import Pair, Preference, PreferenceModel
 
 FLOORS = {"bag_of_words": "bag of words", "length_rule": "length rule"}
+KEPT = FOLDER / "gram_135m_answers"
 _CHUNK = 64
 _NO_PROMPT = "."
 """What stands in the place of the prompt for PMI: a user's turn that says nothing."""
@@ -67,11 +72,32 @@ def ask(name: str, seed: int = 0, *, held_back: bool = False, token_budget: int 
                 }
                 said = {"log_odds": pair} | ({"mass": mass[place]} if mass else {})
                 file.write(json.dumps(line | said) + "\n")
+    if not held_back:
+        keep(name, seed)
     return asked(seed) / name
 
 
+def keep(name: str, seed: int = 0) -> None:
+    """Put what an arm said about all rows into the repository: equal answers give equal bytes."""
+    lines = "".join(json.dumps(row) + "\n" for row in _asked_here(name, seed))
+    atomic_write_bytes(kept(name, seed), gzip.compress(lines.encode(), mtime=0))
+
+
+def kept(name: str, seed: int = 0) -> Path:
+    """The file of the repository with what an arm said."""
+    return KEPT / f"seed-{seed}" / f"{name}.jsonl.gz"
+
+
 def read(name: str, seed: int = 0) -> list[Asked]:
-    """What is on file for an arm."""
+    """What is on file for an arm: what was just asked, or else what the repository has; empty: nothing."""
+    if rows := _asked_here(name, seed):
+        return rows
+    path = kept(name, seed)
+    lines = gzip.decompress(path.read_bytes()).decode().splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def _asked_here(name: str, seed: int) -> list[Asked]:
     files = sorted((asked(seed) / name).glob("*.jsonl"))
     return [json.loads(line) for path in files for line in path.read_text(encoding="utf-8").splitlines()]
 

@@ -1,7 +1,8 @@
 """What the answers on file say: the numbers of gram-135m, and the tables of its page.
 
 Command: python -m experiments.foundation.report (seconds). Reads what the arms said, of every seed, writes
-experiments/results/gram_135m.json, and from it and the results of adaptation, best_of_n, grpo and everyday
+experiments/results/gram_135m.json (arms whose answers are on no file keep the numbers that they have there),
+and from it and the results of adaptation, best_of_n, grpo and everyday
 the marked parts of docs/gram-135m.md, with their pictures, of its card and of README.md. With
 --page only these are made again. Asks no model.
 """
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from experiments.foundation import adaptation, attributions, best_of_n, claims, everyday, grpo, tables
 from experiments.foundation.arms import ARMS, CONFIGS, MODELS
 from experiments.foundation.claims import LEADERS
-from experiments.foundation.measure import read
+from experiments.foundation.measure import KEPT, read
 from experiments.foundation.results import NOT_RUN
 from experiments.foundation.results import numbers as four
 from experiments.foundation.results import read as read_lines
@@ -101,14 +102,17 @@ class Answers:
         return {name: round(value, 4) for name, value in found.items()}
 
 
-def numbers() -> Numbers:
-    """Everything that the page shows, from the answers on file."""
+def numbers(earlier: Numbers = EMPTY) -> Numbers:
+    """Everything that the page shows, from the answers on file.
+
+    Args:
+        earlier: numbers of arms whose answers are no longer there; they stay as they are.
+    """
     asked = {name: Answers(rows) for name in TITLES if (rows := read(name))}
-    found: Numbers = {"arms": {}, "leads": {}, "seeds": {}}
+    arms = dict(earlier["arms"])
     for name, answers in asked.items():
-        parts = answers.parts()
-        found["arms"][name] = {
-            "parts": {part: four(answers.accuracy(where)) for part, where in parts.items()},
+        arms[name] = {
+            "parts": {part: four(answers.accuracy(where)) for part, where in answers.parts().items()},
             "sources": {
                 ring: {
                     source: four(answers.accuracy((answers.rings == ring) & (answers.sources == source)))
@@ -119,16 +123,35 @@ def numbers() -> Numbers:
             "temperature": round(answers.temperature, 3),
             "calibration": answers.calibration(answers.headline),
         }
+    leads = {name: dict(others) for name, others in earlier["leads"].items()}
     for leader in (name for name in LEADERS if name in asked):
-        found["leads"][leader] = {
-            other: {part: four(asked[leader].lead(answers, answers.parts()[part])) for part in tables.COLUMNS}
-            for other, answers in asked.items()
-            if other != leader
-        }
-    for path in sorted(MODELS.glob("seed-*")):
-        seed = int(path.name.removeprefix("seed-"))
+        leads.setdefault(leader, {}).update(
+            {
+                other: {
+                    part: four(asked[leader].lead(answers, answers.parts()[part])) for part in tables.COLUMNS
+                }
+                for other, answers in asked.items()
+                if other != leader
+            }
+        )
+    return {
+        "arms": _in_order(arms),
+        "leads": {name: _in_order(others) for name, others in leads.items()},
+        "seeds": earlier["seeds"] | _of_seeds(),
+    }
+
+
+def _in_order(arms: Mapping[str, Any]) -> Numbers:
+    return {name: arms[name] for name in TITLES if name in arms}
+
+
+def _of_seeds() -> Numbers:
+    """Accuracy by parts, of every further seed."""
+    found = {}
+    for folder in sorted({path.name for home in (MODELS, KEPT) for path in home.glob("seed-[1-9]*")}):
+        seed = int(folder.removeprefix("seed-"))
         again = {name: Answers(rows) for name in TITLES if (rows := read(name, seed))}
-        found["seeds"][str(seed)] = {
+        found[str(seed)] = {
             name: {part: four(answers.accuracy(where)) for part, where in answers.parts().items()}
             for name, answers in again.items()
         }
@@ -217,10 +240,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--page", action="store_true", help="from the numbers on file")
-    if parser.parse_args(arguments).page:
-        found = EMPTY if not RESULTS.exists() else json.loads(RESULTS.read_text(encoding="utf-8"))
-    else:
-        found = numbers()
+    found = EMPTY if not RESULTS.exists() else json.loads(RESULTS.read_text(encoding="utf-8"))
+    if not parser.parse_args(arguments).page:
+        found = numbers(found)
         with atomic_write(RESULTS) as file:
             file.write(json.dumps(found, indent=1) + "\n")
     write_page(found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +76,15 @@ def numbers(found: Estimate, digits: int = 4) -> list[float]:
 
 
 def shown(found: Sequence[float], sign: str = "", digits: int = 3) -> str:
-    """A value with its interval.
+    """A value with its interval; of a single seed, which has none, the value.
 
     Example:
         >>> shown([0.5, 0.4, 0.6, 10]), shown([0.5, 0.4, 0.6, 10], "+", 1)
         ('0.500 [0.400, 0.600]', '+0.5 [+0.4, +0.6]')
+        >>> shown([0.5, float("nan"), float("nan"), 1])
+        '0.500'
     """
     value, low, high = found[:3]
+    if isnan(low):
+        return f"{value:{sign}.{digits}f}"
     return f"{value:{sign}.{digits}f} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
