@@ -154,9 +154,9 @@ def expected_table(found: Numbers) -> str:
         best = max(asked, key=lambda name: arms[name]["parts"]["headline"][0])
         lead = leads[best]["headline"]
         rows.append(_row(f"less {TITLES[best]}, the best one", "at least 0.05", lead, lead[0] >= 0.05))
-    if RIVAL in leads:
-        lead = leads[RIVAL]["headline"]
-        rows.append(_row(f"less {TITLES[RIVAL]}", "interval above 0", lead, lead[1] > 0))
+    for rival in (name for name in (SAME_LABELS, RIVAL) if name in leads):
+        lead = leads[rival]["headline"]
+        rows.append(_row(f"less {TITLES[rival]}", "interval above 0", lead, lead[1] > 0))
     for name in (name for name in FLOORS if name in leads):
         lead = leads[name]["headline"]
         rows.append(_row(f"less {TITLES[name]}", "at least 0.15", lead, lead[0] >= 0.15))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.claims.study import markdown
-from experiments.foundation.arms import ARMS
+from experiments.foundation.arms import ARMS, SAME_LABELS
 from experiments.foundation.data import COUNT
 from experiments.foundation.measure import FLOORS
 from experiments.foundation.results import shown
@@ -29,6 +29,7 @@ COLUMNS = ("headline", *RINGS)
 SHOWN = (
     SHIPPED,
     "likelihood",
+    SAME_LABELS,
     f"bradley_terry-{COUNT}",
     "zero_shot_mean",
     "zero_shot_judge",
