@@ -194,11 +194,13 @@ def _fewest(known: dict[Cell, Result], task: str, method: str, accuracy: float) 
     return str(min(enough)) if enough else "no" if all(cells) else ""
 
 
-def picture(found: Sequence[Result], path: Path) -> None:
-    """Accuracy over the number of labels, a panel for each task whose cells are all there."""
+def picture(found: Sequence[Result], path: Path) -> bool:
+    """Accuracy over the number of labels, a line for each method that has all cells; False: none has."""
     from gram import plots
 
     known = _by_cell(found)
+    if not any(all((task, method, n) in known for n in COUNTS) for task in TASKS for method in TITLES):
+        return False
     figure, left = plots.canvas(12.5, 7.2)
     left.remove()
     panels: Any = figure.subplots(2, 3)
@@ -212,6 +214,7 @@ def picture(found: Sequence[Result], path: Path) -> None:
             given = [known[task, "bag_of_words", count]["given"] for count in COUNTS]
             plots.curve(ax, given, lines, title=about.title)
     plots.save(figure, path, dpi=110)
+    return True
 
 
 def section() -> str:

@@ -79,12 +79,15 @@ def statements(found: Numbers) -> dict[str, Statements]:
 
 
 def _adapted() -> Statements:
-    """Accuracy less that of the Bradley-Terry model with the same labels, mean over the tasks."""
+    """Accuracy less that of the Bradley-Terry model with the same labels, mean over the tasks.
+
+    Without labels nothing is adapted: what is known before any stands in the table only.
+    """
     known = {
         (row["task"], row["method"], row["labels"]): row["accuracy"][0] for row in read(adaptation.RESULTS)
     }
     said: Statements = {}
-    for count in adaptation.COUNTS:
+    for count in filter(None, adaptation.COUNTS):
         leads = [
             known[task, "gram", count] - known[task, "bradley_terry", count]
             for task in TASKS

@@ -166,7 +166,7 @@ def table(found: Sequence[Result]) -> str:
     return markdown([seeds, "first pass", "last pass", "change"], rows)
 
 
-def picture(found: Sequence[Result], path: Path) -> None:
+def picture(found: Sequence[Result], path: Path) -> bool:
     """Gold (left) and reward (right): each seed's steps, faint, and the mean of each pass over seeds."""
     from gram import plots
 
@@ -185,6 +185,7 @@ def picture(found: Sequence[Result], path: Path) -> None:
                 range(1, len(run[key]) + 1), run[key], color=plots.FAINT, alpha=0.35, linewidth=0.9, zorder=1
             )
     plots.save(figure, path, dpi=110)
+    return True
 
 
 def section() -> str:

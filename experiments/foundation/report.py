@@ -225,8 +225,8 @@ def _used(found: Numbers) -> dict[str, str]:
         ("adaptation", adaptation, "Accuracy over the number of labels, a panel for each task"),
         ("grpo", grpo, "Gold and reward over the steps of GRPO"),
     ):
-        if results := read_lines(study.RESULTS):
-            study.picture(results, IMAGES / f"gram_135m_{name}.png")
+        results = read_lines(study.RESULTS)
+        if results and study.picture(results, IMAGES / f"gram_135m_{name}.png"):
             parts[name] = _pictured(f"gram_135m_{name}.png", words) + parts[name]
     return parts
 
