@@ -87,9 +87,12 @@ def test_tables_say_how_many_labels_a_rival_needs() -> None:
     found += [cell("bradley_terry", 0, 0.5), cell("bradley_terry", 10, 0.6)]
     found += [cell("bag_of_words", count, 0.5) for count in (0, 10, 300)]
     needed = adaptation.needed(found).splitlines()[2:]
-    assert needed == ["| a toy | 0 | 0.700 | 10 |  | no |", "| a toy | 10 | 0.800 | 20 |  | no |"]
+    assert needed == [
+        "| a toy | 0 | 0.700 | 10 | no so far | no |",
+        "| a toy | 10 | 0.800 | 20 | no so far | no |",
+    ]
     table = adaptation.table(found)
-    assert "| a toy | gram-135m | 0.700 [0.600, 0.800] | 0.800 [0.700, 0.900] (old) |  |" in table
+    assert "| a toy | gram-135m | 0.700 [0.600, 0.800] | 0.800 [0.700, 0.900] (old) | not run yet |" in table
     assert "0.850 [0.750, 0.950] of 20 |" in table
 
 

@@ -147,19 +147,23 @@ TITLES = {
 
 
 def table(found: Sequence[Result]) -> str:
-    """Accuracy by number of labels, a row for each task and method; old: `gram adapt` kept the model."""
+    """Accuracy by number of labels, a row for each task and method; old: `gram adapt` kept the model.
+
+    A length rule learns nothing, and has no cells with labels.
+    """
     known = _by_cell(found)
     rows = []
     for task in TASKS:
         for method, name in TITLES.items():
-            cells = [known.get((task, method, count)) for count in COUNTS]
-            rows.append([TASKS[task].title, name, *(_cell(cell) for cell in cells)])
+            counts = [count for count in COUNTS if not (method == "length_rule" and count)]
+            cells = [_cell(known.get((task, method, count))) for count in counts]
+            rows.append([TASKS[task].title, name, *cells, *[""] * (len(COUNTS) - len(cells))])
     return markdown(["task", "", *(f"{count} labels" for count in COUNTS)], rows)
 
 
 def _cell(found: Result | None) -> str:
     if found is None:
-        return ""
+        return "not run yet"
     fewer = f" of {found['given']}" if found["given"] < found["labels"] else ""
     kept = " (old)" if found.get("adopted") is False else ""
     return shown(found["accuracy"]) + fewer + kept
@@ -172,7 +176,8 @@ def _by_cell(found: Sequence[Result]) -> dict[Cell, Result]:
 def needed(found: Sequence[Result]) -> str:
     """The fewest labels that were tried with which each rival is as accurate as gram-135m with so many.
 
-    "no": not with any number that was tried. Accuracies are compared as they are, without their intervals.
+    "no": not with any number that was tried, "no so far": that was run. Accuracies are compared as they are,
+    without their intervals.
     """
     known = _by_cell(found)
     rivals = [method for method in TITLES if method not in ("gram", "length_rule")]
@@ -191,7 +196,7 @@ def needed(found: Sequence[Result]) -> str:
 def _fewest(known: dict[Cell, Result], task: str, method: str, accuracy: float) -> str:
     cells = [known.get((task, method, count)) for count in COUNTS]
     enough = [cell["given"] for cell in cells if cell and cell["accuracy"][0] >= accuracy]
-    return str(min(enough)) if enough else "no" if all(cells) else ""
+    return str(min(enough)) if enough else "no" if all(cells) else "no so far"
 
 
 def picture(found: Sequence[Result], path: Path) -> bool:

@@ -68,8 +68,8 @@ _BRADLEY_TERRY = {"objective": "scalar", "template": None, "label_smoothing": 0.
 _SCALAR = FIRST | _BRADLEY_TERRY
 
 ARMS = {
-    "likelihood": Arm("GRAM, likelihood", "stage_1", _LIKELIHOOD),
-    "judge": Arm("GRAM, judge", "stage_1", _JUDGE, "judge"),
+    "likelihood": Arm("likelihood", "stage_1", _LIKELIHOOD),
+    "judge": Arm("judge", "stage_1", _JUDGE, "judge"),
     "likelihood_no_stage_1": Arm("likelihood, no stage 1", "base", _LIKELIHOOD),
     "judge_no_stage_1": Arm("judge, no stage 1", "base", _JUDGE, "judge"),
     "likelihood_no_smoothing": Arm(
@@ -87,21 +87,24 @@ ARMS = {
         _SCALAR | {"lora": False, "freeze": True, "learning_rate": 1e-3},
         "scalar",
     ),
-    SAME_LABELS: Arm(
-        "Bradley-Terry, labels and steps of gram-135m", "base", _BRADLEY_TERRY, "scalar", labels=None
-    ),
+    SAME_LABELS: Arm("Bradley-Terry, the labels of gram-135m", "base", _BRADLEY_TERRY, "scalar", labels=None),
     "easy": Arm("judge, easy labels only", "easy", None, "judge"),
-    "judge_easy": Arm("GRAM, judge, easy labels first", "easy", {}, "judge", labels=None),
+    "judge_easy": Arm("gram-135m (judge, easy labels first)", "easy", {}, "judge", labels=None),
     "zero_shot_judge": Arm("zero-shot judge", "base", None, "judge"),
     "zero_shot_sum": Arm("zero-shot likelihood, sum", "base", None, length_power=0.0),
     "zero_shot_mean": Arm("zero-shot likelihood, mean", "base", None),
     "zero_shot_pmi": Arm("zero-shot likelihood, PMI", "base", None, length_power=0.0, without_prompt=True),
 }
-for _count in (1_000, COUNT):
-    for _name in ("likelihood", "judge", "bradley_terry"):
-        ARMS[f"{_name}-{_count}"] = replace(
-            ARMS[_name], title=f"{ARMS[_name].title}, {_count:,} labels", labels=_count
-        )
+BY_LABELS = {
+    name: {1_000: f"{name}-1000", 4_000: name, COUNT: f"{name}-{COUNT}"}
+    for name in ("likelihood", "judge", "bradley_terry")
+}
+"""The arms that are trained with three numbers of labels."""
+PLAIN = {name: ARMS[name].title for name in BY_LABELS}
+"""Their titles without the number."""
+for _name, _by_count in BY_LABELS.items():
+    for _count, _arm in _by_count.items():
+        ARMS[_arm] = replace(ARMS[_name], title=f"{PLAIN[_name]}, {_count:,} labels", labels=_count)
 
 
 def home(seed: int = 0) -> Path:

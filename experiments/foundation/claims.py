@@ -2,7 +2,7 @@
 
 A statement is a difference that a claim expects above 0, with its 95% interval. A claim held if every
 interval lies above 0, partly if some do, and did not hold if none does. Statements without numbers are named
-and do not count. Reads results; asks no model.
+and do not count: the claim held, or did not, so far. Reads results; asks no model.
 """
 
 from __future__ import annotations
@@ -120,16 +120,17 @@ def _rewarded() -> Statements:
 
 
 def outcome(said: Statements) -> str:
-    """held, partly, did not hold, or not run yet.
+    """held, partly, did not hold, each "so far" where a statement was not run, or not run yet.
 
     Example:
         >>> outcome({"a": [0.2, 0.1, 0.3], "b": [0.1, -0.1, 0.3], "c": None})
-        'partly'
+        'partly so far'
     """
     above = [difference[1] > 0 for difference in said.values() if difference]
     if not above:
         return _NONE
-    return "held" if all(above) else "partly" if any(above) else "did not hold"
+    word = "held" if all(above) else "partly" if any(above) else "did not hold"
+    return word if len(above) == len(said) else f"{word} so far"
 
 
 def table(said: Mapping[str, Statements]) -> str:

@@ -3,7 +3,8 @@
 Command: python -m experiments.foundation.report (seconds). Reads what the arms said, of every seed, writes
 experiments/results/gram_135m.json (arms whose answers are on no file keep the numbers that they have there),
 and from it and the results of adaptation, best_of_n, grpo and everyday
-the marked parts of docs/gram-135m.md, with their pictures, of its card and of README.md. With
+the marked parts of docs/gram-135m.md and docs/results-gram-135m.md, with their pictures, of its card
+and of README.md. With
 --page only these are made again. Asks no model.
 """
 
@@ -36,6 +37,7 @@ from gram.types import FloatArray, Verdicts
 
 RESULTS = Path("experiments/results/gram_135m.json")
 PAGE = Path("docs/gram-135m.md")
+DETAILS = Path("docs/results-gram-135m.md")
 CARD = CONFIGS / "MODEL_CARD.md"
 README = Path("README.md")
 _CHOSEN = "Of the two kinds this one was better on rows held back from training."
@@ -160,7 +162,16 @@ def _of_seeds() -> Numbers:
 
 def write_page(found: Numbers) -> None:
     """Fill the marked parts of the page, and draw its pictures; what has no result says so."""
-    _fill(PAGE, {"kind": KIND[ARMS[SHIPPED].kind]} | _measured(found) | _used(found))
+    accuracy = _few(found)
+    if found["arms"]:
+        tables.bars(found, IMAGES / "gram_135m.png")
+        accuracy = _pictured("gram_135m.png", "Accuracy of the main arms") + accuracy
+    _fill(PAGE, {"kind": KIND[ARMS[SHIPPED].kind], "accuracy": accuracy} | _used(found))
+
+
+def write_details(found: Numbers) -> None:
+    """Fill the marked parts of the page of all arms."""
+    _fill(DETAILS, {"arms": tables.arms_table()} | _measured(found))
 
 
 def write_card(found: Numbers) -> None:
@@ -174,9 +185,14 @@ def write_card(found: Numbers) -> None:
 
 
 def write_readme(found: Numbers) -> None:
-    """Fill the table of the README: the model that ships, its rivals and the floors."""
+    """Fill the table of the README."""
+    _fill(README, {"gram-135m": _few(found)})
+
+
+def _few(found: Numbers) -> str:
+    """The model that ships, its rivals and the floors."""
     few = {"arms": {name: found["arms"][name] for name in tables.SHOWN if name in found["arms"]}}
-    _fill(README, {"gram-135m": tables.short_table(few) if few["arms"] else NOT_RUN})
+    return tables.short_table(few) if few["arms"] else NOT_RUN
 
 
 def _fill(path: Path, parts: Mapping[str, str]) -> None:
@@ -195,8 +211,7 @@ def _measured(found: Numbers) -> dict[str, str]:
     parts |= {f"leads {name}": NOT_RUN for name in leaders} | {f"sources {ring}": NOT_RUN for ring in RINGS}
     if not found["arms"]:
         return parts
-    tables.bars(found, IMAGES / "gram_135m.png")
-    parts["accuracy"] = _pictured("gram_135m.png", "Accuracy of the main arms") + tables.short_table(found)
+    parts["accuracy"] = tables.short_table(found)
     parts["kinds"] = tables.kinds_table(found)
     parts["curve"] = tables.curve_table(found)
     if tables.curve(found, IMAGES / "gram_135m_labels.png"):
@@ -246,6 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with atomic_write(RESULTS) as file:
             file.write(json.dumps(found, indent=1) + "\n")
     write_page(found)
+    write_details(found)
     write_card(found)
     write_readme(found)
     print(claims.expected_table(found))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from experiments.claims.study import markdown
-from experiments.foundation.arms import ARMS, SAME_LABELS
+from experiments.foundation.arms import ARMS, BY_LABELS, CONFIGS, PLAIN, SAME_LABELS, Arm
 from experiments.foundation.data import COUNT
 from experiments.foundation.measure import FLOORS
 from experiments.foundation.results import shown
@@ -15,15 +16,11 @@ from experiments.foundation.ship import SHIPPED
 
 from gram import plots
 from gram.statistics import Estimate
+from gram.training.config import load_config
 
 TITLES = {name: arm.title for name, arm in ARMS.items()} | FLOORS
 KINDS = ("label", "other", "span")
 """Kinds of rows of superni's `eval`; of `negative` there are 14."""
-CURVE = {
-    name: {1_000: f"{name}-1000", 4_000: name, COUNT: f"{name}-{COUNT}"}
-    for name in ("likelihood", "judge", "bradley_terry")
-}
-"""Arms by number of labels."""
 SUPERNI = "superni, categories never labeled"
 COLUMNS = ("headline", *RINGS)
 SHOWN = (
@@ -49,6 +46,28 @@ def short_table(found: Numbers) -> str:
         for name, arm in found["arms"].items()
     ]
     return markdown(["", *(f"{_title(part)} ({sizes[part][3]:,})" for part in COLUMNS)], rows)
+
+
+STARTS = {"base": "the base", "stage_1": "stage 1", "easy": "stage 1, then easy labels"}
+
+
+def arms_table() -> str:
+    """What each arm is: where it starts, and how its stage 2 is trained."""
+    rows = [[arm.title, STARTS[arm.start], *_stage_2(arm)] for name, arm in ARMS.items() if name != "easy"]
+    head = ["arm", "begins with", "trained", "labels", "pairs a step", "rate", "smoothing"]
+    return markdown(head, rows)
+
+
+def _stage_2(arm: Arm) -> list[str]:
+    if arm.stage_2 is None:
+        return ["nothing", *[""] * 4]
+    common = load_config(CONFIGS / "3-finetune.yaml")
+    config = replace(common, **arm.stage_2)
+    adapter = "LoRA" if config.lora else "" if config.freeze else "all weights"
+    head = "a score head" if config.objective == "scalar" else ""
+    labels = f"{arm.labels:,}" if arm.labels else "12,519 short ones"
+    numbers = (f"{config.batch_size}", f"{config.learning_rate:g}", f"{config.label_smoothing:g}")
+    return [" and ".join(filter(None, (adapter, head))), labels, *numbers]
 
 
 def _title(part: str) -> str:
@@ -77,22 +96,23 @@ def lead_table(found: Numbers, name: str) -> str:
 
 
 def source_table(found: Numbers, ring: str) -> str:
-    """One row per source of a ring, one column per arm."""
-    arms = found["arms"]
-    rows = []
-    for source in RINGS[ring].sources:
-        cells = [arm["sources"][ring][source] for arm in arms.values()]
-        rows.append([f"{source} ({cells[0][3]})", *(f"{cell[0]:.3f}" for cell in cells)])
-    return markdown([ring, *(TITLES[name] for name in arms)], rows)
+    """One row per arm, one column per source of a ring."""
+    arms, sources = found["arms"], RINGS[ring].sources
+    sizes = next(iter(arms.values()))["sources"][ring]
+    rows = [
+        [TITLES[name], *(f"{arm['sources'][ring][source][0]:.3f}" for source in sources)]
+        for name, arm in arms.items()
+    ]
+    return markdown([ring, *(f"{source} ({sizes[source][3]})" for source in sources)], rows)
 
 
 def curve_table(found: Numbers) -> str:
     """Accuracy on the headline by number of labels."""
     arms = found["arms"]
     rows = []
-    for name, by_count in CURVE.items():
+    for name, by_count in BY_LABELS.items():
         cells = [arms.get(arm) for arm in by_count.values()]
-        rows.append([TITLES[name], *(shown(arm["parts"]["headline"]) if arm else "" for arm in cells)])
+        rows.append([PLAIN[name], *(shown(arm["parts"]["headline"]) if arm else "" for arm in cells)])
     return markdown([SUPERNI, "1,000 labels", "4,000", f"{COUNT:,}"], rows)
 
 
@@ -109,7 +129,7 @@ def seeds_table(found: Numbers) -> str:
 
 
 def calibration_table(found: Numbers) -> str:
-    """Calibration on the headline, tempered by rows held back; order gap and label mass of judges."""
+    """Calibration on the headline, tempered by rows held back; position gap and label mass of judges."""
     rows = []
     for name, arm in found["arms"].items():
         if name in FLOORS:
@@ -119,7 +139,16 @@ def calibration_table(found: Numbers) -> str:
         mass = f"{of['label_mass']:.3f}" if "label_mass" in of else ""
         values = (f"{of[key]:.3f}" for key in ("ece", "ece_tempered", "log_loss", "log_loss_tempered"))
         rows.append([TITLES[name], f"{arm['temperature']:.2f}", *values, gap, mass])
-    head = ["", "temperature", "ECE", "... tempered", "log loss", "... tempered", "order gap", "label mass"]
+    head = [
+        "",
+        "temperature",
+        "ECE",
+        "... tempered",
+        "log loss",
+        "... tempered",
+        "position gap",
+        "label mass",
+    ]
     return markdown(head, rows)
 
 
@@ -139,8 +168,8 @@ def curve(found: Numbers, path: Path) -> bool:
     """Accuracy on the headline over the number of labels, of the arms that ran with all; False: none did."""
     arms = found["arms"]
     lines = {
-        TITLES[name]: [Estimate(*arms[arm]["parts"]["headline"]) for arm in by_count.values()]
-        for name, by_count in CURVE.items()
+        PLAIN[name]: [Estimate(*arms[arm]["parts"]["headline"]) for arm in by_count.values()]
+        for name, by_count in BY_LABELS.items()
         if all(arm in arms for arm in by_count.values())
     }
     if lines:
