@@ -48,6 +48,7 @@ RUN_BY = {
 NOT_HERE = {
     "gram bulk --model runs/judge --input pairs.jsonl --output runs/scored --num-actors 64": "a cluster",
     "gram fetch smollm2-135m": "93 MB of the internet: test_fetching.py brings a toy",
+    "PIP_EXTRA_INDEX_URL=INDEX make": "the internet",
     "git clone": "the internet; a script of that form lies there instead",
     "pip install": "the internet: test_wheel.py installs the wheel, test_extras.py knows the extras",
     "python examples/adapt_with_100_labels.py": "minutes: test_examples_run.py does it with --quick",
@@ -127,7 +128,7 @@ def quick(page: str) -> list[str]:
 
 
 EVERYTHING = [command for page in PAGES for command in unmarked(page)]
-SLOW = ("docs/results-ranking.md", "docs/performance.md")
+SLOW = ("docs/results-ranking.md", "docs/performance.md", "docs/performance-serving.md")
 
 
 def slow(page: str) -> Any:
