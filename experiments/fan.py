@@ -17,7 +17,7 @@ families), with right labels and with 20% turned round. Arms, all of the same bo
 
 Cost: about 20 minutes of one core a seed. Command: python -m experiments.fan [--seeds 41 42 43] [--arms ...]
 [--labels clean wrong] [--looking 2] [--smoke]; an arm whose result is on file is not run again. The tables
-are written into docs/fan.md by experiments/fan_page.py.
+are written into docs/results-fan.md by experiments/fan_page.py.
 """
 
 from __future__ import annotations

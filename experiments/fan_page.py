@@ -1,5 +1,5 @@
-"""docs/fan.md from results: the marked parts are those of experiments/fan.py, fan_text.py, fan_cost.py and
-fan_use.py.
+"""docs/results-fan.md from results: the marked parts are those of experiments/fan.py, fan_text.py,
+fan_cost.py and fan_use.py.
 
 Command: python -m experiments.fan_page (seconds). Runs no model.
 """
@@ -27,7 +27,7 @@ from experiments.pages import filled
 from gram.statistics import mean_by_group, paired_difference
 from gram.types import FloatArray
 
-PAGE = Path("docs/fan.md")
+PAGE = Path("docs/results-fan.md")
 ONE_TOKEN = Path("experiments/results/fan_world_one_token.jsonl")
 """Of experiments/fan.py with --looking 1 and right labels."""
 HALVES = ("seen", "unseen")
@@ -116,7 +116,7 @@ def _right(text: str) -> FloatArray:
 
 
 def write_page() -> None:
-    """Fill the marked parts of docs/fan.md with what is on file."""
+    """Fill the marked parts of docs/results-fan.md with what is on file."""
     text, results = PAGE.read_text(encoding="utf-8"), read(RESULTS)
     for labels in WRONG:
         if any(row["labels"] == labels for row in results):

@@ -20,8 +20,8 @@ never had a label, and 400 of its `test` rows (experiments/real_text.md).
 
 Cost: 20 to 40 minutes of one core for an arm that is trained, minutes for the others. Command: python -m
 experiments.fan_text [ARM ...]. Reads ../shared/data (see experiments/public_files.py). A training that was
-stopped goes on, an arm whose result is on file is not run again. The table is written into docs/fan.md by
-experiments/fan_page.py.
+stopped goes on, an arm whose result is on file is not run again. The table is written into
+docs/results-fan.md by experiments/fan_page.py.
 """
 
 from __future__ import annotations

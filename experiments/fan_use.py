@@ -10,7 +10,7 @@ reward takes some.
 Cost: 20 minutes of one core for best_of_n, 6 a seed for grpo. Command: python -m experiments.fan_use
 [best_of_n] [grpo] [--seeds 41 42 43] [--prompts 40], after `python -m experiments.fan_text fan_distilled`.
 best_of_n reads ../shared/data (see experiments/public_files.py). What is on file is not run again. The tables
-are written into docs/fan.md by experiments/fan_page.py.
+are written into docs/results-fan.md by experiments/fan_page.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The scripts behind docs/fan.md: what their tables say, by hand, and both in their smallest setting."""
+"""The scripts behind docs/results-fan.md: their tables, by hand, and both in their smallest setting."""
 
 from __future__ import annotations
 
