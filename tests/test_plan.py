@@ -93,6 +93,9 @@ def test_the_command_says_the_arithmetic_and_ends_with_json(
     assert "4 bytes x 8,190,735,360 / 8" in said and "fsdp2.yaml" in said
     _, result, said = run(capsys, "plan", "--model", qwen, "--gpus", 8, "--lora")
     assert result["fits"] == "copies" and result["trained"] == 43_646_976 and "ddp.yaml" in said
+    memory = ("--gpu-memory", 24, "--quantise", "4bit", "--gradient-checkpointing")
+    _, result, said = run(capsys, "plan", "--model", qwen, "--gpus", 8, "--lora", *memory)
+    assert result["fits"] == "copies" and "qlora.yaml" in said and "ddp.yaml" not in said
     _, result, said = run(capsys, "plan", "--model", qwen, "--gpus", 8, "--lora", "--gpu-memory", 8)
     assert result["fits"] is None and result["tokens_per_pass"] == 0 and "none of these fits" in said
 
@@ -103,7 +106,7 @@ def test_a_preset_needs_no_file() -> None:
 
 def test_options_that_do_not_go_together() -> None:
     with pytest.raises(ConfigError, match="quantise goes with lora"):
-        PlanOptions(model="m", quantise=True)
+        PlanOptions(model="m", quantise="4bit")
     with pytest.raises(ConfigError, match="batch_size 32 cannot be dealt to 3 GPUs"):
         plan(PlanOptions(model="m", gpus=3), lambda line: None)
 

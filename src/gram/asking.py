@@ -53,7 +53,8 @@ class Asking:
     """Judge template: a built-in name or a JSON file. Default: that of the model."""
     _: KW_ONLY
     max_length: Count | None = None
-    """Most tokens per prompt; longer ones lose the middle of their texts. Default: what the model reads."""
+    """Most tokens per prompt; longer ones lose the middle of their texts. Default: as in training; of a raw
+    model what it reads, at most 8192."""
     neutralise: bool | None = None
     """Make control tokens inside prompts and answers harmless. Default: as in training; else yes."""
     layout: Layout | None = None
@@ -102,7 +103,8 @@ class Running:
     """Precision of the weights. auto: bf16 for a model at least 512 wide, on a GPU or a CPU that multiplies
     it in hardware (AMX); else fp32."""
     engine: EngineName = "tree"
-    """tree: prefixes that prompts share are read once; plain: each prompt by itself. Scores are the same."""
+    """tree: prefixes that prompts share are read once; plain: each prompt by itself. Scores are the
+    same, but for rounding."""
     token_budget: Count | None = None
     """Most tokens read in one forward pass: memory against speed. Default: by the free memory."""
     trust_remote_code: bool = False

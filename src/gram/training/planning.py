@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from gram.asking import Precision
 from gram.bounds import Count, Rank, Within, check_bounds
@@ -55,7 +55,7 @@ class PlanOptions:
     """Train low-rank adapters on a frozen model."""
     lora_rank: Rank = 16
     """Rank of the adapters."""
-    quantise: bool = False
+    quantise: Literal["4bit"] | None = None
     """lora: the frozen base in 4 bits."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
@@ -94,7 +94,7 @@ def plan(options: PlanOptions, say: Callable[[str], None] = on_stderr) -> dict[s
         gpus=options.gpus,
         rank=options.lora_rank if options.lora else 0,
         low=options.dtype == "bf16",
-        four_bits=options.quantise,
+        four_bits=options.quantise is not None,
         checkpointing=options.gradient_checkpointing,
     )
     say(f"{options.model}: {shape.layers} layers x {shape.per_layer:,} weights + {shape.rest:,} elsewhere")
@@ -104,7 +104,7 @@ def plan(options: PlanOptions, say: Callable[[str], None] = on_stderr) -> dict[s
         ways["divided"] = replace(way, divided=True)
     found = {name: _memory(name, one, shape, options, say) for name, one in ways.items()}
     fits = next((name for name, memory in found.items() if memory["tokens_per_pass"]), None)
-    say(f"choose: {_CHOICE[fits]}")
+    say(f"choose: {_CHOICE[fits and (options.quantise or fits)]}")
     return {
         "model": options.model,
         "parameters": shape.weights,
@@ -119,8 +119,9 @@ def plan(options: PlanOptions, say: Callable[[str], None] = on_stderr) -> dict[s
 _WHERE = {"copies": "a whole copy on each", "divided": "one model divided among them"}
 _CHOICE = {
     "copies": "a whole copy on each GPU (configs/accelerate/ddp.yaml; one GPU: nothing)",
+    "4bit": "a copy in 4 bits on each GPU (configs/accelerate/qlora.yaml; one GPU: nothing)",
     "divided": "one model divided among the GPUs (configs/accelerate/fsdp2.yaml)",
-    None: "none of these fits: more GPUs or memory, --lora, --quantise or --gradient-checkpointing",
+    None: "none of these fits: more GPUs or memory, --lora, --quantise 4bit or --gradient-checkpointing",
 }
 
 
