@@ -22,7 +22,7 @@ from gram.data import ExampleSet, read_preferences
 from gram.errors import ConfigError, DataError
 from gram.files import finite, replaced_folder
 from gram.modeling.adapter_folder import base_of
-from gram.modeling.adapters import adapter_base
+from gram.modeling.adapters import adapter_base, base_to_name, check_can_be_named
 from gram.modeling.loading import Head, LoadedModel, choose_device, load_model
 from gram.modeling.manifest import Manifest, read_manifest
 from gram.modeling.precision import precision_of
@@ -74,6 +74,8 @@ def adapt_checkpoint(config: AdaptConfig) -> dict[str, Any]:
 
 def _adapt(config: AdaptConfig, settings: AdaptSettings, fresh: Path, began: float) -> dict[str, Any]:
     """Put the outcome into the folder ``fresh``; returns the summary, which is in it too."""
+    if config.adapter == "kept":
+        check_can_be_named(config.model, config.revision, config.base)
     rows = _read(config)
     folder = model_folder(config.model)
     manifest = read_manifest(folder) if folder else None
@@ -250,9 +252,14 @@ def _write(
 
 
 def _write_unchanged(fresh: Path, config: AdaptConfig, manifest: Manifest, beside: dict[str, str]) -> None:
-    """Write the old model: a copy of its folder or, for a Hub name, the weights as published there."""
+    """Write the old model: a copy of its folder or, for a Hub name, the weights as published there.
+
+    Of an adapter that stands on another base than it names, or names it from where it stands, the copy names
+    that base.
+    """
     if folder := model_folder(config.model):
-        copy_checkpoint(folder, fresh, manifest, beside)
+        base = base_to_name(config.model, config.base)
+        copy_checkpoint(folder, fresh, manifest, beside, base)
         return
     head: Head = "score" if manifest.kind == "scalar" else "lm"
     again = load_model(config.model, head, dtype="auto", **_of_model(config))

@@ -168,6 +168,9 @@ def _weights(
     if adapter is None:
         return open_weights(place, head, new_head=new_head, dtype=dtype, trust_remote_code=trust_remote_code)
     below, scores = on_disk(adapter.base), brings_score_head(adapter)
+    lower = read_adapter(below)
+    if lower and (manifest := read_manifest(lower.folder)):
+        check_base(lower, manifest.base)
     if head == "lm" and scores:
         raise CheckpointError(
             f"{place.name}: the adapter of a scalar model has no language-model head; load it as kind "
@@ -176,7 +179,7 @@ def _weights(
     of_language = head == "score" and new_head and not scores
     model = _weights(
         below,
-        read_adapter(below),
+        lower,
         "lm" if of_language else head,
         head == "score" and scores,
         dtype,

@@ -23,6 +23,7 @@ from gram.data import ExampleSet, Options, find_leaks, read_language, read_prefe
 from gram.errors import ConfigError, DataError
 from gram.extras import need
 from gram.files import finite
+from gram.modeling.adapters import check_can_be_named
 from gram.modeling.digests import content_of
 from gram.modeling.language_head import drop_language_head
 from gram.modeling.loading import choose_device
@@ -121,6 +122,8 @@ def _train(
     divided = sharding.asked_for() is not None
     if divided and config.quantise:
         raise ConfigError("quantise: a base in 4 bits is not divided among processes; leave out what does")
+    if config.adapter == "kept":
+        check_can_be_named(config.model, config.revision, config.base)
     rows, held_out = _read_all(config)
     if config.distil is not None:
         rows = with_verdicts(rows, config, device)
