@@ -135,7 +135,7 @@ class TrainConfig:
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = "cosine"
     """Learning-rate schedule after the warm-up."""
     warmup: Share = 0.05
-    """Share of the steps in which the learning rate rises."""
+    """Share of the steps in which the learning rate rises; a run of one step has the peak rate."""
     weight_decay: Annotated[float, Within(0, 100)] = 0.0
     """Weight decay of AdamW."""
     max_grad_norm: Annotated[float, Within(0)] = 1.0
