@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -664,6 +665,53 @@ def test_a_run_over_data_that_changed_is_not_continued(
     write_rows(tmp_path / "rows.jsonl", rows_of(make_preferences(24)))
     train(make_config(data=[data], save_steps=1))
     assert (tmp_path / "out" / "gram.json").is_file()
+
+
+class Writer:
+    """In place of tensorboardX's: one file of numbers."""
+
+    def __init__(self, log_dir: str) -> None:
+        self.file = Path(log_dir) / f"events.{len(list(Path(log_dir).glob('events.*')))}"
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        with self.file.open("a") as file:
+            file.write(f"{name} {step}\n")
+
+    def add_text(self, *_: object) -> None: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+
+
+def test_what_trackers_write_stays(
+    make_config: MakeConfig, kill_at: Callable[[int], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where transformers' own callback puts it below the folder of the checkpoints, which goes at the end.
+
+    Of a run that was killed in the last of three steps and went on: both its parts. The next run begins anew.
+    """
+    from transformers.integrations import integration_utils
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "tensorboardX", SimpleNamespace(SummaryWriter=Writer))
+    monkeypatch.setattr(integration_utils, "is_tensorboard_available", lambda: True)
+    monkeypatch.setattr(integration_utils, "default_logdir", lambda: "runs/now")
+    how: dict[str, Any] = {"report_to": ["tensorboard"], "log_steps": 1, "max_steps": 3, "save_steps": 1}
+    kill_at(3)
+    with pytest.raises(Killed):
+        train(make_config(**how))
+    kill_at(0)
+    train(make_config(**how))
+    logs = tmp_path / "out" / "runs" / "now"
+    steps = [
+        {int(line.split()[1]) for line in path.read_text().splitlines() if line.startswith("train/loss")}
+        for path in sorted(logs.iterdir())
+    ]
+    assert set().union(*steps) == {1, 2, 3} and len(steps) > 1
+    assert not (tmp_path / "out" / "checkpoints").exists()
+    (logs / "old").touch()
+    train(make_config(**how, overwrite=True))
+    assert logs.is_dir() and not (logs / "old").exists()
 
 
 def test_a_half_written_checkpoint_alone_is_no_start(

@@ -163,7 +163,8 @@ class TrainConfig:
     save_steps: Count | None = None
     """Save a checkpoint to resume from every so many steps. Default: as often as evaluation."""
     report_to: list[str] = field(default_factory=lambda: ["none"])
-    """Experiment trackers, as in transformers (tensorboard, wandb, mlflow, ...)."""
+    """Experiment trackers, as in transformers (tensorboard, wandb, mlflow, ...). Their files stay in OUTPUT:
+    those of tensorboard in OUTPUT/runs."""
     overwrite: bool = False
     """Replace a finished model, or an unfinished run with other settings, in OUTPUT."""
 

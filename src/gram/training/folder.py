@@ -100,6 +100,27 @@ def begin_output(config: TrainConfig, data: Sequence[Mapping[str, Any]]) -> None
         file.write(text)
 
 
+def end_output(output: Path) -> None:
+    """Remove the checkpoints of a run that is finished; what experiment trackers wrote beside them stays.
+
+    Their files, such as ``runs`` of TensorBoard and ``emissions.csv`` of CodeCarbon, move into ``output``.
+    """
+    folder = output / CHECKPOINTS
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if not (path.name.startswith("checkpoint-") or path.name == _SOURCES or is_ours(path.name)):
+            _move(path, output / path.name)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _move(path: Path, target: Path) -> None:
+    """Move a file or folder; what a folder of that name holds already stays beside it."""
+    if path.is_dir() and target.is_dir():
+        for inner in path.iterdir():
+            _move(inner, target / inner.name)
+    else:
+        path.replace(target)
+
+
 def finished_before(config: TrainConfig) -> dict[str, Any] | None:
     """The result of this very run, if it was killed when the model was there and only had to tidy up."""
     settings = config.output / SETTINGS

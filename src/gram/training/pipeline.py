@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, redirect_stderr
@@ -45,6 +44,7 @@ from gram.training.folder import (
     RESULT,
     begin_output,
     claim_output,
+    end_output,
     finished_before,
     reads_of,
 )
@@ -109,7 +109,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
             processes.wait_for_everyone()
             result = _train(config, device, processes, chief, start_time)
         if chief:
-            shutil.rmtree(config.output / CHECKPOINTS, ignore_errors=True)
+            end_output(config.output)
     if chief:
         (config.output / RESULT).unlink(missing_ok=True)  # the very last step, see ``finished_before``
     return result
