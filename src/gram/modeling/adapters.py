@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gram.errors import CheckpointError, ConfigError, GramError
 from gram.fetching import other_copy
-from gram.modeling.adapter_folder import Adapter, is_adapter, no_adapter, read_adapter
-from gram.modeling.attaching import attached, called, tensor_shapes
+from gram.modeling.adapter_folder import WEIGHTS, Adapter, is_adapter, no_adapter, read_adapter
+from gram.modeling.attaching import PREFIX, attached, called, tensor_shapes
 from gram.modeling.digests import deciding_files
 from gram.modeling.opening import Head
 from gram.modeling.shipped import ADAPTER_CONFIG, Place, find_place, portable_name
@@ -171,8 +172,15 @@ def _commit(place: Place) -> str | None:
     return None
 
 
-def save_adapter(model: nn.Module, folder: Path, base: Mapping[str, Any]) -> None:
-    """Write the adapter on ``model`` as peft does, naming its base."""
+def save_adapter(
+    model: nn.Module, folder: Path, base: Mapping[str, Any], brought: Iterable[str] = ()
+) -> None:
+    """Write the adapter on ``model`` as peft does, naming its base.
+
+    Args:
+        brought: of an adapter that was trained on, the tensors that it held, as of ``tensor_shapes``. What
+            was not trained, such as the embeddings of tokens that came with it, is written again.
+    """
     peft_model: Any = model
     for settings in peft_model.peft_config.values():
         settings.base_model_name_or_path, settings.revision = base["name"], base["revision"]
@@ -181,6 +189,12 @@ def save_adapter(model: nn.Module, folder: Path, base: Mapping[str, Any]) -> Non
             settings.target_modules = sorted(modules)
     peft_model.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # a form of peft's, not filled in
+    if brought:
+        path, state = folder / WEIGHTS[0], model.state_dict()
+        tensors = load_file(path)
+        frozen = {PREFIX + name for name in brought} & set(state) - set(tensors)
+        tensors |= {name: state[name].cpu().contiguous().clone() for name in sorted(frozen)}
+        save_file(tensors, path, metadata={"format": "pt"})
 
 
 def name_base(folder: Path, base: Mapping[str, Any]) -> None:

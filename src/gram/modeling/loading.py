@@ -22,6 +22,7 @@ from gram.modeling.adapters import (
     merge_adapter,
     on_disk,
 )
+from gram.modeling.attaching import tensor_shapes
 from gram.modeling.checks import check_finite, unembedded_words
 from gram.modeling.digests import check_files, tell_lost_manifest
 from gram.modeling.language_head import keep_language_head
@@ -42,12 +43,14 @@ class LoadedModel:
     Attributes:
         unread: of a scalar model that others trained, the token whose last occurrences transformers passes
             over when it looks for the place of the score; None: the score is read at the last token.
+        brought: of an adapter that is going to be trained on, the names of the tensors that it holds.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     manifest: Manifest | None
     unread: int | None = None
+    brought: tuple[str, ...] = ()
 
     @property
     def context(self) -> int:
@@ -125,7 +128,8 @@ def load_model(
         set_pooling_pad(model, tokenizer)
     elif head == "score":
         unread = pool_at_the_end(model)
-    return LoadedModel(model, tokenizer, manifest, unread)
+    brought = tuple(tensor_shapes(adapter.folder)) if go_on and adapter else ()
+    return LoadedModel(model, tokenizer, manifest, unread, brought)
 
 
 def load_tokenizer(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +31,7 @@ def save_checkpoint(
     beside: Mapping[str, str] | None = None,
     *,
     merge: bool = True,
+    brought: Sequence[str] = (),
 ) -> None:
     """Write the model, tokenizer and manifest into ``folder``; adapters are merged into ``model`` itself.
 
@@ -40,13 +41,14 @@ def save_checkpoint(
     Args:
         beside: text of further files to write into the folder, by file name.
         merge: False writes the adapters alone, a PEFT folder on the base that ``manifest.base`` names.
+        brought: of an adapter that was trained on, the tensors that it held: ``LoadedModel.brought``.
     """
     manifest = replace(manifest, files={}, base={} if merge else manifest.base)
     with _draft(folder, manifest, beside or {}) as draft, naming(folder):
         if merge:
             save_whole(merged(model), draft)
         else:
-            save_adapter(model, draft, manifest.base)
+            save_adapter(model, draft, manifest.base, brought)
         tokenizer.save_pretrained(draft)
 
 

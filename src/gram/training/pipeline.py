@@ -167,7 +167,8 @@ def _train(
     if chief:
         manifest = training_manifest(config, renderer, context, result, samples.counts, sources)
         files, merge = {RESULT: json.dumps(finite(summary))}, config.adapter == "merged"
-        save_checkpoint(config.output, model, loaded.tokenizer, manifest, files, merge=merge)
+        how: dict[str, Any] = {"merge": merge, "brought": loaded.brought}
+        save_checkpoint(config.output, model, loaded.tokenizer, manifest, files, **how)
     PartialState().wait_for_everyone()
     return summary
 
