@@ -31,8 +31,10 @@ from gram.modeling.loading import load_model
 from gram.modeling.manifest import Manifest, read_manifest
 from gram.modeling.trainable import freeze
 from gram.objectives.preference import Judge
+from gram.rendering import load_template
 from gram.scoring.judge import JudgeModel
 from gram.scoring.scalar import LikelihoodModel, ScalarHeadModel
+from gram.training import pipeline
 from gram.training.config import TrainConfig
 from gram.training.fit import FitResult, fit
 from gram.training.folder import SETTINGS, claim_output
@@ -665,6 +667,46 @@ def test_a_run_over_data_that_changed_is_not_continued(
     write_rows(tmp_path / "rows.jsonl", rows_of(make_preferences(24)))
     train(make_config(data=[data], save_steps=1))
     assert (tmp_path / "out" / "gram.json").is_file()
+
+
+@pytest.mark.parametrize("what", ["template", "reference", "tokenizer_data"])
+def test_a_run_with_other_files_of_the_same_names_is_not_continued(
+    what: str, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """The file or folder is exchanged under its name after a checkpoint was saved, and put back."""
+    named, other = tmp_path / "named", tmp_path / "another"
+    how: dict[str, Any] = {what: str(named), "save_steps": 1, "max_steps": 3}
+    if what == "template":
+        wording = load_template("compact").to_json()
+        named.write_text(json.dumps(wording))
+        other.write_text(json.dumps({**wording, "labels": ["1", "2"]}))
+    elif what == "reference":
+        train(make_config(output=named))
+        train(make_config(output=other, seed=1))
+        how |= {"objective": "likelihood", "learning_rate": 1e-5}
+    else:
+        how[what] = [f"{named}.jsonl"]
+        for path, word in ((named, "zebrafish"), (other, "yesterday")):
+            write_rows(path.with_suffix(".jsonl"), [{"text": f"a {word} there"}] * 200)
+        named, other = named.with_suffix(".jsonl"), other.with_suffix(".jsonl")
+    config = make_config(**how)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pipeline, "save_checkpoint", interrupted)
+        train(config)
+    aside = tmp_path / "aside"
+    named.rename(aside)
+    other.rename(named)
+    said = {"tokenizer_data": "with a tokenizer from other data", "reference": "against another reference"}
+    with pytest.raises(ConfigError, match=f"unfinished run .*{said.get(what, 'with another template')}"):
+        train(config)
+    named.rename(other)
+    aside.rename(named)
+    train(config)
+    assert (tmp_path / "out" / "gram.json").is_file()
+
+
+def interrupted(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
 
 
 class Writer:
