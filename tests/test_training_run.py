@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import gram
@@ -320,6 +320,84 @@ def test_a_model_trained_against_a_reference_is_scored_against_it(
     assert main([*arguments, "--reference", str(tmp_path / "moved")]) == 0
     again = [json.loads(line)["score"] for line in output.read_text(encoding="utf-8").splitlines()]
     assert again == pytest.approx(written, abs=1e-6)
+
+
+@pytest.fixture
+def against(
+    stage_1: Path, make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Path, Path]:
+    """A model trained against a reference that was named from the working directory; and that reference."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(stage_1, "reference")
+    start = make_config(model=str(stage_1), template=None, vocab_size=None, learning_rate=1e-3)
+    train(replace(start, objective="likelihood", reference="reference"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return tmp_path / "out", tmp_path / "reference"
+
+
+def exchange_weights(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    save_file({name: w * 1.1 for name, w in load_file(path).items()}, path, metadata={"format": "pt"})
+
+
+def test_a_reference_is_the_same_model_from_anywhere(
+    against: tuple[Path, Path], preferences: list[Preference]
+) -> None:
+    """Other weights under its name are an error; chosen, a warning. Earlier versions kept no digests."""
+    folder, reference = against
+    pairs = [item.pair for item in preferences[:3]]
+    wanted = gram.load(folder).compare(pairs).log_odds
+    manifest = manifest_of(folder)
+    assert manifest.objective["reference"] == str(reference.resolve())
+    exchange_weights(reference)
+    with pytest.raises(CheckpointError, match=r"not those of the training \(model.safetensors differ.*--ref"):
+        gram.load(folder)
+    with pytest.warns(UserWarning, match="scores may be others"):
+        changed = gram.load(folder, reference=str(reference)).compare(pairs).log_odds
+    assert abs(changed - wanted).max() > 1e-3
+    old = {name: value for name, value in manifest.objective.items() if name != "reference_files"}
+    replace(manifest, objective=old).write(folder)
+    assert gram.load(folder).compare(pairs).log_odds == pytest.approx(changed, abs=1e-6)
+
+
+@pytest.mark.parametrize("adopted", [True, False])
+def test_adapting_keeps_the_reference_wherever_it_is_now(
+    adopted: bool,
+    against: tuple[Path, Path],
+    preferences: list[Preference],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Moved, it has to be named; what comes out names its new place, whatever was decided."""
+    from gram.adaptation import adapt as module
+
+    decide = module.decide
+
+    def decided(verdicts: Any) -> Any:
+        decision = decide(verdicts)
+        return replace(decision, adopted=adopted, choice=replace(decision.choice, candidate=1))
+
+    monkeypatch.setattr(module, "decide", decided)
+    folder, reference = against
+    pairs = [item.pair for item in preferences[:3]]
+    before = gram.load(folder).compare(pairs).log_odds
+    moved = reference.rename(tmp_path / "moved")
+    rows = write_rows(tmp_path / "few.jsonl", [row for row in rows_of(preferences[:20]) if row["p_a"] != 0.5])
+    quick = ["--data", rows, "--max-steps", "2", "--folds", "2", "--learning-rates", "0.001"]
+    command = ["adapt", "--model", str(folder), "--output", str(tmp_path / "adapted"), *quick]
+    assert main(command) == 1
+    assert "say with --reference" in capsys.readouterr().err
+    assert main([*command, "--reference", "../moved"]) == 0
+    assert manifest_of(tmp_path / "adapted").objective["reference"] == str(moved.resolve())
+    (tmp_path / "elsewhere" / "deeper").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere" / "deeper")
+    after = gram.load(tmp_path / "adapted").compare(pairs).log_odds
+    assert (abs(after - before).max() < 1e-6) is not adopted
+    command[2] = str(moved)
+    assert main([*command, "--reference", str(moved), "--overwrite"]) == 1
+    assert "was trained against none" in capsys.readouterr().err
 
 
 def test_a_reference_that_counts_tokens_otherwise_is_refused(

@@ -26,6 +26,7 @@ from gram.modeling.adapters import adapter_base, base_to_name, check_can_be_name
 from gram.modeling.loading import Head, LoadedModel, choose_device, load_model
 from gram.modeling.manifest import Manifest, read_manifest
 from gram.modeling.precision import precision_of
+from gram.modeling.reference import asking_where, check_reference, recorded
 from gram.modeling.saving import copy_checkpoint, library_versions, save_checkpoint
 from gram.modeling.shipped import model_folder
 from gram.modeling.showing import showing
@@ -60,7 +61,8 @@ def adapt_checkpoint(config: AdaptConfig) -> dict[str, Any]:
     dtype = precision_of(config.model, config.dtype, config.device, **_of_model(config))
     config = replace(config, dtype=dtype)  # from here on it is what it is, wherever it is told
     settings = _settings(config)
-    reads = Reads([config.model, base_of(config.model, config.base), config.template], config.data)
+    models = [config.model, base_of(config.model, config.base), config.reference]
+    reads = Reads([*models, config.template], config.data)
     rejects = [_rejects(config)] if config.on_error == "skip" else []
     with claimed_folder(config.output, reads=reads, beside=rejects, whole=True):
         result = finished_before(config)
@@ -78,13 +80,13 @@ def _adapt(config: AdaptConfig, settings: AdaptSettings, fresh: Path, began: flo
         check_can_be_named(config.model, config.revision, config.base)
     rows = _read(config)
     folder = model_folder(config.model)
-    manifest = read_manifest(folder) if folder else None
+    manifest = _with_reference(config, read_manifest(folder) if folder else None)
     kind = _kind(config, manifest)
     device = choose_device(config.device)
     head: Head = "score" if kind == "scalar" else "lm"
     loaded = load_model(config.model, head, device=device, **_of_model(config))
+    loaded = replace(loaded, manifest=manifest or loaded.manifest)
     how = _training(config, kind, manifest)
-    refuse_overlap([], Reads([how.reference]), whole=config.output)
     objective, renderer = make_objective(
         how, loaded, loaded.manifest.context if loaded.manifest else "chat", device
     )
@@ -175,6 +177,26 @@ def _kind(config: AdaptConfig, manifest: Manifest | None) -> Kind:
         what = f"a {manifest.kind} model" if manifest else "a raw language model"
         raise ConfigError(f"{config.model}: is {what} and cannot be adapted as kind '{kind}'")
     return kind
+
+
+def _with_reference(config: AdaptConfig, manifest: Manifest | None) -> Manifest | None:
+    """``manifest``, naming the reference that the old model was trained against as what it is now.
+
+    Raises:
+        CheckpointError: it is not there, or another model.
+        ConfigError: the old model has none, or the run would write into its folder.
+    """
+    stored = manifest.objective.get("reference") if manifest else None
+    if manifest is None or not stored:
+        if config.reference:
+            raise ConfigError(f"reference {config.reference}: {config.model} was trained against none")
+        return manifest
+    reference = config.reference or stored
+    refuse_overlap([], Reads([reference]), whole=config.output)
+    chosen = config.reference is not None
+    with asking_where(chosen):
+        check_reference(reference, manifest, chosen=chosen)
+    return replace(manifest, objective={**manifest.objective, **recorded(reference)})
 
 
 def _training(config: AdaptConfig, kind: Kind, manifest: Manifest | None) -> TrainConfig:

@@ -195,26 +195,6 @@ def _weights(
     return _with_score_head(model, trust_remote_code) if of_language else model
 
 
-def load_reference(
-    reference: str | Path,
-    loaded: LoadedModel,
-    *,
-    device: str,
-    trust_remote_code: bool = False,
-) -> LoadedModel:
-    """A second language model, in the precision of ``loaded``, from whose scores its own are subtracted.
-
-    Raises:
-        CheckpointError: as ``load_model``.
-        ConfigError: it has another vocabulary.
-    """
-    how: dict[str, Any] = {"device": device, "dtype": loaded.model.dtype}
-    other = load_model(reference, "lm", trust_remote_code=trust_remote_code, **how)
-    if other.tokenizer.get_vocab() != loaded.tokenizer.get_vocab():
-        raise ConfigError(f"reference {reference}: its vocabulary differs from that of the model")
-    return other
-
-
 def build_preset(
     reference: str,
     texts: Iterable[str],
