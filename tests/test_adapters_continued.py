@@ -113,7 +113,7 @@ def test_embeddings_that_came_with_the_adapter_stay(
     tokenizer.add_tokens(["garden", "tower"])
     first, second = tmp_path / "first", tmp_path / "second"
     config = peft.LoraConfig(**{"r": 4, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM", **also})
-    peft.get_peft_model(fresh(), config).save_pretrained(first, save_embedding_layers=True)
+    peft.get_peft_model(fresh(), config).save_pretrained(str(first), save_embedding_layers=True)
     tokenizer.save_pretrained(first)
     how = ("--adapter", "continued", "--max-steps", 1, "--learning-rate", 1e-12)
     code, err = train(capsys, first, rows, second, *how)
