@@ -89,6 +89,45 @@ def test_it_stays_one_adapter_on_its_own_base(
     assert manifest.training["from"] == str(kept)
 
 
+@pytest.mark.parametrize(
+    "also", [{}, {"modules_to_save": ["lm_head"]}, {"target_modules": ["embed_tokens", "q_proj"]}], ids=str
+)
+def test_embeddings_that_came_with_the_adapter_stay(
+    also: dict[str, Any], base: Path, preset: LoadedModel, rows: Path, tmp_path: Path, capsys: Any
+) -> None:
+    """Two tokens were added, one of them in all prompts, and the embeddings saved as peft does.
+
+    A rate of nearly nothing: the scores, and what peft itself computes, stay.
+    """
+    import peft
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    def fresh() -> Any:
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_pretrained(base)
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        return model
+
+    tokenizer: Any = copy.deepcopy(preset.tokenizer)
+    tokenizer.add_tokens(["garden", "tower"])
+    first, second = tmp_path / "first", tmp_path / "second"
+    config = peft.LoraConfig(**{"r": 4, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM", **also})
+    peft.get_peft_model(fresh(), config).save_pretrained(str(first), save_embedding_layers=True)
+    tokenizer.save_pretrained(first)
+    how = ("--adapter", "continued", "--max-steps", 1, "--learning-rate", 1e-12)
+    code, err = train(capsys, first, rows, second, *how)
+    assert code == 0, err
+    full = {name for name, value in tensors(first).items() if len(value) == len(tokenizer)}
+    assert full and {name for name in full if "modules_to_save" not in name} <= tensors(second).keys()
+    wanted = gram.load(first, template="compact", max_length=256, device="cpu").compare(PAIRS).log_odds
+    np.testing.assert_allclose(log_odds(second), wanted, atol=1e-5)
+    ids = torch.tensor([tokenizer("the garden of the tower")["input_ids"]])
+    with torch.no_grad():
+        one, two = (peft.PeftModel.from_pretrained(fresh(), str(f))(ids).logits for f in (first, second))
+    torch.testing.assert_close(two, one, atol=1e-5, rtol=1e-5)
+
+
 def test_both_stages_in_one_adapter(base: Path, rows: Path, tmp_path: Path, capsys: Any) -> None:
     """Stage 1 begins the adapter, stage 2 goes on; peft's own model then says what ours says."""
     import torch

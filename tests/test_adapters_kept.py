@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +217,79 @@ def test_what_cannot_be_kept(
     assert code == 1 and says in err
     code, _, err = run(capsys, "adapt", *arguments, "--method", "all", "--adapter", "kept")
     assert code == 1 and "adapter kept goes with method lora" in err
+
+
+@pytest.fixture
+def two_bases(base: Path, rows: Path, tmp_path: Path, capsys: Any) -> tuple[Path, Path]:
+    """An adapter on ``base``, and another model of the same shape."""
+    kept = trained(capsys, base, rows, tmp_path / "kept", "--adapter", "kept")
+    other = tmp_path / "other"
+    shutil.copytree(base, other)
+    scale_weights(other, 1.02)
+    return kept, other
+
+
+def scale_weights(folder: Path, factor: float) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = {name: weight * factor for name, weight in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_an_adapter_on_one_whose_base_was_chosen(
+    two_bases: tuple[Path, Path], base: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Refused, as it would be read on the base that the lower one names; a copy of that base will do."""
+    kept, other = two_bases
+    for command in (("train", "--lora"), ("adapt",)):
+        arguments = ("--model", kept, "--base", other, "--data", rows, "--output", tmp_path / "out")
+        code, _, err = run(capsys, *command, *arguments, "--adapter", "kept")
+        assert code == 1 and "names another base" in err and "gram merge" in err
+        assert not (tmp_path / "out" / FILE).exists()
+    shutil.copytree(base, tmp_path / "copy")
+    top = trained(capsys, kept, rows, tmp_path / "top", "--base", tmp_path / "copy", "--adapter", "kept")
+    assert np.isfinite(log_odds(top)).all()
+    scale_weights(base, 1.02)  # and at last the lowest is another one under the old name
+    with pytest.raises(CheckpointError, match=r"kept: an adapter, and its base .* is not the model"):
+        log_odds(top)
+
+
+@pytest.mark.parametrize("named", ["chosen", "from its folder"])
+def test_the_old_adapter_unchanged_stands_on_the_base_that_it_was_asked_on(
+    named: str,
+    two_bases: tuple[Path, Path],
+    base: Path,
+    rows: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Adaptation is made to decide no: OUTPUT, at another depth, scores as the model that was given."""
+    from dataclasses import replace
+
+    from gram.adaptation import adapt as module
+
+    decide = module.decide
+    monkeypatch.setattr(module, "decide", lambda verdicts: replace(decide(verdicts), adopted=False))
+    kept, other = two_bases
+    config = kept / "adapter_config.json"
+    chosen: dict[str, Any] = {}
+    if named == "chosen":
+        chosen = {"base": str(other)}
+        with pytest.warns(UserWarning, match="its scores may be others"):
+            wanted = log_odds(kept, **chosen)
+    else:
+        config.write_text(config.read_text().replace(str(base.resolve()), "../base"))
+        wanted = log_odds(kept)
+    output = tmp_path / "runs" / "deep" / "adapted"
+    code, result, err = run(
+        capsys, "adapt", "--model", kept, "--data", rows, "--output", output, "--max-steps", 2, "--folds", 2,
+        "--learning-rates", 0.01, "--device", "cpu", *(("--base", other) if chosen else ()),
+    )  # fmt: skip
+    assert code == 0 and not result["adopted"], err
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        np.testing.assert_array_equal(log_odds(output), wanted)
+    assert (output / "adapter_model.safetensors").read_bytes() == (
+        kept / "adapter_model.safetensors"
+    ).read_bytes()

@@ -47,7 +47,7 @@ FLAGS = {
     "adapt": """
         adapter base batch_size columns data device dtype engine folds kind label_smoothing layout
         learning_rates lora_alpha lora_rank max_per_source max_steps method model on_error output overwrite
-        revision seed
+        reference revision seed
         split template token_budget trust_remote_code
     """,
     "score": ASK + "columns input on_error output split",

@@ -108,13 +108,19 @@ def test_fp32_is_transformers_own_bit_for_bit() -> None:
     assert torch.equal(logits(model, Plain()), before)
 
 
-def test_a_changed_weight_is_seen() -> None:
+@pytest.mark.parametrize("change", ["in place", "fused optimizer"])
+def test_a_changed_weight_is_seen(change: str) -> None:
     """Weights are kept in oneDNN's order too: a stale copy would go on saying the old thing."""
     model = model_of("llama").bfloat16()
     choose_engine(model)
     before = logits(model, Tree())
+    weight = model.model.layers[1].mlp.up_proj.weight
     with torch.no_grad():
-        model.model.layers[1].mlp.up_proj.weight.mul_(2)
+        if change == "in place":
+            weight.mul_(2)
+        else:
+            weight.grad = torch.ones_like(weight)
+            torch.optim.AdamW([weight], lr=0.1, fused=True).step()
     after = logits(model, Tree())
     fresh = copy.deepcopy(model)
     assert not torch.equal(before, after)

@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,21 @@ import torch
 import gram
 from conftest import make_preferences, run, sharpened
 from gram import Pair, Preference, ResponsePair
+from gram.adaptation.adapt import adapt
+from gram.adaptation.learner import AdaptSettings
 from gram.engine.choose import choose_engine
 from gram.engine.choose_fan import choose_fan
+from gram.engine.kept import Kept
 from gram.engine.runner import Runner
 from gram.errors import CheckpointError, ConfigError
-from gram.modeling.loading import LoadedModel
+from gram.modeling.loading import LoadedModel, load_model
 from gram.modeling.manifest import read_manifest
 from gram.objectives.language import Language
 from gram.objectives.preference import Judge
 from gram.rendering import FanRenderer, Renderer, load_template
 from gram.rl import ReferenceReward
 from gram.scoring.judge import JudgeModel
+from gram.scoring.loading import wrap
 from gram.scoring.local import LocalBackend
 from gram.training.config import TrainConfig
 from gram.training.distil import distilled
@@ -226,6 +231,27 @@ def test_adaptation_may_change_the_layout(judge_folder: Path, tmp_path: Path, ca
     manifest = read_manifest(out)
     assert manifest is not None and manifest.layout == ("fan" if result["adopted"] else "sequence")
     assert np.isfinite(gram.load(out).compare([Pair(PROMPT, "bread", "music")]).log_odds).all()
+
+
+def test_adaptation_asks_the_weights_of_every_step(fan_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trainer's own optimizer moves the weights between questions: keeping what was read changes nothing.
+
+    At 8 steps held-back rows are asked at step 2, 3, 4, 6 and 8 of each fold.
+    """
+    rows, how = silver(12, seed=2), AdaptSettings(max_steps=8, folds=2, learning_rates=(3e-3,))
+    rows = [replace(row, pair=replace(row.pair, prompt=f"what {n} ?")) for n, row in enumerate(rows)]
+
+    def losses() -> Any:
+        loaded = load_model(fan_folder, "lm")
+        renderer = FanRenderer(loaded.tokenizer, load_template("compact"), 512)
+        judge = Judge(renderer, label_smoothing=0.1, engine=choose_fan(loaded.model, training=True))
+        asked = wrap(loaded, source=fan_folder)
+        return adapt(loaded.model, judge, asked, rows, how, progress=False).decision.choice.losses
+
+    kept = losses()
+    monkeypatch.setattr(Kept, "put", lambda *_: None)
+    assert len(kept) == 6 and np.ptp(kept) > 0.1
+    np.testing.assert_allclose(kept, losses(), atol=1e-4)
 
 
 def test_what_has_no_fan_layout_is_refused(judge_folder: Path, scalar_folder: Path, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from gram.objectives.objective import Batch, Objective, Sample, Sums, TokenRow
 from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
 from gram.rendering import Renderer
+from gram.training.arguments import training_arguments
 from gram.training.callbacks import Guard, check_finite, mean_loss
 from gram.training.checkpoints import last_checkpoint
 from gram.training.config import ObjectiveName
@@ -228,6 +229,31 @@ def test_a_step_is_sorted_by_length() -> None:
 )
 def test_steps_for(samples: int, batch: int, epochs: float, max_steps: int | None, steps: int) -> None:
     assert steps_for(samples, batch, epochs=epochs, max_steps=max_steps) == steps
+
+
+def test_a_run_of_one_step_has_the_peak_rate(make_model: MakeModel, work: Any) -> None:
+    """Warm-up begins at rate 0, and 5% of one step, rounded up, are all of it: nothing would be learned.
+
+    AdamW's first step moves a weight with gradient g by rate * |g| / (|g| + 1e-8): the farthest by the rate.
+    """
+    objective, samples = work("preference")
+    model = make_model(objective)
+    before = weights(model)
+    assert FitSettings(1).warmup == 0.05
+    fit(model, objective, samples, FitSettings(steps=1, batch_size=24, learning_rate=1e-3), title=None)
+    farthest = max(float((after - before[name]).abs().max()) for name, after in weights(model).items())
+    assert farthest == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("steps", "share", "rising"),
+    [(1, 0.05, 0), (1, 0.9, 0), (2, 0.05, 1), (2, 0.9, 2), (100, 0.05, 5), (6, 0, 0)],
+)
+def test_steps_of_warm_up(steps: int, share: float, rising: int, tmp_path: Path) -> None:
+    """Of two and more steps ceil(share * steps): what runs of earlier versions had."""
+    settings = FitSettings(steps=steps, warmup=share)
+    how = training_arguments(settings, tmp_path, saves=False, evaluates=False, lowers=False)
+    assert how.get_warmup_steps(steps) == rising
 
 
 def test_the_log_counts_passes_over_the_data(make_model: MakeModel, work: Any) -> None:

@@ -14,11 +14,12 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import gram
@@ -30,8 +31,10 @@ from gram.modeling.loading import load_model
 from gram.modeling.manifest import Manifest, read_manifest
 from gram.modeling.trainable import freeze
 from gram.objectives.preference import Judge
+from gram.rendering import load_template
 from gram.scoring.judge import JudgeModel
 from gram.scoring.scalar import LikelihoodModel, ScalarHeadModel
+from gram.training import pipeline
 from gram.training.config import TrainConfig
 from gram.training.fit import FitResult, fit
 from gram.training.folder import SETTINGS, claim_output
@@ -317,6 +320,84 @@ def test_a_model_trained_against_a_reference_is_scored_against_it(
     assert main([*arguments, "--reference", str(tmp_path / "moved")]) == 0
     again = [json.loads(line)["score"] for line in output.read_text(encoding="utf-8").splitlines()]
     assert again == pytest.approx(written, abs=1e-6)
+
+
+@pytest.fixture
+def against(
+    stage_1: Path, make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Path, Path]:
+    """A model trained against a reference that was named from the working directory; and that reference."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(stage_1, "reference")
+    start = make_config(model=str(stage_1), template=None, vocab_size=None, learning_rate=1e-3)
+    train(replace(start, objective="likelihood", reference="reference"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return tmp_path / "out", tmp_path / "reference"
+
+
+def exchange_weights(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    save_file({name: w * 1.1 for name, w in load_file(path).items()}, path, metadata={"format": "pt"})
+
+
+def test_a_reference_is_the_same_model_from_anywhere(
+    against: tuple[Path, Path], preferences: list[Preference]
+) -> None:
+    """Other weights under its name are an error; chosen, a warning. Earlier versions kept no digests."""
+    folder, reference = against
+    pairs = [item.pair for item in preferences[:3]]
+    wanted = gram.load(folder).compare(pairs).log_odds
+    manifest = manifest_of(folder)
+    assert manifest.objective["reference"] == str(reference.resolve())
+    exchange_weights(reference)
+    with pytest.raises(CheckpointError, match=r"not those of the training \(model.safetensors differ.*--ref"):
+        gram.load(folder)
+    with pytest.warns(UserWarning, match="scores may be others"):
+        changed = gram.load(folder, reference=str(reference)).compare(pairs).log_odds
+    assert abs(changed - wanted).max() > 1e-3
+    old = {name: value for name, value in manifest.objective.items() if name != "reference_files"}
+    replace(manifest, objective=old).write(folder)
+    assert gram.load(folder).compare(pairs).log_odds == pytest.approx(changed, abs=1e-6)
+
+
+@pytest.mark.parametrize("adopted", [True, False])
+def test_adapting_keeps_the_reference_wherever_it_is_now(
+    adopted: bool,
+    against: tuple[Path, Path],
+    preferences: list[Preference],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Moved, it has to be named; what comes out names its new place, whatever was decided."""
+    from gram.adaptation import adapt as module
+
+    decide = module.decide
+
+    def decided(verdicts: Any) -> Any:
+        decision = decide(verdicts)
+        return replace(decision, adopted=adopted, choice=replace(decision.choice, candidate=1))
+
+    monkeypatch.setattr(module, "decide", decided)
+    folder, reference = against
+    pairs = [item.pair for item in preferences[:3]]
+    before = gram.load(folder).compare(pairs).log_odds
+    moved = reference.rename(tmp_path / "moved")
+    rows = write_rows(tmp_path / "few.jsonl", [row for row in rows_of(preferences[:20]) if row["p_a"] != 0.5])
+    quick = ["--data", rows, "--max-steps", "2", "--folds", "2", "--learning-rates", "0.001"]
+    command = ["adapt", "--model", str(folder), "--output", str(tmp_path / "adapted"), *quick]
+    assert main(command) == 1
+    assert "say with --reference" in capsys.readouterr().err
+    assert main([*command, "--reference", "../moved"]) == 0
+    assert manifest_of(tmp_path / "adapted").objective["reference"] == str(moved.resolve())
+    (tmp_path / "elsewhere" / "deeper").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere" / "deeper")
+    after = gram.load(tmp_path / "adapted").compare(pairs).log_odds
+    assert (abs(after - before).max() < 1e-6) is not adopted
+    command[2] = str(moved)
+    assert main([*command, "--reference", str(moved), "--overwrite"]) == 1
+    assert "was trained against none" in capsys.readouterr().err
 
 
 def test_a_reference_that_counts_tokens_otherwise_is_refused(
@@ -664,6 +745,93 @@ def test_a_run_over_data_that_changed_is_not_continued(
     write_rows(tmp_path / "rows.jsonl", rows_of(make_preferences(24)))
     train(make_config(data=[data], save_steps=1))
     assert (tmp_path / "out" / "gram.json").is_file()
+
+
+@pytest.mark.parametrize("what", ["template", "reference", "tokenizer_data"])
+def test_a_run_with_other_files_of_the_same_names_is_not_continued(
+    what: str, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """The file or folder is exchanged under its name after a checkpoint was saved, and put back."""
+    named, other = tmp_path / "named", tmp_path / "another"
+    how: dict[str, Any] = {what: str(named), "save_steps": 1, "max_steps": 3}
+    if what == "template":
+        wording = load_template("compact").to_json()
+        named.write_text(json.dumps(wording))
+        other.write_text(json.dumps({**wording, "labels": ["1", "2"]}))
+    elif what == "reference":
+        train(make_config(output=named))
+        train(make_config(output=other, seed=1))
+        how |= {"objective": "likelihood", "learning_rate": 1e-5}
+    else:
+        how[what] = [f"{named}.jsonl"]
+        for path, word in ((named, "zebrafish"), (other, "yesterday")):
+            write_rows(path.with_suffix(".jsonl"), [{"text": f"a {word} there"}] * 200)
+        named, other = named.with_suffix(".jsonl"), other.with_suffix(".jsonl")
+    config = make_config(**how)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pipeline, "save_checkpoint", interrupted)
+        train(config)
+    aside = tmp_path / "aside"
+    named.rename(aside)
+    other.rename(named)
+    said = {"tokenizer_data": "with a tokenizer from other data", "reference": "against another reference"}
+    with pytest.raises(ConfigError, match=f"unfinished run .*{said.get(what, 'with another template')}"):
+        train(config)
+    named.rename(other)
+    aside.rename(named)
+    train(config)
+    assert (tmp_path / "out" / "gram.json").is_file()
+
+
+def interrupted(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+class Writer:
+    """In place of tensorboardX's: one file of numbers."""
+
+    def __init__(self, log_dir: str) -> None:
+        self.file = Path(log_dir) / f"events.{len(list(Path(log_dir).glob('events.*')))}"
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        with self.file.open("a") as file:
+            file.write(f"{name} {step}\n")
+
+    def add_text(self, *_: object) -> None: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+
+
+def test_what_trackers_write_stays(
+    make_config: MakeConfig, kill_at: Callable[[int], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where transformers' own callback puts it below the folder of the checkpoints, which goes at the end.
+
+    Of a run that was killed in the last of three steps and went on: both its parts. The next run begins anew.
+    """
+    from transformers.integrations import integration_utils
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "tensorboardX", SimpleNamespace(SummaryWriter=Writer))
+    monkeypatch.setattr(integration_utils, "is_tensorboard_available", lambda: True)
+    monkeypatch.setattr(integration_utils, "default_logdir", lambda: "runs/now")
+    how: dict[str, Any] = {"report_to": ["tensorboard"], "log_steps": 1, "max_steps": 3, "save_steps": 1}
+    kill_at(3)
+    with pytest.raises(Killed):
+        train(make_config(**how))
+    kill_at(0)
+    train(make_config(**how))
+    logs = tmp_path / "out" / "runs" / "now"
+    steps = [
+        {int(line.split()[1]) for line in path.read_text().splitlines() if line.startswith("train/loss")}
+        for path in sorted(logs.iterdir())
+    ]
+    assert set().union(*steps) == {1, 2, 3} and len(steps) > 1
+    assert not (tmp_path / "out" / "checkpoints").exists()
+    (logs / "old").touch()
+    train(make_config(**how, overwrite=True))
+    assert logs.is_dir() and not (logs / "old").exists()
 
 
 def test_a_half_written_checkpoint_alone_is_no_start(

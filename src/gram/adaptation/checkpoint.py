@@ -22,10 +22,11 @@ from gram.data import ExampleSet, read_preferences
 from gram.errors import ConfigError, DataError
 from gram.files import finite, replaced_folder
 from gram.modeling.adapter_folder import base_of
-from gram.modeling.adapters import adapter_base
+from gram.modeling.adapters import adapter_base, base_to_name, check_can_be_named
 from gram.modeling.loading import Head, LoadedModel, choose_device, load_model
 from gram.modeling.manifest import Manifest, read_manifest
 from gram.modeling.precision import precision_of
+from gram.modeling.reference import asking_where, check_reference, recorded
 from gram.modeling.saving import copy_checkpoint, library_versions, save_checkpoint
 from gram.modeling.shipped import model_folder
 from gram.modeling.showing import showing
@@ -60,7 +61,8 @@ def adapt_checkpoint(config: AdaptConfig) -> dict[str, Any]:
     dtype = precision_of(config.model, config.dtype, config.device, **_of_model(config))
     config = replace(config, dtype=dtype)  # from here on it is what it is, wherever it is told
     settings = _settings(config)
-    reads = Reads([config.model, base_of(config.model, config.base), config.template], config.data)
+    models = [config.model, base_of(config.model, config.base), config.reference]
+    reads = Reads([*models, config.template], config.data)
     rejects = [_rejects(config)] if config.on_error == "skip" else []
     with claimed_folder(config.output, reads=reads, beside=rejects, whole=True):
         result = finished_before(config)
@@ -74,15 +76,17 @@ def adapt_checkpoint(config: AdaptConfig) -> dict[str, Any]:
 
 def _adapt(config: AdaptConfig, settings: AdaptSettings, fresh: Path, began: float) -> dict[str, Any]:
     """Put the outcome into the folder ``fresh``; returns the summary, which is in it too."""
+    if config.adapter == "kept":
+        check_can_be_named(config.model, config.revision, config.base)
     rows = _read(config)
     folder = model_folder(config.model)
-    manifest = read_manifest(folder) if folder else None
+    manifest = _with_reference(config, read_manifest(folder) if folder else None)
     kind = _kind(config, manifest)
     device = choose_device(config.device)
     head: Head = "score" if kind == "scalar" else "lm"
     loaded = load_model(config.model, head, device=device, **_of_model(config))
+    loaded = replace(loaded, manifest=manifest or loaded.manifest)
     how = _training(config, kind, manifest)
-    refuse_overlap([], Reads([how.reference]), whole=config.output)
     objective, renderer = make_objective(
         how, loaded, loaded.manifest.context if loaded.manifest else "chat", device
     )
@@ -175,6 +179,26 @@ def _kind(config: AdaptConfig, manifest: Manifest | None) -> Kind:
     return kind
 
 
+def _with_reference(config: AdaptConfig, manifest: Manifest | None) -> Manifest | None:
+    """``manifest``, naming the reference that the old model was trained against as what it is now.
+
+    Raises:
+        CheckpointError: it is not there, or another model.
+        ConfigError: the old model has none, or the run would write into its folder.
+    """
+    stored = manifest.objective.get("reference") if manifest else None
+    if manifest is None or not stored:
+        if config.reference:
+            raise ConfigError(f"reference {config.reference}: {config.model} was trained against none")
+        return manifest
+    reference = config.reference or stored
+    refuse_overlap([], Reads([reference]), whole=config.output)
+    chosen = config.reference is not None
+    with asking_where(chosen):
+        check_reference(reference, manifest, chosen=chosen)
+    return replace(manifest, objective={**manifest.objective, **recorded(reference)})
+
+
 def _training(config: AdaptConfig, kind: Kind, manifest: Manifest | None) -> TrainConfig:
     """The configuration of the objective: as in the model's own training, unless ``config`` overrides it."""
     stored: dict[str, Any] = {}
@@ -250,9 +274,14 @@ def _write(
 
 
 def _write_unchanged(fresh: Path, config: AdaptConfig, manifest: Manifest, beside: dict[str, str]) -> None:
-    """Write the old model: a copy of its folder or, for a Hub name, the weights as published there."""
+    """Write the old model: a copy of its folder or, for a Hub name, the weights as published there.
+
+    Of an adapter that stands on another base than it names, or names it from where it stands, the copy names
+    that base.
+    """
     if folder := model_folder(config.model):
-        copy_checkpoint(folder, fresh, manifest, beside)
+        base = base_to_name(config.model, config.base)
+        copy_checkpoint(folder, fresh, manifest, beside, base)
         return
     head: Head = "score" if manifest.kind == "scalar" else "lm"
     again = load_model(config.model, head, dtype="auto", **_of_model(config))

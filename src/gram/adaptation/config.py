@@ -55,6 +55,9 @@ class AdaptConfig:
     """judge: sequence reads two answers one behind the other; fan reads each answer by itself, once for all
     verdicts on it. Default: that of the model, else sequence."""
 
+    reference: str | None = None
+    """likelihood that was trained against a reference (DPO): where that is now."""
+
     # --- How it learns ---
     method: Literal["lora", "all", "frozen"] = "lora"
     """What trains: low-rank adapters, all weights, or the output head alone."""
@@ -102,5 +105,6 @@ class AdaptConfig:
             raise ConfigError("data: give at least one source")
         if self.adapter == "kept" and self.method != "lora":
             raise ConfigError(f"adapter kept goes with method lora: {self.method} leaves no adapter to keep")
-        if self.template == "":
-            raise ConfigError("template is empty: leave it out, or name one")
+        for name in ("template", "reference"):
+            if getattr(self, name) == "":
+                raise ConfigError(f"{name} is empty: leave it out, or name one")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from gram.engine.changes import state_of
 from gram.engine.heads import core
 from gram.engine.layer import ROWS, After, Before, Norm, after, before
 from gram.engine.products import Product, order
@@ -142,7 +143,7 @@ class _Weights:
 
     def __init__(self, *, ahead: bool) -> None:
         self._ahead = ahead
-        self._ordered: Any = WeakTensorKeyDictionary()  # weight: (its version, the weight in order)
+        self._ordered: Any = WeakTensorKeyDictionary()  # weight: (its state, the weight in order)
 
     def of(self, layer: Any) -> tuple[Before, After] | None:
         """What stands before and behind attention; None where a module is not what it was, or has hooks."""
@@ -188,11 +189,11 @@ class _Weights:
             return None
         if weight.requires_grad and torch.is_grad_enabled():
             return None
-        version, ordered = self._ordered.get(weight, (None, None))
-        if version != weight._version:
+        known, ordered = self._ordered.get(weight, (None, None))
+        if known != (state := state_of(weight)):
             with torch.inference_mode(False):
                 ordered = order(weight, ROWS)
-            self._ordered[weight] = weight._version, ordered
+            self._ordered[weight] = state, ordered
         return ordered
 
 

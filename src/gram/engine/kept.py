@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
+from gram.engine.changes import State, state_of
 from gram.engine.memory import keys_that_fit
 from gram.engine.segments import Key
 
@@ -34,14 +34,12 @@ class Kept:
         self._model = model
         self._limit = keys_that_fit(model) if limit is None else limit
         self._parts: OrderedDict[Key, Mapping[nn.Module, tuple[Tensor, Tensor]]] = OrderedDict()
-        self._state: Any = None
+        self._state: list[State] | None = None
         self.tokens = 0
 
     def check(self) -> None:
         """Forget everything if a weight is another one, or was changed, since the last call."""
-        weights = self._model.parameters()
-        # A weight in inference mode counts no changes: it cannot be trained.
-        state = [(w.data_ptr(), w.dtype, 0 if w.is_inference() else w._version) for w in weights]
+        state = [state_of(weight) for weight in self._model.parameters()]
         if state != self._state:
             self._parts.clear()
             self.tokens, self._state = 0, state

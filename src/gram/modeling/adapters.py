@@ -7,22 +7,25 @@ peft; knows nothing of how a model is asked.
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from gram.errors import CheckpointError, ConfigError
+from gram.errors import CheckpointError, ConfigError, GramError
 from gram.fetching import other_copy
-from gram.modeling.adapter_folder import Adapter, no_adapter
-from gram.modeling.attaching import attached, called, tensor_shapes
+from gram.modeling.adapter_folder import WEIGHTS, Adapter, is_adapter, no_adapter, read_adapter
+from gram.modeling.attaching import PREFIX, attached, called, tensor_shapes
 from gram.modeling.digests import deciding_files
 from gram.modeling.opening import Head
 from gram.modeling.shipped import ADAPTER_CONFIG, Place, find_place, portable_name
+from gram.modeling.strict_json import read_object
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -128,6 +131,36 @@ def adapter_base(reference: str, revision: str | None) -> dict[str, Any]:
     return {"name": portable_name(place.folder), "revision": None, "files": files}
 
 
+def check_can_be_named(reference: str, revision: str | None, base: str | None) -> None:
+    """Refuse to keep an adapter on one whose base is chosen and not the one that it names.
+
+    Whoever reads the new adapter reads that one by its name, on the base that stands there.
+
+    Raises:
+        ConfigError: as said, with what can be done instead.
+    """
+    if base is None or not is_adapter((place := on_disk(find_place(reference, revision))).name):
+        return
+    try:
+        named = read_adapter(place)
+        is_named = named is not None and _is_same(named.base, find_place(base))
+    except GramError:  # what it names is not there
+        is_named = False
+    if not is_named:
+        raise ConfigError(
+            f"base {base}: {reference} names another base, and an adapter that is kept on it would be read "
+            "on that one; put the two together first (gram merge), or save a whole model (--adapter merged); "
+            "gram train can also train the adapter itself on (--adapter continued)"
+        )
+
+
+def _is_same(one: Place, other: Place) -> bool:
+    """Whether two places hold the same weights."""
+    if one.folder is None or other.folder is None:
+        return one == other
+    return deciding_files(one.folder, weights_only=True) == deciding_files(other.folder, weights_only=True)
+
+
 def _commit(place: Place) -> str | None:
     """The commit of a model on the Hub that this machine read last."""
     from huggingface_hub import try_to_load_from_cache
@@ -139,8 +172,15 @@ def _commit(place: Place) -> str | None:
     return None
 
 
-def save_adapter(model: nn.Module, folder: Path, base: Mapping[str, Any]) -> None:
-    """Write the adapter on ``model`` as peft does, naming its base."""
+def save_adapter(
+    model: nn.Module, folder: Path, base: Mapping[str, Any], brought: Iterable[str] = ()
+) -> None:
+    """Write the adapter on ``model`` as peft does, naming its base.
+
+    Args:
+        brought: of an adapter that was trained on, the tensors that it held, as of ``tensor_shapes``. What
+            was not trained, such as the embeddings of tokens that came with it, is written again.
+    """
     peft_model: Any = model
     for settings in peft_model.peft_config.values():
         settings.base_model_name_or_path, settings.revision = base["name"], base["revision"]
@@ -149,6 +189,37 @@ def save_adapter(model: nn.Module, folder: Path, base: Mapping[str, Any]) -> Non
             settings.target_modules = sorted(modules)
     peft_model.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # a form of peft's, not filled in
+    if brought:
+        path, state = folder / WEIGHTS[0], model.state_dict()
+        tensors = load_file(path)
+        frozen = {PREFIX + name for name in brought} & set(state) - set(tensors)
+        tensors |= {name: state[name].cpu().contiguous().clone() for name in sorted(frozen)}
+        save_file(tensors, path, metadata={"format": "pt"})
+
+
+def name_base(folder: Path, base: Mapping[str, Any]) -> None:
+    """Let the adapter in ``folder`` name another base: ``Manifest.base``."""
+    path = folder / ADAPTER_CONFIG
+    config = read_object(path, constants=True)
+    config |= {"base_model_name_or_path": base["name"], "revision": base["revision"]}
+    path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def base_to_name(reference: str, base: str | None) -> dict[str, Any] | None:
+    """What a copy of an adapter elsewhere has to name as its base: ``Manifest.base``.
+
+    Returns:
+        None for a whole model, and where the adapter names that base already, in words that lead there from
+        anywhere.
+    """
+    adapter = read_adapter(find_place(reference), base)
+    if adapter is None:
+        return None
+    folder = adapter.base.folder
+    named = adapter.config.get("base_model_name_or_path")
+    if not adapter.chosen and (folder is None or portable_name(folder) == named):
+        return None
+    return adapter_base(adapter.base.name, adapter.base.revision)
 
 
 def check_base(adapter: Adapter, recorded: Mapping[str, Any]) -> None:

@@ -21,7 +21,8 @@ from gram.modeling.shipped import ADAPTER_CONFIG
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_PREFIX = "base_model.model."
+PREFIX = "base_model.model."
+"""What peft puts in front of the names of a model's weights."""
 _WRAPPERS = re.compile(r"\.(base_layer|modules_to_save(\.default)?|original_module)(?=\.)")
 
 
@@ -76,7 +77,7 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     except Exception as error:  # of safetensors, pickle, or a file that is no state dictionary
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: cannot be loaded as an adapter: {reason}") from error
-    return {key.removeprefix(_PREFIX): shape for key, shape in shapes.items()}
+    return {key.removeprefix(PREFIX): shape for key, shape in shapes.items()}
 
 
 def _settings(adapter: Adapter, where: str) -> Any:
@@ -127,7 +128,7 @@ def _tail(name: str) -> str:
 
     What stands before the layers differs between versions of one model.
     """
-    parts = _WRAPPERS.sub("", name.removeprefix(_PREFIX)).split(".")
+    parts = _WRAPPERS.sub("", name.removeprefix(PREFIX)).split(".")
     numbered = next((place for place, part in enumerate(parts) if part.isdigit()), None)
     return ".".join(parts[-2:] if numbered is None else parts[max(numbered - 1, 0) :])
 

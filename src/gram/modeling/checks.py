@@ -182,6 +182,12 @@ def check_finite(name: str, model: nn.Module) -> None:
             )
 
 
+def embedded_tokens(model: PreTrainedModel) -> int:
+    """How many tokens a model embeds, also under an adapter, whose layers stand in the place of its own."""
+    embedding: Any = model.get_input_embeddings()
+    return embedding.weight.shape[0]
+
+
 def unembedded_words(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Refuse a tokenizer whose ordinary words the model does not embed.
 
@@ -191,7 +197,7 @@ def unembedded_words(name: str, model: PreTrainedModel, tokenizer: PreTrainedTok
     Raises:
         CheckpointError: naming the first such word.
     """
-    rows: int = model.get_input_embeddings().num_embeddings  # type: ignore[assignment]
+    rows = embedded_tokens(model)
     if len(tokenizer) <= rows:
         return
     added = tokenizer.added_tokens_decoder

@@ -22,6 +22,7 @@ from gram.modeling.adapters import (
     merge_adapter,
     on_disk,
 )
+from gram.modeling.attaching import tensor_shapes
 from gram.modeling.checks import check_finite, unembedded_words
 from gram.modeling.digests import check_files, tell_lost_manifest
 from gram.modeling.language_head import keep_language_head
@@ -42,12 +43,14 @@ class LoadedModel:
     Attributes:
         unread: of a scalar model that others trained, the token whose last occurrences transformers passes
             over when it looks for the place of the score; None: the score is read at the last token.
+        brought: of an adapter that is going to be trained on, the names of the tensors that it holds.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     manifest: Manifest | None
     unread: int | None = None
+    brought: tuple[str, ...] = ()
 
     @property
     def context(self) -> int:
@@ -125,7 +128,8 @@ def load_model(
         set_pooling_pad(model, tokenizer)
     elif head == "score":
         unread = pool_at_the_end(model)
-    return LoadedModel(model, tokenizer, manifest, unread)
+    brought = tuple(tensor_shapes(adapter.folder)) if go_on and adapter else ()
+    return LoadedModel(model, tokenizer, manifest, unread, brought)
 
 
 def load_tokenizer(
@@ -168,6 +172,9 @@ def _weights(
     if adapter is None:
         return open_weights(place, head, new_head=new_head, dtype=dtype, trust_remote_code=trust_remote_code)
     below, scores = on_disk(adapter.base), brings_score_head(adapter)
+    lower = read_adapter(below)
+    if lower and (manifest := read_manifest(lower.folder)):
+        check_base(lower, manifest.base)
     if head == "lm" and scores:
         raise CheckpointError(
             f"{place.name}: the adapter of a scalar model has no language-model head; load it as kind "
@@ -176,7 +183,7 @@ def _weights(
     of_language = head == "score" and new_head and not scores
     model = _weights(
         below,
-        read_adapter(below),
+        lower,
         "lm" if of_language else head,
         head == "score" and scores,
         dtype,
@@ -186,26 +193,6 @@ def _weights(
         return continue_adapter(model, adapter)
     model = merge_adapter(model, adapter)
     return _with_score_head(model, trust_remote_code) if of_language else model
-
-
-def load_reference(
-    reference: str | Path,
-    loaded: LoadedModel,
-    *,
-    device: str,
-    trust_remote_code: bool = False,
-) -> LoadedModel:
-    """A second language model, in the precision of ``loaded``, from whose scores its own are subtracted.
-
-    Raises:
-        CheckpointError: as ``load_model``.
-        ConfigError: it has another vocabulary.
-    """
-    how: dict[str, Any] = {"device": device, "dtype": loaded.model.dtype}
-    other = load_model(reference, "lm", trust_remote_code=trust_remote_code, **how)
-    if other.tokenizer.get_vocab() != loaded.tokenizer.get_vocab():
-        raise ConfigError(f"reference {reference}: its vocabulary differs from that of the model")
-    return other
 
 
 def build_preset(

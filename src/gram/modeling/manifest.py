@@ -28,6 +28,7 @@ _OBJECTIVE = record(
         "label_smoothing": number("a number in [0, 0.5)", lambda value: 0 <= value < 0.5),
         "form": TEXT,
         "reference": or_null(TEXT),
+        "reference_files": each(TEXT, "an object", of=dict),
         "margin": SWITCH,
         "centring": number("a number that is not negative", lambda value: value >= 0),
         "text_regulariser": number(),
@@ -77,7 +78,7 @@ class Manifest:
         layout: how a judge prompt is read, ``sequence`` or ``fan``.
         looking: of the fan layout, how many of the last tokens look at both answers; 0 in the sequence.
         beta, length_power: slope and length normalisation of a likelihood's log-odds.
-        objective: name and settings of the loss.
+        objective: name and settings of the loss; of a likelihood with a reference, digests of its weights.
         training: steps, examples, seed, where it started from, truncation counts.
         data: one entry per source: name, split, rows, sha256.
         versions: of the libraries that wrote it.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gram.asking import LONGEST_PROMPT, Asking
 from gram.errors import CheckpointError
+from gram.modeling.checks import embedded_tokens
 from gram.modeling.loading import LoadedModel
 from gram.modeling.manifest import FILE, Manifest, completed
 from gram.rendering import (
@@ -42,7 +43,7 @@ def renderer_for(
         ConfigError: the tokenizer is not a fast one, or a length that is not positive.
     """
     limit = loaded.context if readable is None else min(readable, loaded.context)
-    rows: int = loaded.model.get_input_embeddings().num_embeddings  # type: ignore[assignment]
+    rows = embedded_tokens(loaded.model)
     embedded = rows if len(loaded.tokenizer) > rows else None
     tokenizer, manifest = loaded.tokenizer, loaded.manifest
     return renderer_of(tokenizer, manifest, asking, source=source, readable=limit, embedded=embedded)

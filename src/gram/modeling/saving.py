@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gram.files import atomic_folder, is_ours, naming
-from gram.modeling.adapters import save_adapter
+from gram.modeling.adapters import name_base, save_adapter
 from gram.modeling.digests import deciding_files
 from gram.modeling.manifest import FILE, Manifest
 from gram.modeling.pooling import save_whole
@@ -31,6 +31,7 @@ def save_checkpoint(
     beside: Mapping[str, str] | None = None,
     *,
     merge: bool = True,
+    brought: Sequence[str] = (),
 ) -> None:
     """Write the model, tokenizer and manifest into ``folder``; adapters are merged into ``model`` itself.
 
@@ -40,22 +41,36 @@ def save_checkpoint(
     Args:
         beside: text of further files to write into the folder, by file name.
         merge: False writes the adapters alone, a PEFT folder on the base that ``manifest.base`` names.
+        brought: of an adapter that was trained on, the tensors that it held: ``LoadedModel.brought``.
     """
     manifest = replace(manifest, files={}, base={} if merge else manifest.base)
     with _draft(folder, manifest, beside or {}) as draft, naming(folder):
         if merge:
             save_whole(merged(model), draft)
         else:
-            save_adapter(model, draft, manifest.base)
+            save_adapter(model, draft, manifest.base, brought)
         tokenizer.save_pretrained(draft)
 
 
-def copy_checkpoint(source: Path, folder: Path, manifest: Manifest, beside: Mapping[str, str]) -> None:
-    """Write a copy of the checkpoint in ``source``, as ``save_checkpoint`` would, with another manifest."""
+def copy_checkpoint(
+    source: Path,
+    folder: Path,
+    manifest: Manifest,
+    beside: Mapping[str, str],
+    base: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a copy of the checkpoint in ``source``, as ``save_checkpoint`` would, with another manifest.
+
+    Args:
+        base: what the copy of an adapter names as its base, as of ``adapter_base``; None: what it names now.
+    """
+    manifest = replace(manifest, base=dict(base), files={}) if base else manifest
     with _draft(folder, manifest, beside) as draft:
         for path in source.iterdir():
             if path.is_file() and not is_ours(path.name):
                 shutil.copyfile(path, draft / path.name)
+        if base:
+            name_base(draft, base)
 
 
 @contextmanager

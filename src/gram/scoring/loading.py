@@ -13,9 +13,10 @@ from gram.decisions.folder import DecisionFiles, read_decision_files
 from gram.decisions.local import local_decider
 from gram.engine.runner import Runner
 from gram.errors import CheckpointError, ConfigError
-from gram.modeling.loading import LoadedModel, choose_device, load_model, load_reference
+from gram.modeling.loading import LoadedModel, choose_device, load_model
 from gram.modeling.manifest import Manifest, completed, read_manifest
 from gram.modeling.precision import TORCH, precision_of
+from gram.modeling.reference import asking_where, check_reference, load_reference
 from gram.modeling.renderers import renderer_for
 from gram.modeling.shipped import model_folder
 from gram.rendering import Renderer
@@ -162,17 +163,12 @@ def _reference(
     """The reference model that is asked for, or that the model was trained against."""
     if full_asking.reference is None:
         return None
-    try:
+    chosen = asking.reference is not None
+    with asking_where(chosen):
+        check_reference(full_asking.reference, loaded.manifest, chosen=chosen)
         return load_reference(
             full_asking.reference,
             loaded,
             device=loaded.model.device.type,
             trust_remote_code=running.trust_remote_code,
         )
-    except CheckpointError as error:
-        if asking.reference is not None:
-            raise
-        raise CheckpointError(
-            f"{error}; the model was trained against this reference: say with --reference (reference=) "
-            "where it is now"
-        ) from error

@@ -84,7 +84,8 @@ def training_arguments(
         train_sampling_strategy="sequential",  # the stream is in training order already
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.schedule,
-        warmup_steps=settings.warmup,  # below 1: a share of the steps
+        # Below 1: a share of the steps, rounded up. The first has rate 0: in a run of one it would be all.
+        warmup_steps=settings.warmup if settings.steps > 1 else 0,
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         adam_beta2=settings.adam_beta2,

@@ -10,8 +10,9 @@ from gram.engine.base import Engine
 from gram.engine.choose import choose_engine
 from gram.engine.choose_fan import choose_fan
 from gram.errors import ConfigError
-from gram.modeling.loading import LoadedModel, load_reference
+from gram.modeling.loading import LoadedModel
 from gram.modeling.presets import is_preset
+from gram.modeling.reference import load_reference
 from gram.modeling.renderers import renderer_for
 from gram.modeling.showing import showing
 from gram.objectives.language import Language

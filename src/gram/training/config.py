@@ -135,7 +135,7 @@ class TrainConfig:
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = "cosine"
     """Learning-rate schedule after the warm-up."""
     warmup: Share = 0.05
-    """Share of the steps in which the learning rate rises."""
+    """Share of the steps in which the learning rate rises; a run of one step has the peak rate."""
     weight_decay: Annotated[float, Within(0, 100)] = 0.0
     """Weight decay of AdamW."""
     max_grad_norm: Annotated[float, Within(0)] = 1.0
@@ -163,7 +163,8 @@ class TrainConfig:
     save_steps: Count | None = None
     """Save a checkpoint to resume from every so many steps. Default: as often as evaluation."""
     report_to: list[str] = field(default_factory=lambda: ["none"])
-    """Experiment trackers, as in transformers (tensorboard, wandb, mlflow, ...)."""
+    """Experiment trackers, as in transformers (tensorboard, wandb, mlflow, ...). Their files stay in OUTPUT:
+    those of tensorboard in OUTPUT/runs."""
     overwrite: bool = False
     """Replace a finished model, or an unfinished run with other settings, in OUTPUT."""
 

@@ -31,7 +31,14 @@ REJECTS = {
 }
 RESULT = ".gram.result.json"
 """What a run says at its end, beside its model; there only until the last of the run is tidied up."""
-_SOURCES = "data.json"  # the sources of the run; in the folder of the checkpoints
+_SOURCES = "data.json"  # what the run has read; in the folder of the checkpoints
+_OTHERS = {
+    "model": "from another model",
+    "distil": "after another judge",
+    "reference": "against another reference",
+    "template": "with another template",
+    "tokenizer": "with a tokenizer from other data",
+}
 
 
 def reads_of(config: TrainConfig) -> Reads:
@@ -70,16 +77,17 @@ def claim_output(config: TrainConfig) -> None:
         file.write(text)
 
 
-def begin_output(config: TrainConfig, data: Sequence[Mapping[str, Any]]) -> None:
+def begin_output(config: TrainConfig, sources: Sequence[Mapping[str, Any]], read: Mapping[str, Any]) -> None:
     """Call when training begins: records its data; ``overwrite`` empties the folder, except for the rejects.
 
     Args:
-        data: the sources that were read, and the model that training starts from, with their fingerprints.
+        sources: of the rows that were read, with their fingerprints.
+        read: what else decides what is learned, by its name in ``_OTHERS``, by its content.
 
     Raises:
-        ConfigError: the run that would be continued had read others.
+        ConfigError: the run that would be continued had read others; names which.
     """
-    output, text = config.output, json.dumps(data)
+    output, text = config.output, json.dumps([*sources, read])
     if config.overwrite:
         with atomic_write(output / SETTINGS) as file:  # first: from here on the folder is that of this run
             file.write(_settings(config))
@@ -91,13 +99,43 @@ def begin_output(config: TrainConfig, data: Sequence[Mapping[str, Any]]) -> None
             else:
                 path.unlink()
     record = output / CHECKPOINTS / _SOURCES
-    if last_checkpoint(record.parent) and record.is_file() and record.read_text(encoding="utf-8") != text:
-        raise ConfigError(
-            f"output {output}: holds an unfinished run over other data of the same name, or from another "
-            "model; give it those again, or use --overwrite"
-        )
+    if last_checkpoint(record.parent) and record.is_file():
+        others = _others(json.loads(record.read_text(encoding="utf-8")), json.loads(text))
+        if others:
+            raise ConfigError(
+                f"output {output}: holds an unfinished run {' and '.join(others)} of the same name; "
+                "give it that again, or use --overwrite"
+            )
     with atomic_write(record) as file:
         file.write(text)
+
+
+def _others(before: list[Any], now: list[Any]) -> list[str]:
+    """How what an unfinished run had read differs from what is read now; earlier versions recorded less."""
+    data = ["over other data"] if before[:-1] != now[:-1] else []
+    names = [name for name, content in now[-1].items() if before[-1].get(name, content) != content]
+    return [*data, *(_OTHERS[name] for name in names)]
+
+
+def end_output(output: Path) -> None:
+    """Remove the checkpoints of a run that is finished; what experiment trackers wrote beside them stays.
+
+    Their files, such as ``runs`` of TensorBoard and ``emissions.csv`` of CodeCarbon, move into ``output``.
+    """
+    folder = output / CHECKPOINTS
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if not (path.name.startswith("checkpoint-") or path.name == _SOURCES or is_ours(path.name)):
+            _move(path, output / path.name)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _move(path: Path, target: Path) -> None:
+    """Move a file or folder; what a folder of that name holds already stays beside it."""
+    if path.is_dir() and target.is_dir():
+        for inner in path.iterdir():
+            _move(inner, target / inner.name)
+    else:
+        path.replace(target)
 
 
 def finished_before(config: TrainConfig) -> dict[str, Any] | None:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, redirect_stderr
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,17 @@ from gram.data import ExampleSet, Options, find_leaks, read_language, read_prefe
 from gram.errors import ConfigError, DataError
 from gram.extras import need
 from gram.files import finite
+from gram.modeling.adapters import check_can_be_named
 from gram.modeling.digests import content_of
 from gram.modeling.language_head import drop_language_head
-from gram.modeling.loading import choose_device
+from gram.modeling.loading import LoadedModel, choose_device
 from gram.modeling.lowered import Lowered
 from gram.modeling.quantised import check_quantising
 from gram.modeling.saving import save_checkpoint
 from gram.modeling.trainable import merged
 from gram.objectives.language import Unlabeled
 from gram.objectives.objective import Objective, Sample
+from gram.rendering import Renderer
 from gram.training import sharding
 from gram.training.arguments import check_settings, settings_of
 from gram.training.assemble import answer_context, check_of, make_objective
@@ -44,6 +46,7 @@ from gram.training.folder import (
     RESULT,
     begin_output,
     claim_output,
+    end_output,
     finished_before,
     reads_of,
 )
@@ -108,7 +111,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
             processes.wait_for_everyone()
             result = _train(config, device, processes, chief, start_time)
         if chief:
-            shutil.rmtree(config.output / CHECKPOINTS, ignore_errors=True)
+            end_output(config.output)
     if chief:
         (config.output / RESULT).unlink(missing_ok=True)  # the very last step, see ``finished_before``
     return result
@@ -121,6 +124,8 @@ def _train(
     divided = sharding.asked_for() is not None
     if divided and config.quantise:
         raise ConfigError("quantise: a base in 4 bits is not divided among processes; leave out what does")
+    if config.adapter == "kept":
+        check_can_be_named(config.model, config.revision, config.base)
     rows, held_out = _read_all(config)
     if config.distil is not None:
         rows = with_verdicts(rows, config, device)
@@ -135,8 +140,7 @@ def _train(
     leaks = find_leaks(rows.examples, held_out.examples) if held_out and config.stage == "finetune" else []
     sources = sources_of(rows, held_out)
     if chief:
-        taught = {"distil": content_of(config.distil)} if config.distil else {}
-        begin_output(config, [*sources, {"model": content_of(config.model, config.base)} | taught])
+        begin_output(config, sources, _read_besides(config, loaded, renderer))
     processes.wait_for_everyone()
     # Weights that are divided among processes stay as they are: frozen ones take little room as it is.
     lowered = Lowered(model) if config.dtype == "bf16" and not divided else None
@@ -164,9 +168,21 @@ def _train(
     if chief:
         manifest = training_manifest(config, renderer, context, result, samples.counts, sources)
         files, merge = {RESULT: json.dumps(finite(summary))}, config.adapter == "merged"
-        save_checkpoint(config.output, model, loaded.tokenizer, manifest, files, merge=merge)
+        how: dict[str, Any] = {"merge": merge, "brought": loaded.brought}
+        save_checkpoint(config.output, model, loaded.tokenizer, manifest, files, **how)
     PartialState().wait_for_everyone()
     return summary
+
+
+def _read_besides(config: TrainConfig, loaded: LoadedModel, renderer: Renderer) -> dict[str, Any]:
+    """What decides, besides the rows, what is learned, by its content: see ``begin_output``."""
+    models = {"distil": config.distil, "reference": config.reference}
+    read = {name: content_of(model) for name, model in models.items() if model is not None}
+    read |= {"model": content_of(config.model, config.base), "template": renderer.settings["template_hash"]}
+    if config.tokenizer_data:
+        tokenizer: Any = loaded.tokenizer
+        read["tokenizer"] = sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+    return read
 
 
 def _summary(

@@ -13,6 +13,7 @@ from gram.data import ExampleSet, SourceInfo
 from gram.modeling.adapter_folder import base_of
 from gram.modeling.adapters import adapter_base
 from gram.modeling.manifest import Manifest
+from gram.modeling.reference import recorded
 from gram.modeling.saving import library_versions
 from gram.rendering import Renderer
 from gram.training.config import ObjectiveName, TrainConfig
@@ -45,7 +46,8 @@ def training_manifest(
     if name in ("preference", "likelihood"):
         settings["label_smoothing"] = config.smoothing
     if name == "likelihood":
-        settings |= {"form": config.likelihood_form, "reference": config.reference}
+        against = recorded(config.reference) if config.reference else {"reference": None}
+        settings |= {"form": config.likelihood_form, **against}
     if name == "scalar":
         settings |= {"margin": config.margin, "centring": config.centring}
         if config.text_regulariser:
