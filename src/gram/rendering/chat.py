@@ -42,10 +42,18 @@ class ChatSettings(TypedDict, total=False):
         thoughts: ``template``: think blocks in front of answers are the template's matter, and a block that
             it opens for the judge is closed. ``text``, of models that were trained before these were known:
             they are words like others, and a block stays open.
+        switch: ``cue``: a template is told to switch thoughts off where it opens an answer, and a finished
+            conversation is what ``apply_chat_template`` writes. ``always``, of models that were trained
+            before: it is told so there too.
     """
 
     date: str
     thoughts: str
+    switch: str
+
+
+NEW_SETTINGS: ChatSettings = {"date": DATE, "thoughts": "template", "switch": "cue"}
+"""The settings of models that are new here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +106,16 @@ class ChatFormat:
     ) -> None:
         self._tokenizer = tokenizer
         self.neutralises = neutralise
-        self.settings: ChatSettings = {"date": DATE, "thoughts": "template", **(settings or {})}
+        self.settings: ChatSettings = {**NEW_SETTINGS, **(settings or {})}
         self._follows = self.settings["thoughts"] == "template"
         self._whole = whole
         self._control = ControlTokens(tokenizer) if neutralise else None
-        self._template = ChatTemplate(tokenizer, self.settings["date"]) if tokenizer.chat_template else None
+        switched = self.settings["switch"] == "always"
+        self._template = (
+            ChatTemplate(tokenizer, self.settings["date"], switched=switched)
+            if tokenizer.chat_template
+            else None
+        )
         self._skeletons: dict[tuple[tuple[str, ...], bool], _Skeleton] = {}
         self._takes_role: dict[str, bool] = {}  # of the roles of ``_SYSTEM`` that were met
         self.text_begin = _begin_ids(tokenizer)

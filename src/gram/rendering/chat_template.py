@@ -34,15 +34,21 @@ class ChatTemplate:
     Args:
         tokenizer: one with a chat template.
         date: what the template is told when it asks for today's date, in ISO form.
+        switched: switch thoughts off (``enable_thinking``) in finished conversations too, where some
+            templates write the switch into a user's or the system's turn.
 
     Raises:
         TemplateError: the template takes too long, too much memory, or writes too much.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, date: str = DATE) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, date: str = DATE, *, switched: bool = False
+    ) -> None:
         self._tokenizer = tokenizer
+        self._switched = switched
         self.options = dated(tokenizer, date)
-        key = json.dumps([self.options, tokenizer.chat_template, tokenizer.special_tokens_map], default=str)
+        special = tokenizer.special_tokens_map
+        key = json.dumps([self.options, tokenizer.chat_template, special, switched], default=str)
         if key not in _failures:
             _failures[key] = trial(self._raw)
         if reason := _failures[key]:
@@ -96,11 +102,13 @@ class ChatTemplate:
         return called, text
 
     def _raw(self, messages: Sequence[Message], open_answer: bool, *, thinking: bool = False) -> str:
+        # known to templates of reasoning models, ignored by the others
+        switch = {"enable_thinking": thinking} if open_answer or self._switched else {}
         return self._tokenizer.apply_chat_template(  # type: ignore[return-value]
             list(messages),  # type: ignore[arg-type]
             tokenize=False,
             add_generation_prompt=open_answer,
-            enable_thinking=thinking,  # known to templates of reasoning models, ignored by the others
+            **switch,
             **self.options,
         )
 
