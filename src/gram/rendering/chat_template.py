@@ -96,10 +96,16 @@ class ChatTemplate:
             message | ({"tool_calls": calls} if calls else {})
             for message, (_, calls) in zip(bare, parted, strict=True)
         ]
-        text = self.text(called, open_answer)
-        if text == self.text(bare, open_answer):
-            return plain, self.text(plain, open_answer)
-        return called, text
+        try:
+            text = self.text(called, open_answer)
+        except TemplateError:
+            called = [_with_json(message) for message in called]
+            text = self.text(called, open_answer)
+        try:
+            shown = text != self.text(bare, open_answer)
+        except TemplateError:  # refuses the reply of a tool that nobody called
+            shown = True
+        return (called, text) if shown else (plain, self.text(plain, open_answer))
 
     def _raw(self, messages: Sequence[Message], open_answer: bool, *, thinking: bool = False) -> str:
         # known to templates of reasoning models, ignored by the others
@@ -111,6 +117,16 @@ class ChatTemplate:
             **switch,
             **self.options,
         )
+
+
+def _with_json(message: dict[str, Any]) -> dict[str, Any]:
+    """``message`` with the arguments of its calls as JSON, as OpenAI writes them and DeepSeek wants them."""
+    calls = [
+        {**call, "function": {**call["function"], "arguments": json.dumps(arguments, ensure_ascii=False)}}
+        for call in message.get("tool_calls", [])
+        for arguments in [call["function"]["arguments"]]
+    ]
+    return message | ({"tool_calls": calls} if calls else {})
 
 
 def dated(tokenizer: PreTrainedTokenizerBase, date: str = DATE) -> dict[str, Any]:
