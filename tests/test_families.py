@@ -44,7 +44,18 @@ WINDOW = {
     "use_sliding_window": True,
     "max_window_layers": 0,
 }  # shorter than the prompts
-OWN_SIZES: dict[str, dict[str, Any]] = {"deepseek_v3": {"num_key_value_heads": 4}}
+OWN_SIZES: dict[str, dict[str, Any]] = {
+    "deepseek_v3": {"num_key_value_heads": 4},
+    "gemma3n_text": {  # the sizes of layers are lists
+        "intermediate_size": [64, 96], "num_kv_shared_layers": 0, "laurel_rank": 4,
+        "vocab_size_per_layer_input": 512, "hidden_size_per_layer_input": 8,
+        "layer_types": ["sliding_attention", "full_attention"], "activation_sparsity_pattern": [0.0, 0.0],
+    },
+    "gemma4_text": {  # heads of two widths
+        "global_head_dim": 16, "vocab_size_per_layer_input": 512, "hidden_size_per_layer_input": 8,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
+}  # fmt: skip
 
 
 def names(text: str) -> list[str]:
@@ -58,7 +69,7 @@ READ = names("""
 """)  # as language models and as classifiers
 LANGUAGE = names("""
     cohere cohere2 granite granitemoe ernie4_5 apertus codegen ctrl xglm biogpt
-    mamba jamba qwen3_next llama4_text vaultgemma
+    mamba jamba qwen3_next llama4_text vaultgemma gemma3n_text gemma4_text
 """)
 BOTH_DIRECTIONS = names("bert roberta xlm-roberta electra ernie roformer rembert xlm bert-generation")
 NEIGHBOURS = names("bart mbart pegasus marian blenderbot recurrent_gemma rwkv")
@@ -82,9 +93,11 @@ def small(family: str, style: str, head: str, **more: Any) -> Any:
     base: Any = hf.AutoConfig.for_model(family)
     words = tokenizer(style)
     ids = {"vocab_size": len(words), "pad_token_id": words.pad_token_id, "eos_token_id": words.eos_token_id}
-    wanted = SIZES | ids | {"bos_token_id": None} | OWN_SIZES.get(family, {}) | more
+    own = OWN_SIZES.get(family, {})
+    wanted = SIZES | ids | {"bos_token_id": None} | own | more
     computed = {name for name, value in vars(type(base)).items() if isinstance(value, property)}
-    shape = {name: value for name, value in wanted.items() if hasattr(base, name) and name not in computed}
+    known = {*dir(base), *type(base).attribute_map, *own} - computed
+    shape = {name: value for name, value in wanted.items() if name in known}
     if "qk_rope_head_dim" in shape:  # the part of a head that is turned
         shape["head_dim"] = shape["qk_rope_head_dim"]
     config = type(base)(**shape)

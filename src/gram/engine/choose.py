@@ -19,6 +19,7 @@ from gram.engine.attention import NAME
 from gram.engine.base import Batch, Engine, TokenRow
 from gram.engine.heads import core, output_layer
 from gram.engine.plain import Plain, takes_positions
+from gram.engine.shape import over_layers
 from gram.engine.stand_in import take_away
 from gram.engine.tree import Tree
 from gram.errors import CheckpointError
@@ -270,10 +271,9 @@ def _read(engine: Engine, model: PreTrainedModel, rows: list[TokenRow]) -> tuple
 def _windows(model: PreTrainedModel) -> set[int]:
     """The sliding windows that a model's configuration says its layers have."""
     config: Any = model.config.get_text_config()
-    window = getattr(config, "sliding_window", None)
     layers = getattr(config, "layer_types", None)
     slides = "sliding_attention" in layers if layers else getattr(config, "use_sliding_window", True)
-    return {window} if window is not None and slides else set()
+    return set(over_layers(config, "sliding_window")) if slides else set()
 
 
 def _set_attention(model: PreTrainedModel, name: str) -> None:
