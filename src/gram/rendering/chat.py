@@ -30,7 +30,7 @@ _SYSTEM = ("system", "developer")
 _log = logging.getLogger("gram.rendering")
 
 
-class ChatSettings(TypedDict, total=False):
+class ChatSettings(TypedDict):
     """What ``gram.json`` keeps of the chat format (its field ``chat``).
 
     Attributes:
@@ -85,7 +85,7 @@ class ChatFormat:
     ) -> None:
         self._tokenizer = tokenizer
         self.neutralises = neutralise
-        self.settings: ChatSettings = {**NEW_SETTINGS, **(settings or {})}
+        self.settings: ChatSettings = NEW_SETTINGS if settings is None else {**NEW_SETTINGS, **settings}
         self._follows = self.settings["thoughts"] == "template"
         self._whole = whole
         self._control = ControlTokens(tokenizer)
