@@ -36,8 +36,9 @@ def small_shape(vocab_size: int) -> dict[str, Any]:
 
 
 def config_of(architecture: str, vocab_size: int) -> PretrainedConfig:
-    """Two layers; mistral attends to 16 tokens back only, and gemma3 to 20 in its first layer; bloom has no
-    positions but relative ones; ``mha`` is a llama with a key head per query head, and biases.
+    """Two layers; mistral attends to 16 tokens back only, and gemma3 and gemma4 to 20 in their first layer;
+    gemma4 has wider heads in its second; bloom has no positions but relative ones; ``mha`` is a llama with a
+    key head per query head, and biases.
     """
     import transformers as hf
 
@@ -60,6 +61,11 @@ def config_of(architecture: str, vocab_size: int) -> PretrainedConfig:
         case "gemma3":
             layers = ["sliding_attention", "full_attention"]
             return hf.Gemma3TextConfig(**shape, head_dim=16, sliding_window=20, layer_types=layers)
+        case "gemma4":
+            layers = ["sliding_attention", "full_attention"]
+            own: dict[str, Any] = {"global_head_dim": 16, "hidden_size_per_layer_input": 8}
+            own["vocab_size_per_layer_input"] = vocab_size
+            return hf.Gemma4TextConfig(**shape, **own, head_dim=8, sliding_window=20, layer_types=layers)
         case "phi3":
             return hf.Phi3Config(**shape)
         case "qwen3_moe":

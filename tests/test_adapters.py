@@ -188,7 +188,9 @@ def read(path: Path) -> list[dict[str, Any]]:
 def test_gram_score_of_a_scalar_adapter(
     lm_base: Path, preset: LoadedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The folder that TRL's RewardTrainer writes with a peft_config: the base is a language model."""
+    """Without a tokenizer of its own, on a language model, whose padding counts (TRL's folders bring one:
+    ``test_parity_trl.py``).
+    """
     wrapped = with_adapter(lm_base, tmp_path / "adapter", copy.deepcopy(SEQ_CLS))
     wanted = last_token_scores(wrapped, preset.tokenizer)
     command = ["--model", tmp_path / "adapter", "--kind", "scalar", "--device", "cpu"]

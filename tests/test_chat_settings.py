@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from conftest import make_manifest, sharpened
 from gram import Pair
 from gram.errors import CheckpointError
 from gram.modeling.manifest import FILE
+from gram.modeling.renderers import chat_settings
 from gram.modeling.saving import save_checkpoint
 from gram.modeling.writer import Writer
-from gram.rendering import DATE, Renderer, load_template
+from gram.rendering import NEW_SETTINGS, Renderer, load_template
 from gram.scoring.scalar import LikelihoodModel
 from gram.types import as_chat
 from small_models import config_of
@@ -98,10 +100,25 @@ def test_scores_do_not_depend_on_the_day(
 
 
 def test_the_day_in_gram_json_is_the_one_that_is_told(trained: Path, tmp_path: Path) -> None:
-    assert json.loads((trained / FILE).read_text())["chat"] == {"date": DATE, "thoughts": "template"}
+    assert json.loads((trained / FILE).read_text())["chat"] == NEW_SETTINGS
     other = changed(trained, tmp_path / "other", chat={"date": "2025-12-24", "thoughts": "template"})
     first, second = (gram.load(folder).compare([PAIR]).log_odds for folder in (trained, other))
     assert abs(first - second).max() > 1e-3
+
+
+def test_checkpoints_of_earlier_versions_score_as_before(tmp_path: Path) -> None:
+    """A template that writes the switch into a user's turn (GLM 4.5 does): a ``gram.json`` that does not tell
+    of it means that it was written there in training too; transformers tells of no switch by default.
+    """
+    switch = "{{ m['content'] }}{% if enable_thinking is false and m['role'] == 'user' %}/nothink{% endif %}"
+    template = CHATML.replace("{{ m['content'] }}", switch)
+    tokenizer = byte_level(["<|im_start|>", "<|im_end|>"], eos="<|im_end|>", template=template)
+    compact = load_template("compact")
+    manifest = make_manifest("likelihood", Renderer(tokenizer, compact, 512))
+    for chat, ending in (({"thoughts": "template"}, "/nothink"), ({}, "/nothink"), (NEW_SETTINGS, "")):
+        settings = chat_settings(replace(manifest, chat=chat), source=tmp_path)
+        [item] = Renderer(tokenizer, compact, 512, chat=settings).answers(["late?"], ["No."])
+        assert f"user\nlate?{ending}<|im_end|>" in tokenizer.decode(item.ids)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +128,7 @@ def test_the_day_in_gram_json_is_the_one_that_is_told(trained: Path, tmp_path: P
         ({"date": 5}, "chat.date"),
         ({"thoughts": "aloud"}, "chat.thoughts"),
         ({"thoughts": None}, "chat.thoughts"),
+        ({"switch": "off"}, "chat.switch"),
         ([], "chat"),
     ],
 )

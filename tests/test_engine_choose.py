@@ -13,7 +13,8 @@ import transformers as hf
 from conftest import sharpened
 from gram.engine.attention import NAME
 from gram.engine.base import Engine, TokenRow
-from gram.engine.choose import _example, choose_engine, obstacle, rotary_switch
+from gram.engine.choose import _example, choose_engine, obstacle
+from gram.engine.neighbours import rotary_switch
 from gram.engine.plain import Plain
 from gram.engine.tree import Tree
 from small_models import SHARING, causal, classifier, family, fresh, small_shape

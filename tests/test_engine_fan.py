@@ -236,11 +236,11 @@ def test_parts_in_their_places_by_transformers_alone(name: str, shift: int) -> N
     torch.testing.assert_close(found, wanted, rtol=1e-4 if shift else 1e-5, atol=1e-4 if shift else 1e-5)
 
 
-@pytest.mark.parametrize("name", ["llama", "gemma3"])
+@pytest.mark.parametrize("name", ["llama", "gemma3", "gemma4"])
 def test_a_pair_says_the_same_alone_and_among_others(name: str) -> None:
     """Also two prompts in one pass, equal answers, and segments of several lengths."""
     model = model_of(name)
-    fan = choose_fan(model)
+    fan = choose_fan(model)  # which proves that what it reads is the whole row
     rows = [*pairs_of(seed=1), *pairs_of(2, looking=4, seed=2), pairs_of(seed=1)[0]]
     draw = random.Random(3)
     prompt, answer = some(draw, 12), some(draw, 6)

@@ -19,6 +19,7 @@ import transformers as hf
 
 import gram
 from conftest import sharpened
+from gram.errors import ConfigError
 from gram.scoring.scalar import LikelihoodModel
 from gram.types import Pair
 from test_foreign_scalar import ANSWERS, FORMATS, PROMPTS, tokenizer_for
@@ -44,7 +45,29 @@ WINDOW = {
     "use_sliding_window": True,
     "max_window_layers": 0,
 }  # shorter than the prompts
-OWN_SIZES: dict[str, dict[str, Any]] = {"deepseek_v3": {"num_key_value_heads": 4}}
+PICKS = {  # an indexer picks 16 tokens, fewer than the prompts have
+    "num_key_value_heads": 4, "index_topk": 16, "index_head_dim": 8, "index_n_heads": 2,
+    "first_k_dense_replace": 1,
+}  # fmt: skip
+OWN_SIZES: dict[str, dict[str, Any]] = {
+    "deepseek_v3": {"num_key_value_heads": 4},
+    "deepseek_v32": PICKS, "glm_moe_dsa": PICKS, "axk2": PICKS, "hy_v4": PICKS,
+    "deepseek_v4": {
+        "num_key_value_heads": 1, "index_head_dim": 8, "index_n_heads": 2, "o_groups": 2,
+        "o_lora_rank": 8, "sliding_window": 16,
+        "compress_rates": {"compressed_sparse_attention": 4, "heavily_compressed_attention": 8},
+        "layer_types": ["compressed_sparse_attention", "heavily_compressed_attention"],
+    },
+    "gemma3n_text": {  # the sizes of layers are lists
+        "intermediate_size": [64, 96], "num_kv_shared_layers": 0, "laurel_rank": 4,
+        "vocab_size_per_layer_input": 512, "hidden_size_per_layer_input": 8,
+        "layer_types": ["sliding_attention", "full_attention"], "activation_sparsity_pattern": [0.0, 0.0],
+    },
+    "gemma4_text": {  # heads of two widths
+        "global_head_dim": 16, "vocab_size_per_layer_input": 512, "hidden_size_per_layer_input": 8,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
+}  # fmt: skip
 
 
 def names(text: str) -> list[str]:
@@ -58,7 +81,8 @@ READ = names("""
 """)  # as language models and as classifiers
 LANGUAGE = names("""
     cohere cohere2 granite granitemoe ernie4_5 apertus codegen ctrl xglm biogpt
-    mamba jamba qwen3_next llama4_text vaultgemma
+    mamba jamba qwen3_next llama4_text vaultgemma gemma3n_text gemma4_text
+    deepseek_v32 glm_moe_dsa axk2 hy_v4 deepseek_v4
 """)
 BOTH_DIRECTIONS = names("bert roberta xlm-roberta electra ernie roformer rembert xlm bert-generation")
 NEIGHBOURS = names("bart mbart pegasus marian blenderbot recurrent_gemma rwkv")
@@ -82,9 +106,11 @@ def small(family: str, style: str, head: str, **more: Any) -> Any:
     base: Any = hf.AutoConfig.for_model(family)
     words = tokenizer(style)
     ids = {"vocab_size": len(words), "pad_token_id": words.pad_token_id, "eos_token_id": words.eos_token_id}
-    wanted = SIZES | ids | {"bos_token_id": None} | OWN_SIZES.get(family, {}) | more
+    own = OWN_SIZES.get(family, {})
+    wanted = SIZES | ids | {"bos_token_id": None} | own | more
     computed = {name for name, value in vars(type(base)).items() if isinstance(value, property)}
-    shape = {name: value for name, value in wanted.items() if hasattr(base, name) and name not in computed}
+    known = {*dir(base), *type(base).attribute_map, *own} - computed
+    shape = {name: value for name, value in wanted.items() if name in known}
     if "qk_rope_head_dim" in shape:  # the part of a head that is turned
         shape["head_dim"] = shape["qk_rope_head_dim"]
     config = type(base)(**shape)
@@ -245,3 +271,17 @@ def test_a_models_own_failure_is_said_in_one_line(tmp_path: Path) -> None:
     refused(
         "xmod", "lm", "judge", "own code cannot read a prompt of .* tokens: ValueError: Input l", tmp_path
     )
+
+
+def test_rows_that_would_change_each_other_are_not_trained() -> None:
+    """An indexer that picks 16 tokens: of rows of at most 16 it picks all, longer ones are refused."""
+    from gram.engine.neighbours import refuse_unlike_rows, sees_padding_beyond
+
+    picks, blocks = small("deepseek_v32", "chatml", "lm"), small("deepseek_v4", "chatml", "lm")
+    assert (sees_padding_beyond(picks), sees_padding_beyond(blocks)) == (16, 0)
+    assert sees_padding_beyond(small("llama", "chatml", "lm")) is None
+    refuse_unlike_rows(picks, 16)
+    with pytest.raises(ConfigError, match=r"max_length 17: .*beyond 16 tokens: at most so many"):
+        refuse_unlike_rows(picks, 17)
+    with pytest.raises(ConfigError, match="it is not trained"):
+        refuse_unlike_rows(blocks, 8)

@@ -3,7 +3,8 @@
 Nine cells: three styles of chat templates, and padding by a token of its own, by the end token, or none (TRL
 then takes the end token). A cell is a few steps of ``RewardTrainer``, its folder as TRL saves it, and then,
 all to 1e-5: transformers alone, transformers in batches padded on the left and on the right, ``gram.load`` in
-a batch, alone and with either engine, and ``gram score`` on single answers, on candidates and on pairs.
+a batch, alone and with either engine, and ``gram score`` on single answers, on candidates and on pairs. The
+same for adapters that TRL trained, as its own model in memory scores.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import peft
 import pytest
 import torch
 
 import gram
 from conftest import run
 from gram.scoring.scalar import ScalarHeadModel
-from small_models import classifier
+from small_models import causal, classifier
 from test_foreign_scalar import FORMATS, tokenizer_for
 
 QUESTION = {"role": "user", "content": "name a color , please"}
@@ -38,16 +40,11 @@ ANSWERS = ["because it is so . " * 9, "red", " a space in front", "green\n", "æ—
 CELLS = [(style, padding) for style in FORMATS for padding in ("own", "eos", "none")]
 
 
-@pytest.fixture(scope="module", params=CELLS, ids=" ".join)
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What TRL leaves of a few steps on "good words are better than bad ones"."""
+def trained(where: Path, model: Any, words: Any, *, lora: bool = False) -> Any:
+    """TRL's trainer after a few steps on "good words are better than bad ones", saved in ``where/model``."""
     trl = pytest.importorskip("trl")
     from datasets import Dataset
 
-    style, padding = request.param
-    words = tokenizer_for(style, padding)
-    model: Any = classifier("llama", len(words))
-    model.config.pad_token_id = words.pad_token_id
     rows = [
         {
             "prompt": [QUESTION],
@@ -56,26 +53,41 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         }
         for k in range(4)
     ]
-    where = tmp_path_factory.mktemp("trl")
     arguments = trl.RewardConfig(
         output_dir=str(where / "run"), max_steps=2, per_device_train_batch_size=4, learning_rate=1e-3,
         report_to=[], use_cpu=True, bf16=False, gradient_checkpointing=False, save_strategy="no",
         disable_tqdm=True,
     )  # fmt: skip
+    of_lora = peft.LoraConfig(task_type="SEQ_CLS", modules_to_save=["score"], r=4) if lora else None
     trainer = trl.RewardTrainer(
-        copy.deepcopy(model), arguments, train_dataset=Dataset.from_list(rows), processing_class=words
+        model, arguments, train_dataset=Dataset.from_list(rows), processing_class=words, peft_config=of_lora
     )
     trainer.train()
     trainer.save_model(str(where / "model"))
+    return trainer
+
+
+@pytest.fixture(scope="module", params=CELLS, ids=" ".join)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What TRL leaves of a whole model."""
+    style, padding = request.param
+    words = tokenizer_for(style, padding)
+    model: Any = copy.deepcopy(classifier("llama", len(words)))
+    model.config.pad_token_id = words.pad_token_id
+    where = tmp_path_factory.mktemp("trl")
+    trained(where, model, words)
     return where / "model"
 
 
 def by_transformers(folder: Path) -> list[float]:
-    """Alone, and in batches that transformers pads: which must agree, or there would be no right value."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     model: Any = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    words: Any = AutoTokenizer.from_pretrained(folder)
+    return by_model(model, AutoTokenizer.from_pretrained(folder))
+
+
+def by_model(model: Any, words: Any) -> list[float]:
+    """Alone, and in batches that transformers pads: which must agree, or there would be no right value."""
     rows = []
     for prompt, answer in zip(PROMPTS, ANSWERS, strict=True):
         turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
@@ -87,7 +99,7 @@ def by_transformers(folder: Path) -> list[float]:
         for side in ("left", "right"):
             batch = words.pad({"input_ids": rows}, padding_side=side, return_tensors="pt")
             assert model(**batch).logits[:, 0].numpy() == pytest.approx(alone, abs=1e-5), side
-    assert np.ptp(alone) > 0.1
+    assert np.ptp(alone) > 0.01
     return alone
 
 
@@ -104,6 +116,32 @@ def test_a_reward_model_of_trl(folder: Path, tmp_path: Path, capsys: pytest.Capt
         alone = [model.score([x], [y])[0] for x, y in zip(PROMPTS, ANSWERS, strict=True)]
         assert alone == pytest.approx(wanted, abs=1e-5)
     check_command(folder, wanted, tmp_path, capsys)
+
+
+@pytest.mark.parametrize("padding", ["own", "eos", "none"])
+@pytest.mark.parametrize("style", ["llama 3", "chatml"])
+def test_a_reward_adapter_of_trl(
+    style: str, padding: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Trained on a base that names no padding, as Llama 3: TRL gives the classifier the padding of the
+    tokenizer, the end token where it has none, and so trains the score of Llama 3's format at the token in
+    front of the end. Of that only the tokenizer beside the adapter tells. The right value is TRL's own model
+    in memory. ``gram merge`` writes the padding, so that transformers alone reads the folder right.
+    """
+    words = tokenizer_for(style, padding)
+    base: Any = copy.deepcopy(causal("llama", len(words)))
+    base.config.pad_token_id = None
+    base.save_pretrained(tmp_path / "base")
+    words.save_pretrained(tmp_path / "base")
+    trainer = trained(tmp_path, str(tmp_path / "base"), words, lora=True)
+    wanted = by_model(trainer.model.eval(), words)
+    code, _, error = run(capsys, "merge", "--model", tmp_path / "model", "--output", tmp_path / "merged")
+    assert code == 0, error
+    assert by_transformers(tmp_path / "merged") == pytest.approx(wanted, abs=1e-5)
+    for name in ("model", "merged"):
+        model = gram.load(tmp_path / name, kind="scalar", device="cpu")
+        assert isinstance(model, ScalarHeadModel)
+        assert model.score(PROMPTS, ANSWERS) == pytest.approx(wanted, abs=1e-5)
 
 
 def check_command(

@@ -122,6 +122,13 @@ def test_counts_are_those_of_the_model_and_of_peft(architecture: str, tmp_path: 
     assert trained(shape, Way(rank=4)) == in_training
 
 
+def test_layers_of_two_widths(tmp_path: Path) -> None:
+    """Gemma 4: four heads of 8 in one layer and of 16 in the other, planned as 4 * 16 wide."""
+    config_of("gemma4", 60).save_pretrained(tmp_path)
+    shape = shape_of(PlanOptions(model=str(tmp_path)))
+    assert (shape.width, shape.weights) == (64, fresh("gemma4", 60).num_parameters())
+
+
 def test_experts_are_refused(tmp_path: Path) -> None:
     """A token is multiplied with some of the weights only."""
     config_of("qwen3_moe", 60).save_pretrained(tmp_path)

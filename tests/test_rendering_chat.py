@@ -5,6 +5,7 @@ Same ids, spans in the right place, labels of one token, and control tokens that
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -128,6 +129,21 @@ def test_an_empty_answer_inside_one_token() -> None:
     assert tokenizer.convert_ids_to_tokens(item.ids)[:3] == ["x", "ĊĊ", "Ċ"]
     assert item.spans["a"] == (1, 1)
     assert item.scored("a") == (1, 2)
+
+
+@pytest.mark.parametrize("style", ["chatml", "headers", "base", "base with bos"])
+def test_spans_do_not_depend_on_how_a_tokenizer_counts_spaces(style: str) -> None:
+    """``trim_offsets`` (GPT-2's and GPT-NeoX's default) leaves a space by itself an empty range behind it."""
+    from tokenizers import processors
+
+    answers = ["blue", "blue ", "blue  ", " ", " blue", "\n ", "", "red \n"]
+    found = []
+    for trims in (False, True):
+        tokenizer: Any = copy.deepcopy(tokenizer_of(style))
+        tokenizer._tokenizer.post_processor = processors.ByteLevel(trim_offsets=trims)
+        render = Renderer(tokenizer, TEMPLATES["compact"], 200)
+        found.append([(item.ids, item.scored("a")) for item in render.answers(["why ?"] * 8, answers)])
+    assert found[0] == found[1]
 
 
 def test_spans_do_not_overlap_and_come_in_order() -> None:

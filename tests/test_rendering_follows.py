@@ -13,8 +13,7 @@ import pytest
 
 from gram import Message, Pair
 from gram.errors import TemplateError
-from gram.rendering import Encoded, JudgeTemplate, Renderer
-from gram.rendering.chat_template import DATE
+from gram.rendering import NEW_SETTINGS, Encoded, JudgeTemplate, Renderer
 from gram.rendering.limits import MEMORY, SECONDS
 from gram.turns import split_calls, with_calls
 from gram.types import Chat, as_chat
@@ -293,8 +292,8 @@ def test_a_template_that_asks_for_the_date_gets_the_same_every_day() -> None:
     other = renderer(clock + CHATML, chat={"date": "2025-01-05"})
     [item] = other.judge([Pair("Which?", "a", "b")])
     assert "Today: 05 Jan 2025. On Sunday, 5 January 2025 (2025-01-05)" in text_of(other, item)
-    assert render.settings["chat"] == {"date": DATE, "thoughts": "template"}
-    assert other.settings["chat"] == {"date": "2025-01-05", "thoughts": "template"}
+    assert render.settings["chat"] == NEW_SETTINGS
+    assert other.settings["chat"] == {**NEW_SETTINGS, "date": "2025-01-05"}
 
 
 # Changes that cannot be followed, and templates that do not end

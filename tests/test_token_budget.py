@@ -17,7 +17,14 @@ import pytest
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    Gemma3nTextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from conftest import make_preferences, run, sharpened
 from gram import Preference, ResponsePair
@@ -25,7 +32,7 @@ from gram.asking import Precision
 from gram.engine import trie
 from gram.engine.base import Batch, Engine, TokenRow
 from gram.engine.choose import choose_engine
-from gram.engine.memory import bytes_per_trained_token, training_budget_for
+from gram.engine.memory import bytes_per_trained_token, keys_that_fit, training_budget_for
 from gram.engine.plain import Plain
 from gram.engine.tree import Tree
 from gram.modeling.loading import LoadedModel, add_score_head
@@ -37,6 +44,7 @@ from gram.objectives.scalar import Scalar
 from gram.rendering import Renderer
 from gram.training.fit import FitSettings, fit
 from gram.training.stream import Stream
+from small_models import fresh
 
 MICRO = Preset(hidden=32, layers=2, heads=2, mlp=64, vocab_size=400, context=1024)
 SETTINGS = FitSettings(steps=1, batch_size=8, learning_rate=3e-3, log_steps=1)
@@ -307,3 +315,20 @@ def test_the_budget_follows_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> 
     assert budget(optimizer) == budget(0) == 1 and budget(1e15) == 8_192
     model.requires_grad_(False)
     assert budget(thousand - optimizer) == 1024
+
+
+def test_sizes_that_differ_between_layers_count_at_their_widest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gemma 4 with heads of 8 and of 16, four for queries and two for keys: hidden states of max(32, 4 * 16),
+    so a layer keeps 8 * 4 * (64 + 64) = 4,096 bytes in fp32, and two layers with two at once 16,384. Keys and
+    values of two layers are 2 * 2 * 2 * 16 * 4 = 512 bytes a token. Gemma 3n names its MLPs of 64 and 96 in a
+    list: 8 * 4 * (32 + 96) = 4,096 again.
+    """
+    how = {"checkpointing": False, "all_logits": False}
+    gemma4 = fresh("gemma4", 60)
+    assert bytes_per_trained_token(gemma4.config, "fp32", **how) == 16_384
+    memory = SimpleNamespace(available=512 * 1_000_000)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    assert keys_that_fit(gemma4) == 100_000  # in a tenth of what is free
+    shape: dict[str, Any] = {"hidden_size": 32, "num_attention_heads": 4, "head_dim": 8}
+    gemma3n = Gemma3nTextConfig(**shape, num_hidden_layers=2, intermediate_size=[64, 96])
+    assert bytes_per_trained_token(gemma3n, "fp32", **how) == 16_384

@@ -25,7 +25,7 @@ from gram.modeling.opening import context_of, open_config
 from gram.modeling.precision import whole_model
 from gram.modeling.renderers import chat_settings, renderer_of
 from gram.modeling.shipped import Place, find_place
-from gram.rendering import DATE, ChatSettings, ChatTemplate, Encoded, Renderer
+from gram.rendering import NEW_SETTINGS, ChatSettings, ChatTemplate, Encoded, Renderer
 from gram.scoring.loading import LocalModel, check_labels, loaded_with, precision_with, wrap
 from gram.types import Answer, Pair, Verdicts
 
@@ -110,7 +110,7 @@ class Facts:
     def chat(self) -> ChatSettings:
         """Settings of the chat format."""
         if self.manifest is None:
-            return {"date": DATE, "thoughts": "template"}
+            return NEW_SETTINGS
         return chat_settings(self.manifest, source=self.options.model)
 
     @Fact
@@ -118,7 +118,7 @@ class Facts:
         """The chat template, tried under limits; None where there is none."""
         if not self.tokenizer.chat_template:
             return None
-        return ChatTemplate(self.tokenizer, self.chat.get("date", DATE))
+        return ChatTemplate(self.tokenizer, self.chat["date"], switched=self.chat["switch"] == "always")
 
     @Fact
     def prompts(self) -> Renderer:

@@ -18,7 +18,9 @@ from gram.engine import fused, pieces
 from gram.engine.attention import NAME
 from gram.engine.base import Batch, Engine, TokenRow
 from gram.engine.heads import core, output_layer
+from gram.engine.neighbours import kind_of_length, sees_padding_beyond
 from gram.engine.plain import Plain, takes_positions
+from gram.engine.shape import over_layers
 from gram.engine.stand_in import take_away
 from gram.engine.tree import Tree
 from gram.errors import CheckpointError
@@ -99,20 +101,26 @@ def _fuse(model: PreTrainedModel, engine: Engine) -> None:
 def refuse_dependence(model: PreTrainedModel) -> None:
     """Prove on two short rows what every score rests on; the model stays as it is.
 
-    A row says the same alone, beside a longer one, and in the model's own forward pass; and what a language
-    model says of a beginning does not depend on what follows. Recurrent models that ignore the mask, readers
-    of the first column, encoders loaded as language models, and positions counted in a way of their own fail.
+    A row says the same alone, beside a longer one (beside one of its length, where only such share a batch),
+    and in the model's own forward pass; and what a language model says of a beginning does not depend on what
+    follows. The padding is odd, so that it shifts blocks of tokens. Recurrent models that ignore the mask,
+    readers of the first column, encoders loaded as language models, and positions counted in a way of their
+    own fail.
 
     Raises:
         CheckpointError: one of these does not hold, or the model's own code fails.
     """
     long, _ = _example(model)
-    short = TokenRow(long.ids[: len(long.ids) // 3])
+    length = len(long.ids)
+    count = length // 3 + (length - length // 3 + 1) % 2
+    short = TokenRow(long.ids[:count])
+    alike = kind_of_length(model)
+    fellow = long if alike(count) == alike(length) else TokenRow(long.ids[length - count :])
     modes = [(module, module.training) for module in model.modules()]
     try:
         with torch.inference_mode():
             model.eval()
-            alone, beside = (_read(Plain(), model, rows)[0][-1] for rows in ([short], [long, short]))
+            alone, beside = (_read(Plain(), model, rows)[0][-1] for rows in ([short], [fellow, short]))
             own = _own_reading(model, short, len(short.ids))
             within = own if _is_classifier(model) else _own_reading(model, long, len(short.ids))
             least = _least(model, short)
@@ -175,23 +183,12 @@ def obstacle(model: PreTrainedModel) -> str | None:
         "it caps its output logits": getattr(config, "final_logit_softcapping", None) is not None,
         "it has attention sinks": any(name.endswith("sinks") for name, _ in model.named_parameters()),
         "it does not take positions": not takes_positions(type(model.base_model)),
+        "its numbers depend on the padding in front of a row": sees_padding_beyond(model) is not None,
         "its rotary embedding depends on the longest prompt so far": "dynamic" in str(rope),
         "its attention cannot be replaced": not getattr(model, "_supports_attention_backend", False),
         "its output layer is not a plain one": not isinstance(output_layer(model), nn.Linear),
     }
     return next((reason for reason, applies in applies_by_reason.items() if applies), None)
-
-
-def rotary_switch(model: PreTrainedModel) -> int | None:
-    """The length in tokens above which a model embeds all positions of a batch differently (LongRoPE).
-
-    None for models that embed a position the same way whatever the length.
-    """
-    config: Any = core(model).config.get_text_config()
-    rope = getattr(config, "rope_parameters", None) or {}
-    if "longrope" not in str(rope):
-        return None
-    return rope.get("original_max_position_embeddings") or config.original_max_position_embeddings
 
 
 def _failed_trial(model: PreTrainedModel, training: bool) -> str | None:
@@ -247,7 +244,8 @@ def _example(model: PreTrainedModel) -> list[TokenRow]:
     No token is the pad token, which sequence classifiers skip when they look for the last token.
     """
     config: Any = model.config.get_text_config()
-    longest = min(getattr(config, "max_position_embeddings", None) or _LONGEST, _LONGEST)
+    limits = (getattr(config, "max_position_embeddings", None), sees_padding_beyond(model), _LONGEST)
+    longest = min(limit for limit in limits if limit)
     tail = longest // 3  # tokens that differ at the end
     ids = [(7 * place + 3) % config.vocab_size for place in range(longest + tail)]
     ids = [
@@ -270,10 +268,9 @@ def _read(engine: Engine, model: PreTrainedModel, rows: list[TokenRow]) -> tuple
 def _windows(model: PreTrainedModel) -> set[int]:
     """The sliding windows that a model's configuration says its layers have."""
     config: Any = model.config.get_text_config()
-    window = getattr(config, "sliding_window", None)
     layers = getattr(config, "layer_types", None)
     slides = "sliding_attention" in layers if layers else getattr(config, "use_sliding_window", True)
-    return {window} if window is not None and slides else set()
+    return set(over_layers(config, "sliding_window")) if slides else set()
 
 
 def _set_attention(model: PreTrainedModel, name: str) -> None:

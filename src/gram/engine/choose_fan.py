@@ -7,10 +7,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from gram.engine.base import Engine, TokenRow
-from gram.engine.choose import choose_engine, obstacle, rotary_switch
+from gram.engine.choose import choose_engine, obstacle
 from gram.engine.fan import Fan
 from gram.engine.heads import core
 from gram.engine.kept import Kept
+from gram.engine.neighbours import rotary_switch
 from gram.engine.plain import Plain
 from gram.engine.rotary import Rotary, find_rotary
 from gram.engine.segments import Part, Segment

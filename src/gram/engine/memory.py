@@ -14,6 +14,7 @@ from torch import nn
 from gram.asking import Precision
 from gram.engine.fused import is_fused
 from gram.engine.heads import core
+from gram.engine.shape import head_width, widest
 
 MOST = {"cpu": 4_096, "cuda": 131_072}
 """Tokens per forward pass where memory is no limit: a CPU has a cache, a GPU wants large products."""
@@ -95,7 +96,7 @@ def bytes_per_trained_token(
         >>> bytes_per_trained_token(shape, "fp32", checkpointing=True, all_logits=False)
         273408
     """
-    heads = config.num_attention_heads * (getattr(config, "head_dim", None) or 0)
+    heads = widest(config, "num_attention_heads") * widest(config, "head_dim")
     hidden = max(config.hidden_size, heads)
     layer = _KEPT * (_FUSED if fused else _BYTES[dtype]) * (hidden + _mlp_size(config))
     kept = 2 * 4 * hidden if checkpointing else layer  # the input in fp32, and its copy for the next layer
@@ -107,9 +108,8 @@ def keys_that_fit(model: nn.Module) -> int:
     """Tokens whose keys and values may be kept between forward passes, for a model on its device."""
     inner = core(model)
     config: Any = inner.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    each = 2 * config.num_hidden_layers * heads * width * inner.dtype.itemsize
+    heads = widest(config, "num_key_value_heads") or widest(config, "num_attention_heads")
+    each = 2 * config.num_hidden_layers * heads * head_width(config) * inner.dtype.itemsize
     return max(_FEWEST, int(_SHARE_KEPT * _free(inner) / each))
 
 
@@ -121,4 +121,4 @@ def _free(inner: Any) -> int:
 
 
 def _mlp_size(config: Any) -> int:
-    return getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    return widest(config, "intermediate_size") or 4 * config.hidden_size

@@ -26,7 +26,13 @@ class _Turn:
     """How one attention module turns: the call that made its angles, and its function that applies them."""
 
     source: Call
-    apply: Callable[..., tuple[Tensor, Tensor]]
+    apply: Callable[..., Any]  # to queries and keys together, or, in Gemma's later families, to one of them
+
+    def of(self, queries: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """(1, heads, n, d) turned queries."""
+        if list(inspect.signature(self.apply).parameters)[1] == "cos":
+            return self.apply(queries, cos, sin)
+        return self.apply(queries, queries[:, :1], cos, sin)[0]
 
 
 class Rotary:
@@ -48,8 +54,7 @@ class Rotary:
         turn = self._turns[attention]
         cos, sin = self._angles(turn, int(shifts.max()) + 1, queries.device)
         cos, sin = cos[shifts][None], -sin[shifts][None]  # (1, n, d or fewer) each
-        turned, _ = turn.apply(queries[None], queries[None, :1], cos, sin)
-        return turned[0].to(queries.dtype)
+        return turn.of(queries[None], cos, sin)[0].to(queries.dtype)
 
     def _angles(self, turn: _Turn, positions: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """(positions or more, d) cosines and sines of the angles of positions 0, 1, 2, ..."""

@@ -16,9 +16,10 @@ from transformers import PreTrainedModel
 
 from gram.asking import EngineName, Layout, dtype_name
 from gram.engine.base import Batch, TokenRow
-from gram.engine.choose import choose_engine, rotary_switch
+from gram.engine.choose import choose_engine
 from gram.engine.choose_fan import choose_fan
 from gram.engine.memory import token_budget_for
+from gram.engine.neighbours import kind_of_length
 from gram.types import FloatArray
 
 
@@ -52,7 +53,7 @@ class Runner:
         else:
             self._engine = choose_engine(model, engine, bf16=bf16)
         self._budget = token_budget or token_budget_for(model)
-        self._switch = rotary_switch(model)
+        self._kind = kind_of_length(model)
         self._process = os.getpid()
 
     @property
@@ -140,12 +141,8 @@ class Runner:
         return torch.autocast(self._model.device.type, torch.bfloat16, enabled=bool(self._bf16) and not low)
 
     def _groups(self, rows: Sequence[TokenRow]) -> list[list[int]]:
-        """Indices of the rows, in groups that may share a batch.
-
-        Some rotary embeddings change for a whole batch once one of its rows is long (``rotary_switch``).
-        """
-        if self._switch is None:
-            return [list(range(len(rows)))]
-        short = [index for index, row in enumerate(rows) if len(row.ids) <= self._switch]
-        long = [index for index, row in enumerate(rows) if len(row.ids) > self._switch]
-        return [short, long]
+        """Indices of the rows, in groups that may share a batch, see ``neighbours``."""
+        groups: dict[int, list[int]] = {}
+        for index, row in enumerate(rows):
+            groups.setdefault(self._kind(len(row.ids)), []).append(index)
+        return [groups[kind] for kind in sorted(groups)]

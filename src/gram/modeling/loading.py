@@ -127,7 +127,9 @@ def load_model(
     if head == "score" and (manifest or new_head):
         set_pooling_pad(model, tokenizer)
     elif head == "score":
-        unread = pool_at_the_end(model)
+        # trainers give a classifier the padding of its tokenizer: beside an adapter only that one tells it
+        padding = tokenizer.pad_token_id if adapter and has_tokenizer(place) else None
+        unread = pool_at_the_end(model, padding)
     brought = tuple(tensor_shapes(adapter.folder)) if go_on and adapter else ()
     return LoadedModel(model, tokenizer, manifest, unread, brought)
 

@@ -56,15 +56,19 @@ def set_pooling_pad(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
     pool_at_the_end(model)
 
 
-def pool_at_the_end(model: PreTrainedModel) -> int | None:
+def pool_at_the_end(model: PreTrainedModel, padding: int | None = None) -> int | None:
     """Let a classifier read its score at the last column of a batch; returns the padding it passed over.
 
     Transformers reads the score at the last token that is not the padding. A model of others was trained so,
     and where its padding ends an answer too, at the token before the end. Rows cut to that place and padded
     on the left are read right in every batch once no token counts as padding.
+
+    Args:
+        padding: the token that was the padding in training, where the configuration may not say so.
     """
     text_config = model.config.get_text_config()
-    padding = text_config.pad_token_id
+    if padding is None:
+        padding = text_config.pad_token_id
     text_config.pad_token_id = model.config.pad_token_id = _NO_TOKEN
     return padding
 

@@ -91,18 +91,19 @@ def chat_settings(manifest: Manifest, *, source: str | Path) -> ChatSettings:
     Raises:
         CheckpointError: naming the field that has a wrong value.
     """
-    kept = {"thoughts": "text", **manifest.chat}
-    if kept["thoughts"] not in ("template", "text"):
-        raise CheckpointError(
-            f"{source}/{FILE}: field 'chat.thoughts' is {kept['thoughts']!r}, must be template or text"
-        )
+    kept = {"thoughts": "text", "switch": "always", **manifest.chat}
+    for name, words in (("thoughts", ("template", "text")), ("switch", ("cue", "always"))):
+        if kept[name] not in words:
+            raise CheckpointError(
+                f"{source}/{FILE}: field 'chat.{name}' is {kept[name]!r}, must be {' or '.join(words)}"
+            )
     try:
         day = datetime.date.fromisoformat(kept.get("date", DATE)).isoformat()
     except (TypeError, ValueError):
         raise CheckpointError(
             f"{source}/{FILE}: field 'chat.date' is {kept['date']!r}, must be a day such as {DATE}"
         ) from None
-    return {"date": day, "thoughts": kept["thoughts"]}
+    return {"date": day, "thoughts": kept["thoughts"], "switch": kept["switch"]}
 
 
 def template_for(asking: Asking, manifest: Manifest | None, *, source: str | Path) -> JudgeTemplate:

@@ -6,7 +6,7 @@ formats and tokenizers; knows no model, no loss and no file format of data rows.
 
 from __future__ import annotations
 
-from gram.rendering.chat import ChatFormat, ChatSettings, opened_thoughts
+from gram.rendering.chat import NEW_SETTINGS, ChatFormat, ChatSettings, opened_thoughts
 from gram.rendering.chat_template import DATE, ChatTemplate, dated
 from gram.rendering.control import neutral_anywhere
 from gram.rendering.fan import FanRenderer
@@ -17,6 +17,7 @@ from gram.rendering.template import DEFAULT_TEMPLATE, JudgeTemplate, load_templa
 __all__ = [
     "DATE",
     "DEFAULT_TEMPLATE",
+    "NEW_SETTINGS",
     "ChatFormat",
     "ChatSettings",
     "ChatTemplate",

@@ -10,31 +10,27 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from gram.errors import TemplateError
+from gram.rendering.apart import found_apart
 from gram.rendering.chat_template import DATE, ChatTemplate
 from gram.rendering.control import ControlTokens
 from gram.rendering.follow import followed
 from gram.rendering.pieces import Piece
+from gram.rendering.skeleton import Skeleton, Turn, sentinels, skeleton_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Plain letters, which no template rewrites, between form feeds, which a template removes where it trims.
-_SENTINEL = "\fgramsentinel{}x\f"
-_SENTINELS = re.compile(r"(\f?)gramsentinel(\d+)x(\f?)")
 _OPENED = re.compile(r"(<(think|thinking|thought|reasoning|seed:think)>|\[THINK\]|<\|START_THINKING\|>)\s*\Z")
 _SYSTEM = ("system", "developer")
 
 _log = logging.getLogger("gram.rendering")
 
-Turn = tuple[str, Sequence[Piece]]
 
-
-class ChatSettings(TypedDict, total=False):
+class ChatSettings(TypedDict):
     """What ``gram.json`` keeps of the chat format (its field ``chat``).
 
     Attributes:
@@ -42,27 +38,18 @@ class ChatSettings(TypedDict, total=False):
         thoughts: ``template``: think blocks in front of answers are the template's matter, and a block that
             it opens for the judge is closed. ``text``, of models that were trained before these were known:
             they are words like others, and a block stays open.
+        switch: ``cue``: a template is told to switch thoughts off where it opens an answer, and a finished
+            conversation is what ``apply_chat_template`` writes. ``always``, of models that were trained
+            before: it is told so there too.
     """
 
     date: str
     thoughts: str
+    switch: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """The place of a turn's content in a chat format, and the sides where the format trims it."""
-
-    turn: int
-    trims_left: bool
-    trims_right: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Skeleton:
-    """The text around the contents of turns, as a model reads it, and the end that the template wrote."""
-
-    parts: list[str | _Content]
-    end: str
+NEW_SETTINGS: ChatSettings = {"date": DATE, "thoughts": "template", "switch": "cue"}
+"""The settings of models that are new here."""
 
 
 class ChatFormat:
@@ -98,12 +85,17 @@ class ChatFormat:
     ) -> None:
         self._tokenizer = tokenizer
         self.neutralises = neutralise
-        self.settings: ChatSettings = {"date": DATE, "thoughts": "template", **(settings or {})}
+        self.settings: ChatSettings = NEW_SETTINGS if settings is None else {**NEW_SETTINGS, **settings}
         self._follows = self.settings["thoughts"] == "template"
         self._whole = whole
-        self._control = ControlTokens(tokenizer) if neutralise else None
-        self._template = ChatTemplate(tokenizer, self.settings["date"]) if tokenizer.chat_template else None
-        self._skeletons: dict[tuple[tuple[str, ...], bool], _Skeleton] = {}
+        self._control = ControlTokens(tokenizer)
+        switched = self.settings["switch"] == "always"
+        self._template = (
+            ChatTemplate(tokenizer, self.settings["date"], switched=switched)
+            if tokenizer.chat_template
+            else None
+        )
+        self._skeletons: dict[tuple[tuple[str, ...], bool], Skeleton] = {}
         self._takes_role: dict[str, bool] = {}  # of the roles of ``_SYSTEM`` that were met
         self.text_begin = _begin_ids(tokenizer)
         self.chat_begin = [] if tokenizer.chat_template else self.text_begin
@@ -119,28 +111,31 @@ class ChatFormat:
             TemplateError: the chat template refuses the turns, or does not show every turn.
         """
         turns = self._folded([(role, self._safe(role, content)) for role, content in turns], open_answer)
-        skeleton = self._skeleton(tuple(role for role, _ in turns), open_answer)
-        pieces: list[Piece] = []
-        for part in skeleton.parts:
-            if isinstance(part, str):
-                pieces.append(Piece(part))
-            else:
-                pieces.extend(_trimmed(turns[part.turn][1], part))
-        if self._template is not None and self._follows:
-            pieces = self._follow(self._template, pieces, turns, skeleton, open_answer)
+        template = self._template if self._follows else None
+        contents = [(role, "".join(piece.text for piece in content)) for role, content in turns]
+        try:
+            skeleton = self._skeleton(tuple(role for role, _ in turns), open_answer)
+            pieces = skeleton.filled(turns)
+            if template is not None:
+                written = template.conversation(contents, open_answer)
+                pieces = self._follow(template, pieces, *written, skeleton, open_answer)
+        except TemplateError:
+            apart = None if template is None else self._apart(template, turns, contents, open_answer)
+            if apart is None:
+                raise
+            pieces = apart
         return [piece for piece in pieces if piece.text or piece.slot]
 
     def _follow(
         self,
         template: ChatTemplate,
         pieces: list[Piece],
-        turns: Sequence[Turn],
-        skeleton: _Skeleton,
+        messages: Sequence[dict[str, Any]],
+        real: str,
+        skeleton: Skeleton,
         open_answer: bool,
     ) -> list[Piece]:
         """``pieces``, or what the template makes of these very contents where that is something else."""
-        contents = [(role, "".join(piece.text for piece in content)) for role, content in turns]
-        messages, real = template.conversation(contents, open_answer)
         if skeleton.end and real.endswith(skeleton.end):
             real = real[: -len(skeleton.end)] + str(skeleton.parts[-1])
         if real == "".join(piece.text for piece in pieces):
@@ -154,9 +149,34 @@ class ChatFormat:
             )
         return found
 
-    def _cue(self, template: ChatTemplate, before: Sequence[dict[str, Any]]) -> str | None:
+    def _apart(
+        self,
+        template: ChatTemplate,
+        turns: Sequence[Turn],
+        contents: Sequence[tuple[str, str]],
+        open_answer: bool,
+    ) -> list[Piece] | None:
+        """The pieces by one turn at a time; an answer that is a call is all from its cue to its end token."""
+
+        def write(messages: Sequence[dict[str, Any]]) -> str:
+            return self._ended(template.text(messages, open_answer), open_answer)
+
+        messages, _ = template.conversation(contents, open_answer)
+        answer = None
+        if not open_answer and "tool_calls" in messages[-1]:
+            real = write(messages)
+            cues = [self._cue(template, messages[:-1], thinking=thinking) for thinking in (True, False)]
+            start = max((len(cue) for cue in cues if cue and real.startswith(cue)), default=None)
+            if start is None:
+                return None
+            answer = start, max(start, self._control.end(real))
+        return found_apart(turns, messages, write, answer)
+
+    def _cue(
+        self, template: ChatTemplate, before: Sequence[dict[str, Any]], *, thinking: bool = True
+    ) -> str | None:
         try:
-            return template.text(before, True, thinking=True) if before else None
+            return template.text(before, True, thinking=thinking) if before else None
         except TemplateError:  # answers may go on where this conversation may not end
             return None
 
@@ -189,27 +209,22 @@ class ChatFormat:
             return False
         return True
 
-    def _skeleton(self, roles: tuple[str, ...], open_answer: bool) -> _Skeleton:
+    def _skeleton(self, roles: tuple[str, ...], open_answer: bool) -> Skeleton:
         """The text around the contents, and where these stand."""
         key = (roles, open_answer)
         if key not in self._skeletons:
-            sentinels = [(role, _SENTINEL.format(place)) for place, role in enumerate(roles)]
+            turns = sentinels(roles)
             if self._template is None:
-                text = self._plain(sentinels, open_answer)
+                text = self._plain(turns, open_answer)
             else:
-                messages = [{"role": role, "content": content} for role, content in sentinels]
+                messages = [{"role": role, "content": content} for role, content in turns]
                 text = self._template.text(messages, open_answer)
-            parts: list[str | _Content] = []
-            places, end = [], 0
-            for match in _SENTINELS.finditer(text):
-                places.append(int(match[2]))
-                parts += [text[end : match.start()], _Content(places[-1], not match[1], not match[3])]
-                end = match.end()
-            if places != list(range(len(roles))):
+            skeleton = skeleton_of(text, len(roles), lambda end: self._ended(end, open_answer))
+            if skeleton is None:
                 raise TemplateError(
                     f"the tokenizer's chat template does not show the turns {roles} once each and in order"
                 )
-            self._skeletons[key] = _Skeleton([*parts, self._ended(text[end:], open_answer)], text[end:])
+            self._skeletons[key] = skeleton
         return self._skeletons[key]
 
     def _plain(self, turns: Sequence[tuple[str, str]], open_answer: bool) -> str:
@@ -224,7 +239,7 @@ class ChatFormat:
         return str(self._tokenizer.eos_token or "")
 
     def _safe(self, role: str, content: Sequence[Piece]) -> list[Piece]:
-        if self._control is None:
+        if not self.neutralises:
             return list(content)
         is_answer = role == "assistant" and self._follows
         safe = self._control.neutral_answer if is_answer else self._control.neutral
@@ -232,7 +247,7 @@ class ChatFormat:
 
     def neutral(self, text: str) -> str:
         """``text`` with control tokens made harmless, see ``ControlTokens``."""
-        return text if self._control is None else self._control.neutral(text)
+        return self._control.neutral(text) if self.neutralises else text
 
 
 def opened_thoughts(text: str) -> str | None:
@@ -254,23 +269,6 @@ def _closed(text: str) -> str:
     if opened[2]:
         return f"{text[: opened.start()]}<{opened[2]}>\n\n</{opened[2]}>\n\n"
     return text.rstrip() + opened[1].replace("[", "[/").replace("START", "END")
-
-
-def _trimmed(content: Sequence[Piece], place: _Content) -> list[Piece]:
-    """``content`` without the white space at its two ends that the chat format removes."""
-    texts = [piece.text for piece in content]
-    if place.trims_left:
-        _strip_first(texts, range(len(texts)), str.lstrip)
-    if place.trims_right:
-        _strip_first(texts, reversed(range(len(texts))), str.rstrip)
-    return [Piece(text, piece.slot) for text, piece in zip(texts, content, strict=True)]
-
-
-def _strip_first(texts: list[str], order: Iterable[int], strip: Callable[[str], str]) -> None:
-    for place in order:
-        texts[place] = strip(texts[place])
-        if texts[place]:
-            return
 
 
 def _begin_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:

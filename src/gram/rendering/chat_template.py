@@ -34,15 +34,21 @@ class ChatTemplate:
     Args:
         tokenizer: one with a chat template.
         date: what the template is told when it asks for today's date, in ISO form.
+        switched: switch thoughts off (``enable_thinking``) in finished conversations too, where some
+            templates write the switch into a user's or the system's turn.
 
     Raises:
         TemplateError: the template takes too long, too much memory, or writes too much.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, date: str = DATE) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, date: str = DATE, *, switched: bool = False
+    ) -> None:
         self._tokenizer = tokenizer
+        self._switched = switched
         self.options = dated(tokenizer, date)
-        key = json.dumps([self.options, tokenizer.chat_template, tokenizer.special_tokens_map], default=str)
+        special = tokenizer.special_tokens_map
+        key = json.dumps([self.options, tokenizer.chat_template, special, switched], default=str)
         if key not in _failures:
             _failures[key] = trial(self._raw)
         if reason := _failures[key]:
@@ -90,19 +96,37 @@ class ChatTemplate:
             message | ({"tool_calls": calls} if calls else {})
             for message, (_, calls) in zip(bare, parted, strict=True)
         ]
-        text = self.text(called, open_answer)
-        if text == self.text(bare, open_answer):
-            return plain, self.text(plain, open_answer)
-        return called, text
+        try:
+            text = self.text(called, open_answer)
+        except TemplateError:
+            called = [_with_json(message) for message in called]
+            text = self.text(called, open_answer)
+        try:
+            shown = text != self.text(bare, open_answer)
+        except TemplateError:  # refuses the reply of a tool that nobody called
+            shown = True
+        return (called, text) if shown else (plain, self.text(plain, open_answer))
 
     def _raw(self, messages: Sequence[Message], open_answer: bool, *, thinking: bool = False) -> str:
+        # known to templates of reasoning models, ignored by the others
+        switch = {"enable_thinking": thinking} if open_answer or self._switched else {}
         return self._tokenizer.apply_chat_template(  # type: ignore[return-value]
             list(messages),  # type: ignore[arg-type]
             tokenize=False,
             add_generation_prompt=open_answer,
-            enable_thinking=thinking,  # known to templates of reasoning models, ignored by the others
+            **switch,
             **self.options,
         )
+
+
+def _with_json(message: dict[str, Any]) -> dict[str, Any]:
+    """``message`` with the arguments of its calls as JSON, as OpenAI writes them and DeepSeek wants them."""
+    calls = [
+        {**call, "function": {**call["function"], "arguments": json.dumps(arguments, ensure_ascii=False)}}
+        for call in message.get("tool_calls", [])
+        for arguments in [call["function"]["arguments"]]
+    ]
+    return message | ({"tool_calls": calls} if calls else {})
 
 
 def dated(tokenizer: PreTrainedTokenizerBase, date: str = DATE) -> dict[str, Any]:

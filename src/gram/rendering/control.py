@@ -55,6 +55,11 @@ class ControlTokens:
             return text
         return self._pattern.sub(_spaced, text)
 
+    def end(self, text: str) -> int:
+        """Where the control token begins that ``text`` ends with, but for white space; else its length."""
+        last = list(self._pattern.finditer(text))[-1:] if self._pattern else []
+        return last[0].start() if last and not text[last[0].end() :].strip() else len(text)
+
     def neutral_answer(self, text: str) -> str:
         """``text`` of the assistant, harmless but for the marks of its own thoughts and tool calls."""
         words, calls = split_calls(text)

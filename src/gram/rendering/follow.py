@@ -38,7 +38,7 @@ def followed(real: str, expected: Sequence[Piece], cue: str | None = None) -> li
     place = 0
     for number, piece in enumerate(pieces):
         if piece.slot is None:
-            length = _shared(real, place, piece.text)
+            length = shared(real, place, piece.text)
             if length < min(len(piece.text), _SHORTEST_MARK):
                 return None
             found.append(Piece(piece.text[:length]))
@@ -58,7 +58,7 @@ def _length(real: str, place: int, text: str, rest: Sequence[Piece]) -> int | No
     mark = next((piece.text for piece in rest if piece.slot is None and piece.text), None)
     if mark is None:  # nothing behind it
         return len(real) - place
-    is_last = len([piece for piece in rest if piece.text]) == 1
+    is_last = not any(piece.slot for piece in rest)  # an empty answer is one, too
     if real.startswith(text + mark[:_SHORTEST_MARK], place) and not is_last:
         return len(text)
     if is_last:
@@ -69,7 +69,8 @@ def _length(real: str, place: int, text: str, rest: Sequence[Piece]) -> int | No
     return None
 
 
-def _shared(real: str, place: int, text: str) -> int:
+def shared(real: str, place: int, text: str) -> int:
+    """How many characters ``text`` and ``real`` from ``place`` on begin with alike."""
     for length, (x, y) in enumerate(zip(real[place : place + len(text)], text, strict=False)):
         if x != y:
             return length

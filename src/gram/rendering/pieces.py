@@ -83,14 +83,16 @@ def located(
 ) -> Encoded:
     """Character spans of the slots to token spans: the tokens that hold any of a slot's characters.
 
-    An empty slot gets the empty span in front of the token that follows it.
+    An empty slot gets the empty span in front of the token that follows it. A space by itself may have an
+    empty range behind it (``ByteLevel(trim_offsets=True)``): at the end of a slot it is one of its tokens.
     """
     starts = np.fromiter((start for start, _ in offsets), dtype=np.int64, count=len(offsets))
     stops = np.fromiter((stop for _, stop in offsets), dtype=np.int64, count=len(offsets))
     spans = {}
     for slot, (first, last) in char_spans(pieces).items():
         start = int(np.searchsorted(stops, first, side="right"))
-        stop = int(np.searchsorted(starts, last, side="left")) if last > first else start
+        begun, ended = np.searchsorted(starts, last, side="left"), np.searchsorted(stops, last, side="right")
+        stop = int(max(begun, ended)) if last > first else start
         spans[slot] = (len(begin) + start, len(begin) + max(start, stop))
     return Encoded(begin + ids, spans, cut)
 

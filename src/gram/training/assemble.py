@@ -9,6 +9,7 @@ from gram.asking import Asking, Context, LoadOptions
 from gram.engine.base import Engine
 from gram.engine.choose import choose_engine
 from gram.engine.choose_fan import choose_fan
+from gram.engine.neighbours import refuse_unlike_rows
 from gram.errors import ConfigError
 from gram.modeling.loading import LoadedModel
 from gram.modeling.presets import is_preset
@@ -73,6 +74,7 @@ def make_objective(
 def _engine(config: TrainConfig, loaded: LoadedModel, renderer: Renderer) -> Engine:
     """The engine that reads the rows of the objective."""
     bf16 = config.dtype == "bf16"
+    refuse_unlike_rows(loaded.model, renderer.max_length)
     if renderer.layout == "fan" and config.objective_name == "preference":
         check_layout(renderer.layout, config.engine)
         return choose_fan(loaded.model, training=True, bf16=bf16)

@@ -173,6 +173,7 @@ def shape_of(options: PlanOptions) -> Shape:
     from transformers import AutoModelForCausalLM
 
     from gram.engine.memory import bytes_per_trained_token
+    from gram.engine.shape import head_width, widest
     from gram.modeling.trainable import decoder_layers
 
     config = _config_of(options)
@@ -186,7 +187,6 @@ def shape_of(options: PlanOptions) -> Shape:
         )
     text: Any = config.get_text_config()
     in_layers = sum(weight.numel() for weight in layers.parameters())
-    heads = text.num_attention_heads
     kept = bytes_per_trained_token(
         text, options.dtype, checkpointing=options.gradient_checkpointing, all_logits=False
     )
@@ -197,7 +197,7 @@ def shape_of(options: PlanOptions) -> Shape:
         rest=sum(weight.numel() for weight in model.parameters()) - in_layers // count * count,
         linear=sum(weight.numel() for weight in linear) // count,
         edges=sum(sum(weight.shape) for weight in linear) // count,
-        width=heads * (getattr(text, "head_dim", None) or text.hidden_size // heads),
+        width=widest(text, "num_attention_heads") * head_width(text),
         kept=kept,
     )
 
