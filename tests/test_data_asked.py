@@ -326,13 +326,27 @@ def test_sharegpt_names_and_lone_messages() -> None:
     assert fault({"conversations": [{"from": ["gpt"], "value": Q}], **PAIR}).field == "conversations[0].from"
 
 
-@pytest.mark.parametrize("tools", [[{"type": "function"}], '[{"type": "function"}]'])
+@pytest.mark.parametrize(
+    "tools",
+    [
+        [{"type": "function"}],
+        {"type": "function"},
+        ["get_weather(city)"],
+        '[{"type": "function"}]',
+        '[\n  {\n    "type": "function"\n  }\n]',
+        '["get_weather(city)"]',
+        '{"type": "function"}',
+        "[{'type': 'function'}]",
+        '"[{\\"type\\": \\"function\\"}]"',
+        '<tools>\n{"type": "function"}\n</tools>',
+    ],
+)
 def test_descriptions_of_tools_are_not_dropped_in_silence(tools: Any) -> None:
     """A chat template would show them to the model; a row says so, or they are left out on purpose."""
     fields = {"prompt": "Is it warm?", "chosen": "Yes.", "rejected": "No.", "tools": tools}
     with pytest.raises(DataError, match=r"field 'tools'.*--columns ignore=tools"):
         to_preference(Row(fields, "rows.jsonl", 1))
-    for harmless in (None, [], "hammer", "[]"):
+    for harmless in (None, [], {}, [None], {"type": None, "functions": []}, "hammer", "", "[]", "[ ]", "{}"):
         assert to_preference(Row(fields | {"tools": harmless}, "rows.jsonl", 1)).pair.a == "Yes."
 
 

@@ -112,22 +112,6 @@ def _check_beginning(fields: Fields, turns: Chat, name: str) -> None:
             raise DataError(reason, field=other)
 
 
-def _has_tools(value: object) -> bool:
-    """Whether these are descriptions of tools: in lists and objects, or in the text of some."""
-    if isinstance(value, str):
-        return _IN_BRACKETS.search(value) is not None
-    return isinstance(value, list | Mapping) and _says_something(value)
-
-
-def _says_something(value: object) -> bool:
-    """Whether there is anything in lists and objects but nulls, as tables write them where nothing is."""
-    if isinstance(value, Mapping):
-        return any(_says_something(part) for part in value.values())
-    if isinstance(value, list):
-        return any(_says_something(part) for part in value)
-    return value not in (None, "")
-
-
 def conversation_before(fields: Fields) -> Chat | None:
     """The turns in a list of messages beside the two answers, or None if there is no such list."""
     for name in CONVERSATIONS:
@@ -142,9 +126,7 @@ def with_system(fields: Fields, prompt: Chat) -> Chat:
     Raises:
         DataError: the row describes tools, which its prompt does not show.
     """
-    if _has_tools(fields.get("tools")):
-        reason = "describes tools, which are not shown to a model; leave them out with --columns ignore=tools"
-        raise DataError(reason, field="tools")
+    check_no_tools(fields.get("tools"), "tools")
     texts = {name: text_of(fields[name], name) for name in SYSTEMS if name in fields}
     texts = {name: text for name, text in texts.items() if text.strip()}
     if not texts:
@@ -157,6 +139,26 @@ def with_system(fields: Fields, prompt: Chat) -> Chat:
             return prompt
         raise DataError("the prompt has a system turn already", field=name)
     return (Message("system", system), *prompt)
+
+
+def check_no_tools(value: object, field: str) -> None:
+    """Refuse descriptions of tools, in lists and objects or in the text of some: no model is shown them."""
+    if isinstance(value, str):
+        has_tools = _IN_BRACKETS.search(value) is not None
+    else:
+        has_tools = isinstance(value, list | Mapping) and _says_something(value)
+    if has_tools:
+        reason = "describes tools, which are not shown to a model; leave them out with --columns ignore=tools"
+        raise DataError(reason, field=field)
+
+
+def _says_something(value: object) -> bool:
+    """Whether there is anything in lists and objects but nulls, as tables write them where nothing is."""
+    if isinstance(value, Mapping):
+        return any(_says_something(part) for part in value.values())
+    if isinstance(value, list):
+        return any(_says_something(part) for part in value)
+    return value not in (None, "")
 
 
 def _earlier(fields: Fields) -> Iterable[Message]:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gram.data.asked import Fields, is_asked, prompt_from, whole_prompt, with_system
+from gram.data.asked import Fields, check_no_tools, is_asked, prompt_from, whole_prompt, with_system
 from gram.data.chats import (
     answer_of,
     answers_of,
@@ -44,7 +44,7 @@ def _prompt_in(fields: Fields, name: str) -> Chat:
 
 def _beside(fields: Fields) -> dict[str, Any]:
     """The fields that every labeled pair may have."""
-    names = ("subset", "group", "source", "margin", "system", "system_prompt")
+    names = ("subset", "group", "source", "margin", "system", "system_prompt", "tools")
     return {name: fields[name] for name in names if name in fields}
 
 
@@ -190,6 +190,7 @@ def _openai(fields: Fields) -> Preference:
     source = fields["input"]
     if not isinstance(source, Mapping):
         raise DataError(f"expected an object with messages, got {type(source).__name__}", field="input")
+    check_no_tools(source.get("tools"), "input.tools")
     turns = check_prompt(messages_of(source.get("messages"), "input.messages"), "input.messages")
     prompt = whole_prompt(fields, turns, "input")
     return _pair(fields, prompt, ("preferred_output", "non_preferred_output"), 1.0)
