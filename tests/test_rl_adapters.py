@@ -12,7 +12,7 @@ import pytest
 
 from gram.errors import DataError, ScoringError
 from gram.rl import GroupReward, ReferenceReward
-from gram.rl.openrlhf import OpenRlhfReward, answer_in
+from gram.rl.openrlhf import END_TOKENS, OpenRlhfReward, answer_in
 from gram.rl.trl import AsyncTrlReward, TrlReward, text_of
 from gram.rl.verl import VerlReward
 from oracles import NumberJudge
@@ -174,6 +174,26 @@ def test_the_answer_in_a_query() -> None:
     assert answer_in(long[40:] + "yes", long) == "yes"
     with pytest.raises(DataError, match="query"):
         answer_in("nothing of it", "prompt")
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        *("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|eot|>", "<|return|>", "<turn|>"),
+        *(
+            "<|END_OF_TURN_TOKEN|>",
+            "<\uff5cend\u2581of\u2581sentence\uff5c>",
+            "<|user|>",
+            "<|role_end|>",
+            "[e~[",
+        ),
+    ],
+)
+def test_the_end_token_of_a_published_model_is_no_part_of_an_answer(end: str) -> None:
+    """As their tokenizers spell it; "3" is 2 better than "1", whatever ends it."""
+    assert answer_in(f"q3{end}\n", "q") == "3" and end in END_TOKENS
+    reward = OpenRlhfReward(ReferenceReward(NumberJudge()))
+    assert reward([f"q3{end}"], ["q"], ["1"])["rewards"].tolist() == [2.0]
 
 
 @pytest.mark.parametrize("front", ["", "\ufffd"])
