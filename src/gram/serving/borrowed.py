@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import numpy as np
 from fastapi import APIRouter, Query, Request
@@ -39,6 +39,9 @@ from gram.serving.shapes import (
 from gram.serving.units import Outcome
 from gram.types import Answer, Contest, Message, Pair, sigmoid
 
+_EndTokens: TypeAlias = Annotated[
+    Sequence[str], Query(description="Removed from the ends of answers, besides those of published models")
+]
 _ROUND_ROBIN = 16  # documents up to which a judge compares all with all
 
 
@@ -93,10 +96,7 @@ def borrowed_routes(service: Service) -> APIRouter:
         neutral: float | None = Query(
             None, allow_inf_nan=False, description="Reward of an answer that has none; gram_failed is then 1"
         ),
-        end_token: Annotated[
-            Sequence[str],
-            Query(description="Removed from ends of answers, besides those of published models"),
-        ] = (),
+        end_token: _EndTokens = (),
     ) -> OpenRlhfAnswer:
         """Rewards as OpenRLHF asks for them; a judge needs a reference answer in each label."""
         panel = service.panel(request, None)
