@@ -27,7 +27,7 @@ from gram.modeling.loading import Head, LoadedModel, choose_device, load_model
 from gram.modeling.manifest import Manifest, read_manifest
 from gram.modeling.precision import precision_of
 from gram.modeling.saving import copy_checkpoint, library_versions, save_checkpoint
-from gram.modeling.shipped import model_folder
+from gram.modeling.shipped import is_on_hub, model_folder
 from gram.modeling.showing import showing
 from gram.objectives.objective import Objective
 from gram.rendering import Renderer
@@ -227,6 +227,7 @@ def _write(
         training={
             "stage": "adapt",
             "from": config.model,
+            "from_hub": is_on_hub(config.model),
             "trained": config.method,
             "samples": outcome.rows,
             "truncated": outcome.truncated,
