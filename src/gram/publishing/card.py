@@ -140,13 +140,14 @@ def card_text(
     if not path.is_file():
         return f"---\n{data.to_yaml()}\n---\n\n{_body(name, manifest, run)}"
     card = ModelCard(path.read_text(encoding="utf-8"), ignore_metadata_errors=True)
-    kept = card.data.to_dict()
+    there: Any = card.data
+    kept = there.to_dict()
     if licence:
         kept = {key: value for key, value in kept.items() if key not in _LICENCE}
     both: Any = data.to_dict() | kept
     both.pop("model-index", None)
-    both["model_name"] = getattr(card.data, "model_name", None) or data.model_name
-    both["eval_results"] = _merged(card.data.eval_results or [], results) or None
+    both["model_name"] = getattr(there, "model_name", None) or data.model_name
+    both["eval_results"] = _merged(getattr(there, "eval_results", None) or [], results) or None
     text = _with_report(card.text, run) if run else card.text
     return f"---\n{ModelCardData(**both).to_yaml()}\n---\n{text}"
 
