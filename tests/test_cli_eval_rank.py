@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +213,21 @@ def test_rank_orders_every_prompt(
     assert main(["rank", "--model", str(scalar_folder), "--input", str(source)]) == 0
     *printed, summary = map(json.loads, capsys.readouterr().out.splitlines())
     assert printed == read_rows(output) and summary["prompts"] == 2
+
+
+def test_rankings_are_printed_where_stdout_has_few_letters(
+    scalar_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with PYTHONIOENCODING=ascii: JSON's own escapes, which read back as what stood in the input."""
+    name = "n\u00e9 \U0001f600"
+    source = write_rows(tmp_path / f"{name}.jsonl", [{"id": name, "prompt": "é?", "responses": [name, "b"]}])
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    assert main(["rank", "--model", str(scalar_folder), "--input", str(source)]) == 0
+    output = tmp_path / f"{name}.out"
+    assert main(["rank", "--model", str(scalar_folder), "--input", str(source), "--output", str(output)]) == 0
+    printed, _, summary = map(json.loads, written.getvalue().decode("ascii").splitlines())
+    assert printed["id"] == name and [printed] == read_rows(output) and summary["output"] == str(output)
 
 
 @pytest.mark.parametrize("command", ["score", "rank", "mine"])

@@ -15,7 +15,7 @@ from gram.claims import refuse_overlap
 from gram.cli.main import COMMANDS
 from gram.config_file import read_config, read_values
 from gram.errors import ConfigError
-from gram.flags import parse
+from gram.flags import config_path, parse
 from gram.modeling.shipped import model_folder
 from gram.training.config import TrainConfig, load_config
 from gram.training.folder import reads_of
@@ -223,6 +223,18 @@ def test_a_list_is_given_once(again: list[str], make_file: MakeFile) -> None:
     with pytest.raises(ConfigError, match="--many is given 2 times: give all values after one --many"):
         both(make_file, text, "--many", "c", "--count", "1", *again)
     assert both(make_file, text, "--count", "1", "--count", "2").count == 2
+
+
+@pytest.mark.parametrize("spelled", ["--config {}", "--config={}"])
+def test_a_configuration_file_is_given_once(spelled: str, tmp_path: Path) -> None:
+    """Of two files only the last was read. Now neither is, so that no file is passed over."""
+    paths = [tmp_path / "one.yaml", tmp_path / "two.yaml"]
+    for path, text in zip(paths, ("name: a\nwhere: b\n", "count: 2\n"), strict=True):
+        path.write_text(text)
+    flags = ["--config", str(paths[0]), *spelled.format(paths[1]).split(), "--name", "a", "--where", "b"]
+    for reader in (lambda: parse(Everything, flags, "gram some"), lambda: config_path(flags)):
+        with pytest.raises(ConfigError, match="--config is given 2 times: give one file"):
+            reader()
 
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name != "report"])

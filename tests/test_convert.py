@@ -192,6 +192,52 @@ def test_what_a_row_loses_is_counted(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert first["chosen"][0]["content"] == "<think>\n2 and 2.\n</think>\n\n4"
 
 
+Q = "2 + 2?"
+PAIR = {"prompt": Q, "chosen": "4", "rejected": "5"}
+LEFT_OUT: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "columns of other forms": (
+        {**PAIR, "messages": [MESSAGES[1], GOOD], "text": "x", "winner": "model_a", "score_a": 3},
+        ["messages", "score_a", "text", "winner"],
+    ),
+    "a split and a source": ({**PAIR, "split": "test", "source": "web"}, ["source", "split"]),
+    "a source that is kept in the group": ({**PAIR, "source": "web", "group": "7", "id": "x"}, []),
+    "another question": ({**PAIR, "question": "Why?", "instruction": Q}, ["instruction", "question"]),
+    "a part of the question": (
+        {"instruction": "Add.", "input": Q, "chosen": "4", "rejected": "5"},
+        [],
+    ),
+    "nothing": (
+        {**PAIR, "system": "", "history": [], "input": "", "subset": "", "margin": 0.0},
+        [],
+    ),
+    "a system prompt and earlier turns": ({**PAIR, "system": "Be kind.", "history": [["hi", "hello"]]}, []),
+    "an id of another name": (
+        {
+            "question_id": "q1",
+            "winner": "model_a",
+            "conversation_a": [MESSAGES[1], GOOD],
+            "conversation_b": [MESSAGES[1], BAD],
+            "turn": 1,
+            "text": "x",
+        },
+        ["text", "turn"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LEFT_OUT)
+def test_every_column_that_is_not_in_the_output_is_named(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever other forms of row would make of it; what says nothing is not lost."""
+    row, columns = LEFT_OUT[case]
+    path, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    code, result, _ = run(capsys, "convert", "--input", path, "--to", "trl", "--output", output)
+    assert code == 0 and result["lost"].get("columns", []) == columns
+    assert read_preferences(output).examples == read_preferences(path).examples
+
+
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "a system turn in HH": (
         "hh",

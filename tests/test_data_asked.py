@@ -326,11 +326,112 @@ def test_sharegpt_names_and_lone_messages() -> None:
     assert fault({"conversations": [{"from": ["gpt"], "value": Q}], **PAIR}).field == "conversations[0].from"
 
 
-@pytest.mark.parametrize("tools", [[{"type": "function"}], '[{"type": "function"}]'])
+@pytest.mark.parametrize(
+    "tools",
+    [
+        [{"type": "function"}],
+        {"type": "function"},
+        ["get_weather(city)"],
+        '[{"type": "function"}]',
+        '[\n  {\n    "type": "function"\n  }\n]',
+        '["get_weather(city)"]',
+        '{"type": "function"}',
+        "[{'type': 'function'}]",
+        '"[{\\"type\\": \\"function\\"}]"',
+        '<tools>\n{"type": "function"}\n</tools>',
+    ],
+)
 def test_descriptions_of_tools_are_not_dropped_in_silence(tools: Any) -> None:
     """A chat template would show them to the model; a row says so, or they are left out on purpose."""
     fields = {"prompt": "Is it warm?", "chosen": "Yes.", "rejected": "No.", "tools": tools}
     with pytest.raises(DataError, match=r"field 'tools'.*--columns ignore=tools"):
         to_preference(Row(fields, "rows.jsonl", 1))
-    for harmless in (None, [], "hammer", "[]"):
+    for harmless in (None, [], {}, [None], {"type": None, "functions": []}, "hammer", "", "[]", "[ ]", "{}"):
         assert to_preference(Row(fields | {"tools": harmless}, "rows.jsonl", 1)).pair.a == "Yes."
+
+
+@pytest.mark.parametrize(
+    ("question", "extra"),
+    [
+        ("Is the letter below a vowel?", "a"),
+        ("Add 12 and the number below.", "2"),
+        ("Translate the sentence into French. Use 'I am here' as a model.", "I am"),
+        ("Define the following word", "word"),
+    ],
+)
+def test_an_input_whose_letters_are_in_the_question_by_chance_is_read(question: str, extra: str) -> None:
+    """In every form that has a question: after a blank line, as in Alpaca; beside ``prompt``, an error."""
+    whole = (Message("user", f"{question}\n\n{extra}"),)
+    for answers in (
+        PAIR,
+        {"response": "x"},
+        {"responses": ["x", "y"]},
+        {"response_j": "x", "response_k": "y"},
+    ):
+        assert prompt_of({"question": question, "input": extra, **answers}) == whole
+    helpsteer = {"response_1": "x", "response_2": "y", "preference_strength": 1}
+    assert prompt_of({"instruction": question, "input": extra, **helpsteer}) == whole
+    for part in ("input", "context"):
+        assert fault({"prompt": question, part: extra, **PAIR}).field == part
+    assert fault({"question": question, "query": extra, **PAIR}).field == "query"
+
+
+@pytest.mark.parametrize(
+    ("question", "part"),
+    [
+        ("Translate: Good morning.", "Good morning."),
+        ("Translate Good morning to all", "Good morning to all"),
+        ("### Instruction:\nTranslate.\n\n### Input:\n Hola\n\n### Response:", "Hola\n"),
+        ("### Input: Hola\n### Response:", "Hola"),
+        ("The sky is blue. What colour is it?", "The sky is blue."),
+        ("Context: The sky is blue. Question: What colour is it?", "The sky is blue."),
+        ("a a a", "a a"),
+    ],
+)
+def test_a_text_that_the_question_holds_is_not_written_twice(question: str, part: str) -> None:
+    user = (Message("user", question),)
+    assert prompt_of({"prompt": question, "input": part, "context": part, **PAIR}) == user
+    assert prompt_of({"instruction": question, "input": part, **PAIR}) == user
+    assert prompt_of({"prompt": [{"role": "user", "content": question}], "input": part, **PAIR}) == user
+
+
+def test_a_question_in_messages_loses_nothing_that_stands_beside_it() -> None:
+    """As with text: ``history`` comes before (after a system turn), ``input`` and ``context`` are errors."""
+    ask, hi, hello = {"role": "user", "content": Q}, Message("user", "hi"), Message("assistant", "hello")
+    swift = {"messages": [ask, {"role": "assistant", "content": "x"}], "rejected_response": "y"}
+    rows = [
+        {"prompt": [ask], **PAIR},
+        {"messages": [ask], **PAIR},
+        {"question": [ask], "response": "x"},
+        swift,
+        {"messages": swift["messages"]},
+        {"context": [ask], "response1": "x", "response2": "y", "overall_preference": 1},
+        {"input": {"messages": [ask]}, "preferred_output": "x", "non_preferred_output": "y"},
+        {"question": {"full_text": Q}, "answer_0": "x", "answer_1": "y", "score_0": 0, "score_1": 1},
+        {"input": Q, "output_1": "x", "output_2": "y", "label": 1},
+    ]
+    for values in rows:
+        assert prompt_of({**values, "history": [["hi", "hello"]]}) == (hi, hello, *USER)
+        for part in ("input", "context"):
+            if part not in values:
+                assert "ignore=" in fault({**values, part: "Read this."}).reason
+    system = {"role": "system", "content": "Be kind."}
+    whole = (Message("system", "Be kind."), hi, hello, *USER)
+    assert prompt_of({"prompt": [system, ask], "history": [["hi", "hello"]], **PAIR}) == whole
+    turns = [{"role": turn.role, "content": turn.content} for turn in whole]
+    assert prompt_of({"prompt": turns, "history": [["hi", "hello"]], "context": turns[1:3], **PAIR}) == whole
+    assert fault({"question": [ask], "query": "Why?", **PAIR}).field == "query"
+
+
+@pytest.mark.parametrize("name", ["messages", "conversations", "conversation"])
+def test_the_last_question_alone_does_not_stand_for_a_list_of_messages(name: str) -> None:
+    """Nor where its answer follows; a list that says no more than the question does no harm."""
+    turns = said("hi", "hello", Q, GOOD)
+    for conversation in (turns, turns[:-1], [{"role": "system", "content": "Be kind."}, *turns[2:]]):
+        error = fault({"prompt": Q, name: conversation, **PAIR})
+        assert error.field == name and f"ignore={name}" in error.reason
+    for conversation in (turns[2:], turns[2:3], [], ["odd"], said("Why?")):
+        assert prompt_of({"prompt": Q, name: conversation, **PAIR}) == USER
+    system = [{"role": "system", "content": "Be kind."}, *turns[2:]]
+    prompt = prompt_of({"prompt": Q, "system": "Be kind.", name: system, **PAIR})
+    assert prompt == (Message("system", "Be kind."), *USER)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gram.data.asked import implicit_prompt
 from gram.data.chats import answer_of, prompt_of, transcript_of
+from gram.data.implicit import implicit_prompt
 from gram.errors import DataError
 from gram.types import Chat, Message, as_chat
 

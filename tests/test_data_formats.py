@@ -148,3 +148,43 @@ def test_other_files_are_refused_by_name(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"a")
     with pytest.raises(DataError, match=r"unknown kind of file; expected \.jsonl, \.ndjson, \.json, \.csv"):
         list(read_rows(str(tmp_path / name)))
+
+
+def csv_of(path: Path, *rows: dict[str, str]) -> Path:
+    """A CSV file as Python's own writer makes it."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [('{"a":  1}', '{"a": 2}'), ('["x"]', '["y", "z"]'), ('[{"a": 1}]', '{"a": {"role": "user"}}')],
+)
+def test_an_answer_or_a_question_in_a_cell_may_be_json(good: str, bad: str, tmp_path: Path) -> None:
+    """It stays the text that stands there, with its spaces, under whatever name the column is read."""
+    row = {"instruction": "Change it.", "input": '{"b":  0}', "best": good, "rejected": bad}
+    [found] = read_preferences(csv_of(tmp_path / "x.csv", row), columns="chosen=best").examples
+    assert found.pair == Pair('Change it.\n\n{"b":  0}', good, bad)
+    labels = {"prompt": "Q?", "response_1": good, "response_2": bad, "winner": "model_a"}
+    assert read_preferences(csv_of(tmp_path / "y.csv", labels)).examples[0].pair == Pair("Q?", good, bad)
+
+
+def test_messages_and_objects_in_cells_are_read_as_such(tmp_path: Path) -> None:
+    """Messages, WebGPT's question and OpenAI's input, as before."""
+    chosen, rejected = '[{"role": "assistant", "content": "4"}]', '{"from": "gpt", "value": "5"}'
+    row = {"prompt": '[{"role": "user", "content": "Q?"}]', "chosen": chosen, "rejected": rejected}
+    assert read_preferences(csv_of(tmp_path / "x.csv", row)).examples[0].pair == Pair("Q?", "4", "5")
+    webgpt = {
+        "question": '{"full_text": "Q?"}',
+        "answer_0": "4",
+        "answer_1": "5",
+        "score_0": "1",
+        "score_1": "0",
+    }
+    assert read_preferences(csv_of(tmp_path / "y.csv", webgpt)).examples[0].pair == Pair("Q?", "4", "5")
+    openai = {"input": '{"messages": [{"role": "user", "content": "Q?"}]}', "preferred_output": chosen}
+    openai["non_preferred_output"] = rejected
+    assert read_preferences(csv_of(tmp_path / "z.csv", openai)).examples[0].pair == Pair("Q?", "4", "5")

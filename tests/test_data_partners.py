@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gram.data import read_language, read_preferences, read_scorables
-from gram.errors import DataError
+from gram.errors import DataError, NoRowsError
 from gram.evaluation.sources import load, parse
 from gram.types import Answer, Message, Pair, as_chat
 
@@ -133,3 +133,14 @@ def test_evaluation_joins_and_counts_too(tmp_path: Path) -> None:
     found = load(source)
     assert [item.responses for item in found.items] == [("So.", "No.")]
     assert found.counts == {"rejected": 0, "unpaired": 1, "beyond_limit": 0}
+
+
+def test_answers_without_a_partner_are_not_called_rejected(tmp_path: Path) -> None:
+    """Three good answers, no bad one: none was rejected. With a bad row beside them, one was."""
+    rows = [kto(f"Q{number}?", "A.", True) for number in range(3)]
+    with pytest.raises(NoRowsError, match="of 3: 3 judged answers have no partner") as caught:
+        read_preferences(write(tmp_path / "x.jsonl", *rows))
+    assert "rejected" not in caught.value.reason
+    path = write(tmp_path / "y.jsonl", *rows, kto("", "A.", True))
+    with pytest.raises(NoRowsError, match=r"of 4: 3 judged .* the others were rejected, see "):
+        read_preferences(path, on_error="skip", rejects=tmp_path / "rejects.jsonl")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gram.data import Row, parse, to_contest, to_language, to_preference, to_scorable
+from gram.data import Row, parse, read_preferences, to_contest, to_language, to_preference, to_scorable
 from gram.data.shapes import SHAPES
 from gram.errors import DataError
 from gram.types import Contest, Message, Pair, Preference, ResponsePair, as_chat
@@ -334,3 +334,22 @@ def test_our_own_labels_win_over_those_of_published_data() -> None:
     """A row of two forms is read by the first line of the table in the documentation that fits."""
     both = PPE | {"chosen": "Blue!", "rejected": "Grey!"}
     assert to_preference(row(**both)).pair == Pair(Q, "Blue!", "Grey!")
+
+
+@pytest.mark.parametrize("title", SHAPED)
+def test_a_shape_with_tools_is_refused_until_they_are_left_out(title: str, tmp_path: Path) -> None:
+    """OpenAI's rows have them beside the messages; ``--columns ignore=tools`` is the way out of all."""
+    values, expected = SHAPED[title]
+    tools = [{"type": "function", "function": {"name": "look_up"}}]
+    rows = [values | {"tools": tools}, values | {"tools": json.dumps(tools, indent=2)}]
+    if title == "OpenAI preference fine-tuning":
+        rows.append(values | {"input": values["input"] | {"tools": tools}})
+    for number, with_tools in enumerate(rows):
+        path = tmp_path / f"{number}.jsonl"
+        path.write_text(json.dumps(with_tools), encoding="utf-8")
+        with pytest.raises(DataError, match="ignore=tools") as caught:
+            read_preferences(path)
+        assert caught.value.field in ("tools", "input.tools")
+        with pytest.raises(DataError, match="ignore=tools"):
+            to_scorable(row(**with_tools))
+        assert read_preferences(path, columns="ignore=tools").examples == (expected,)

@@ -274,6 +274,21 @@ def test_best_of_k_scores() -> None:
     assert value(scores, "accuracy on pairs") == 0.75
 
 
+@pytest.mark.parametrize(
+    ("counts", "largest"), [((4, 4, 8, 8), 8), ((4, 4, 4, 8), 4), ((4, 8, 8), 8), ((4, 4, 8), 4), ((4, 5), 5)]
+)
+def test_the_largest_k_is_one_that_half_of_the_prompts_have(counts: tuple[int, ...], largest: int) -> None:
+    """Of 4, 4, 8 and 8 candidates half have 8; the middle between 4 and 8 is nobody's number."""
+    records = [
+        record("", 1.0, id=f"q{number}", pair=(a, b), gold=(float(a), float(b)))
+        for number, count in enumerate(counts)
+        for a in range(count)
+        for b in range(a + 1, count)
+    ]
+    assert max(best_of_k.curve(records)) == largest
+    assert BENCHMARKS["best-of-k"].scores(records).metric == f"gold of the best of {largest}"
+
+
 # --- Rows ---
 
 ROWS: dict[str, dict[str, Any]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from gram.evaluation.sources import load, parse
+from gram.evaluation.sources import load, parse, training_rows
 
 
 def test_no_two_sources_share_a_name() -> None:
@@ -25,3 +25,26 @@ def test_each_file_of_a_source_keeps_its_rejects(tmp_path: Path) -> None:
     for number, name in (("", "one"), (".2", "two")):
         [reject] = (tmp_path / f"best-of-k.rejects{number}.jsonl").read_text().splitlines()
         assert json.loads(reject)["row"]["prompt"] == name
+
+
+def test_a_floor_learns_from_the_configuration_that_is_judged(tmp_path: Path) -> None:
+    """Two configurations with two splits each: b's training rows are b's, and those of b's train none."""
+    card = ["---", "configs:"]
+    for config in "ab":
+        card += [f"- config_name: {config}", "  data_files:"]
+        for split in ("train", "test"):
+            row = {"prompt": f"{config} {split}?", "chosen": "Yes.", "rejected": "No."}
+            (tmp_path / config).mkdir(exist_ok=True)
+            (tmp_path / config / f"{split}.jsonl").write_text(json.dumps(row))
+            card += [f"  - split: {split}", f"    path: {config}/{split}.jsonl"]
+    (tmp_path / "README.md").write_text("\n".join([*card, "---"]))
+    for spec, split, expected in (
+        (f"{tmp_path}::b:test", None, ["b train?"]),
+        (f"{tmp_path}::a:test", "train", ["a train?"]),
+        (f"{tmp_path}::b:", "test", ["b train?"]),
+        (f"{tmp_path}::b:train", None, []),
+        (f"{tmp_path}::b:train", "test", []),
+    ):
+        [source] = parse([spec])
+        rows = training_rows(source, split, 100)
+        assert [row.pair.prompt[0].content for row in rows] == expected, spec

@@ -172,26 +172,91 @@ def test_what_is_refused(
 
 
 def test_a_card_that_is_there_keeps_its_words(folder: Path, measured: Path) -> None:
-    """It gets the metadata that it lacks, and loses none that it has."""
+    """It gets the metadata that it lacks, the licence that is named and the report; its own stay."""
     from huggingface_hub import ModelCard
 
-    (folder / "README.md").write_text("---\nlicense: mit\ntags:\n- mine\n---\n# My own words\n")
-    card: Any = ModelCard(card_text(folder, "me/small", None, read_run(measured, folder), "apache-2.0"))
-    assert card.data.license == "mit" and card.data.tags == ["mine"]
+    own = "---\nlicense: other\nlicense_name: mine\ntags:\n- mine\n---\n# My own words\n"
+    (folder / "README.md").write_text(own)
+    run_of_it = read_run(measured, folder)
+    card: Any = ModelCard(card_text(folder, "me/small", None, run_of_it, "apache-2.0"))
+    assert card.data.license == "apache-2.0" and card.data.tags == ["mine"]
+    assert "license_name" not in card.data.to_dict()
     assert card.data.library_name == "transformers" and card.data.eval_results
-    assert card.text.strip() == "# My own words"
+    assert card.text.strip().startswith("# My own words\n\n<!-- gram eval -->\n" + run_of_it.report[:40])
+    unnamed: Any = ModelCard(card_text(folder, "me/small", None, None, None))
+    assert unnamed.data.license == "other" and unnamed.data.license_name == "mine"
+    assert unnamed.text.strip() == "# My own words" and not unnamed.data.eval_results
+
+
+def one_score(value: float, source: str = "held_out") -> Run:
+    """A run with one accuracy, and half of the pairs with the same answer in both orders."""
+    scores = {
+        "score": {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 100},
+        "metric": "accuracy",
+    }
+    part = {"source": source, "benchmark": "preferences", "scores": scores}
+    part["summary"] = {"overall": {"consistency": 0.5}}
+    return Run({"data": [], "kind": "judge", "benchmarks": [part]}, f"## {source} says {value}")
+
+
+def test_numbers_that_were_measured_again_replace_the_old_ones(folder: Path) -> None:
+    """By data set and metric: the report too. What others measured stays, and another data set is added."""
+    from huggingface_hub import EvalResult, ModelCard
+
+    def pushed(run_of_it: Run) -> Any:
+        text = card_text(folder, "me/small", None, run_of_it, None)
+        (folder / "README.md").write_text(text)
+        return ModelCard(text)
+
+    def values(card: Any) -> dict[tuple[str, str], float]:
+        return {(r.dataset_name, r.metric_type): r.metric_value for r in card.data.eval_results}
+
+    card = pushed(one_score(0.4))
+    theirs = EvalResult("text-generation", "theirs/set", "theirs", "accuracy", 0.7)
+    card.data.eval_results.append(theirs)
+    (folder / "README.md").write_text(f"---\n{card.data.to_yaml()}\n---\n{card.text}\nMy words at the end.\n")
+    card = pushed(one_score(0.9))
+    expected = {("held_out", "accuracy"): 0.9, ("held_out", "consistency"): 0.5, ("theirs", "accuracy"): 0.7}
+    assert values(card) == expected
+    assert "says 0.9" in card.text and "says 0.4" not in card.text
+    assert card.text.count("<!-- gram eval -->") == 1 and card.text.rstrip().endswith("My words at the end.")
+    card = pushed(one_score(0.6, "other"))
+    more = {("other", "accuracy"): 0.6, ("other", "consistency"): 0.5}
+    assert values(card) == expected | more and card.data.model_name == "small"
 
 
 @pytest.mark.parametrize(
-    ("name", "named"),
-    [("owner/base", "owner/base"), ("owner/base@v2", "owner/base"), ("runs/base/", None), ("./base", None)],
+    ("name", "from_hub", "named"),
+    [
+        ("owner/base", True, "owner/base"),
+        ("owner/base@v2", True, "owner/base"),
+        ("runs/base", False, None),
+        ("runs/base", None, None),
+        ("cached/base", None, "cached/base"),
+        ("runs/base/", False, None),
+        ("./base", False, None),
+    ],
 )
-def test_only_names_of_the_hub_are_told_as_such(name: str, named: str | None, folder: Path) -> None:
-    """A path of this machine is no base model for others, and a file no data set."""
-    from huggingface_hub import ModelCard
+def test_only_names_of_the_hub_are_told_as_such(
+    name: str, from_hub: bool | None, named: str | None, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path of the machine that trained is no base model for others, and a file no data set.
 
-    data = [{"use": "train", "name": "data/rows.jsonl"}, {"use": "train", "name": "owner/rows::train"}]
-    manifest = Manifest("scalar", {}, "", 512, training={"from": name}, data=data)
+    Wherever the push runs: training wrote down which it was. Of older models only what this machine has from
+    the Hub is told (in the test: ``cached/base``).
+    """
+    from huggingface_hub import ModelCard, constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "cache"))
+    (folder / "cache" / "models--cached--base").mkdir(parents=True)
+    data: list[dict[str, Any]] = [
+        {"use": "train", "name": "data/rows.jsonl", "hub": False},
+        {"use": "train", "name": "data/train", "hub": False},
+        {"use": "train", "name": "data/older"},
+        {"use": "train", "name": "owner/rows::train", "hub": True},
+    ]
+    start = {"from": name} | ({} if from_hub is None else {"from_hub": from_hub})
+    manifest = Manifest("scalar", {}, "", 512, training=start, data=data)
     card: Any = ModelCard(card_text(folder, "me/small", manifest, None, None))
     assert card.data.base_model == named and card.data.datasets == ["owner/rows"]
     assert card.data.pipeline_tag == "text-classification"

@@ -7,11 +7,12 @@ import inspect
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gram.errors import DataError, ScoringError
 from gram.rl import GroupReward, ReferenceReward
-from gram.rl.openrlhf import OpenRlhfReward, answer_in
+from gram.rl.openrlhf import END_TOKENS, OpenRlhfReward, answer_in
 from gram.rl.trl import AsyncTrlReward, TrlReward, text_of
 from gram.rl.verl import VerlReward
 from oracles import NumberJudge
@@ -175,6 +176,26 @@ def test_the_answer_in_a_query() -> None:
         answer_in("nothing of it", "prompt")
 
 
+@pytest.mark.parametrize(
+    "end",
+    [
+        *("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|eot|>", "<|return|>", "<turn|>"),
+        *(
+            "<|END_OF_TURN_TOKEN|>",
+            "<\uff5cend\u2581of\u2581sentence\uff5c>",
+            "<|user|>",
+            "<|role_end|>",
+            "[e~[",
+        ),
+    ],
+)
+def test_the_end_token_of_a_published_model_is_no_part_of_an_answer(end: str) -> None:
+    """As their tokenizers spell it; "3" is 2 better than "1", whatever ends it."""
+    assert answer_in(f"q3{end}\n", "q") == "3" and end in END_TOKENS
+    reward = OpenRlhfReward(ReferenceReward(NumberJudge()))
+    assert reward([f"q3{end}"], ["q"], ["1"])["rewards"].tolist() == [2.0]
+
+
 @pytest.mark.parametrize("front", ["", "\ufffd"])
 def test_the_answer_after_a_cut_prompt_whose_end_stands_in_earlier_turns_too(front: str) -> None:
     """Two turns end in the same 69 characters, and the answer quotes all of the prompt that it saw.
@@ -217,6 +238,30 @@ def test_verl_has_no_word_for_none() -> None:
     assert (scored["score"], scored["failed"]) == (2.0, 0.0)
     with pytest.raises(ScoringError, match="over the limit"):
         adapter.compute_scores(solution_strs=["bad", "bad"], **rows)
+
+
+def as_verl_puts_together(infos: list[dict[str, float]]) -> dict[str, list[float]]:
+    """What verl's reward loop does with the answers of a batch: the names of the first one, of all."""
+    keys = list(infos[0].keys())
+    return {key: np.array([info[key] for info in infos]).tolist() for key in keys}
+
+
+@pytest.mark.parametrize("answers", [["bad", "3"], ["3", "bad"], ["bad", "bad"], ["3", "3"]])
+def test_verl_finds_the_same_names_in_every_answer(answers: list[str]) -> None:
+    """Asked one by one, in threads and as batches of one: a failure has all names that a score has."""
+    one_by_one = VerlReward(ReferenceReward(NumberJudge(bias=0.5)))
+    calls = [("d", answer, "1", {"prompt": "q"}) for answer in answers]
+
+    async def together() -> list[dict[str, float]]:
+        return await asyncio.gather(*(one_by_one.compute_score_async(*call) for call in calls))
+
+    ways = [[one_by_one.compute_score(*call) for call in calls], asyncio.run(together())]
+    ways.append(one_by_one.compute_scores(["d"] * 2, answers, ["1"] * 2, [{"prompt": "q"}] * 2))
+    for infos in ways:
+        table = as_verl_puts_together(infos)
+        assert list(table) == ["score", "failed", "position_gap"]
+        assert table["score"] == [0.0 if answer == "bad" else 2.0 for answer in answers]
+        assert table["failed"] == [float(answer == "bad") for answer in answers]
 
 
 @pytest.mark.parametrize("info", [None, {}, {"prompt": ""}])

@@ -208,6 +208,27 @@ def test_openrlhf(served_judge: Served, judge: Any) -> None:
     assert served_judge.post("/get_reward", {**request, "labels": ["a"]})[0] == 422
 
 
+def test_openrlhf_names_the_end_tokens_of_its_model(served_judge: Served) -> None:
+    """Those in the address are removed too, however many; the usual ones are removed in any case."""
+    answer = "the bread is old ."
+    ends = [
+        "",
+        "<|end_of_text|>",
+        "<\uff5cend\u2581of\u2581sentence\uff5c>",
+        "<my end><stop>",
+        "<my end></s>",
+    ]
+    request = {
+        "query": [QUERY + answer + end for end in ends],
+        "prompts": [QUERY] * 5,
+        "labels": ["music"] * 5,
+    }
+    plain, *others = served_judge.post("/get_reward", request)[1]["rewards"]
+    assert others[:2] == pytest.approx([plain] * 2, abs=4e-6) and abs(others[2] - plain) > 1e-4
+    address = "/get_reward?end_token=%3Cmy%20end%3E&end_token=%3Cstop%3E&neutral=0"
+    assert served_judge.post(address, request)[1]["rewards"] == pytest.approx([plain] * 5, abs=4e-6)
+
+
 def test_openrlhf_with_a_model_that_scores(served_scalar: Served, scalar: Any) -> None:
     """No reference is needed; OpenRLHF's older servers get no labels at all."""
     request = {"query": [QUERY + TEXTS[0]], "prompts": [QUERY]}

@@ -249,6 +249,7 @@ def test_the_manifest_tells_the_whole_story(
     assert found.training == {
         "stage": "finetune",
         "from": str(stage_1),
+        "from_hub": False,
         "trained": "all",
         "samples": 24,
         "truncated": 0,
@@ -260,6 +261,7 @@ def test_the_manifest_tells_the_whole_story(
     }
     assert [(source["use"], source["records"]) for source in found.data] == [("train", 24), ("evaluation", 8)]
     assert len({source["sha256"] for source in found.data}) == 2
+    assert [source["hub"] for source in found.data] == [False, False]
     assert {"gram", "torch", "transformers", "python"} <= set(found.versions)
     assert not (tmp_path / "out" / "checkpoints").exists()
 

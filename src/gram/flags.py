@@ -115,7 +115,7 @@ def config_path(arguments: Sequence[str]) -> Path | None:
     """The file that ``--config`` names among ``arguments``.
 
     Raises:
-        ConfigError: it names none.
+        ConfigError: it names none, or is given twice.
 
     Example:
         >>> config_path(["--seed", "3", "--config", "run.yaml"])
@@ -142,20 +142,27 @@ def _with_new_name(argument: str, renamed: Mapping[str, str], program: str) -> s
 
 
 def _without_config(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
-    """The arguments without ``--config FILE``, and the file."""
-    rest, path = [], None
+    """The arguments without ``--config FILE``, and the file.
+
+    Raises:
+        ConfigError: there is no file behind it, or it is given twice.
+    """
+    rest: list[str] = []
+    paths: list[Path] = []
     iterator = iter(arguments)
     for argument in iterator:
         if argument == "--config":
             value = next(iterator, None)
             if value is None:
                 raise ConfigError("--config needs a file")
-            path = Path(value)
+            paths.append(Path(value))
         elif argument.startswith("--config="):
-            path = Path(argument.partition("=")[2])
+            paths.append(Path(argument.partition("=")[2]))
         else:
             rest.append(argument)
-    return rest, path
+    if len(paths) > 1:
+        raise ConfigError(f"--config is given {len(paths)} times: give one file; flags win over what it says")
+    return rest, paths[0] if paths else None
 
 
 def _refuse_repeated(lists: list[str], flags: list[str]) -> None:

@@ -1,10 +1,14 @@
-"""What commands say while they work: lines on stderr, and a bar where that is a terminal. Knows no work."""
+"""What commands say: while they work lines on stderr, and a bar where that is a terminal; JSON on stdout.
+
+Knows no work.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -12,6 +16,23 @@ T = TypeVar("T")
 def on_stderr(line: str) -> None:
     """Say a line to the person in front of a command; stdout belongs to its result."""
     print(line, file=sys.stderr, flush=True)
+
+
+def print_json(value: Any) -> None:
+    """Print ``value`` as one line; where stdout lacks one of its letters, JSON's escapes stand for them.
+
+    Example:
+        >>> print_json({"id": "né", "mean": None})
+        {"id": "né", "mean": null}
+    """
+    line = json.dumps(value, ensure_ascii=False)
+    try:
+        line.encode(sys.stdout.encoding or "utf-8")
+    except (
+        UnicodeEncodeError
+    ):  # ASCII in a container, or half a surrogate pair, as in a path that is no UTF-8
+        line = json.dumps(value)
+    print(line, flush=True)
 
 
 def chunks(items: Sequence[T], size: int, *, start: int = 0) -> list[Sequence[T]]:

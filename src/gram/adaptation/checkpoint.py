@@ -28,7 +28,7 @@ from gram.modeling.manifest import Manifest, read_manifest
 from gram.modeling.precision import precision_of
 from gram.modeling.reference import asking_where, check_reference, recorded
 from gram.modeling.saving import copy_checkpoint, library_versions, save_checkpoint
-from gram.modeling.shipped import model_folder
+from gram.modeling.shipped import is_on_hub, model_folder
 from gram.modeling.showing import showing
 from gram.objectives.objective import Objective
 from gram.rendering import Renderer
@@ -251,6 +251,7 @@ def _write(
         training={
             "stage": "adapt",
             "from": config.model,
+            "from_hub": is_on_hub(config.model),
             "trained": config.method,
             "samples": outcome.rows,
             "truncated": outcome.truncated,

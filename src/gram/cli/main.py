@@ -7,7 +7,6 @@ options, 130 interrupted.
 
 from __future__ import annotations
 
-import json
 import sys
 from importlib import import_module
 
@@ -18,6 +17,7 @@ from gram.errors import GramError
 from gram.extras import explained
 from gram.files import finite
 from gram.flags import config_path, parse, print_completion
+from gram.progress import print_json
 from gram.version import __version__
 
 COMMANDS = {
@@ -69,8 +69,7 @@ def main(argv: list[str] | None = None) -> int:
         with explained(), reading(config_path(rest)):
             result = command.run(parse(command.Config, rest, f"gram {name}", RENAMED.get(name, {})))
         if result is not None:
-            line = json.dumps(finite(result), ensure_ascii=False)
-            print(line.encode(errors="backslashreplace").decode(), flush=True)  # a path may be no UTF-8
+            print_json(finite(result))
             return 1 if result.get("errors") else 0
     except GramError as error:
         print(f"gram {name}: {' '.join(str(error).split())}", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gram.cli.options import InputOptions, counts
 from gram.files import finite
 from gram.journal import Journal
-from gram.progress import chunks
+from gram.progress import chunks, print_json
 from gram.ranking.options import RankingOptions
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def _rank(config: Config) -> dict[str, Any]:
             for chunk in rankings(workers, contests.examples, config.schedule_options):
                 for row in [ranking_row(contest, ranking) for contest, ranking in chunk]:
                     rows.append(row)
-                    print(json.dumps(finite(row), ensure_ascii=False), flush=True)
+                    print_json(finite(row))
         else:
             fingerprint = config.ranking_fingerprint(contests)
             journal = Journal(config.output, fingerprint, rows=len(contests.examples), chunk=CHUNK)

@@ -1,7 +1,7 @@
 """What a row asks: which of its columns hold the prompt, and how they are put together.
 
-Knows the column names that data sets use and single values, no forms of rows. Every error is a ``DataError``
-that names the column; ``rows`` adds the file and the line.
+Knows the column names that data sets use and single values, no forms of rows; ``implicit`` has prompts that
+stand in no column. Every error is a ``DataError`` that names the column; ``rows`` adds the file and the line.
 """
 
 from __future__ import annotations
@@ -10,16 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
-from gram.data.chats import (
-    check_answer,
-    check_prompt,
-    messages_of,
-    plain_text_of,
-    prompt_of,
-    text_of,
-    transcript_of,
-)
-from gram.data.row import Unreadable
+from gram.data.chats import check_prompt, messages_of, prompt_of, text_of
 from gram.errors import DataError
 from gram.types import Chat, Message
 
@@ -33,17 +24,7 @@ SYSTEMS = ("system", "system_prompt")
 PARTS = ("input", "context")
 """Columns that may belong to a question, beside ``history``: the turns before it."""
 
-_HARMLESS = re.compile(  # names of columns that say something about a row, and not what was asked
-    r"|unnamed.*|(?:.*[_\- .])?(?:ids?|idx|index|uuid|hash|sha\d*|md5|keys?|sources?|split|subset|group|"
-    r"dataset|data_?set|models?|policy|policies|generators?|lang|language|locale|categor(?:y|ies)|domain|tags?|"
-    r"labels?|type|kind|version|license|url|link|date|time|timestamp|tstamp|created|author|annotators?|workers?|"
-    r"judge|name|scores?|ratings?|grades?|margin|votes?|status|order|feedback|rationale|explanation|reason|"
-    r"critique|principle|comments?|difficulty|quality|safety|harm|method|strategy|strength|preference|winner)",
-    re.IGNORECASE,
-)
-_OF_AN_ANSWER = re.compile(
-    r"(?:chosen|rejected|model)[_\-](?!prompt|question|query|instruction|input).*", re.IGNORECASE
-)
+_IN_BRACKETS = re.compile(r"[\[{]\s*[^\s\]}]")
 
 
 def is_asked(fields: Fields) -> bool:
@@ -57,6 +38,9 @@ def prompt_from(fields: Fields) -> Chat:
     ``input`` goes on where a question, query or instruction ends; ``history`` is a list of earlier questions
     with their answers.
 
+    Raises:
+        DataError: two columns differ, or one may belong to the question and nobody can know.
+
     Example:
         >>> prompt_from({"instruction": "Translate.", "input": "Guten Tag."})[0].content
         'Translate.\\n\\nGuten Tag.'
@@ -64,37 +48,75 @@ def prompt_from(fields: Fields) -> Chat:
     names = [name for name in QUESTIONS if name in fields]
     name = names[0] if names else "input"
     value = fields[name]
-    if not isinstance(value, str):
-        return prompt_of(value, name)
+    texts = [value] if isinstance(value, str) else [turn.content for turn in prompt_of(value, name)]
     for other in names[1:]:
-        if name != "prompt" and not _holds(value, fields[other]):
+        if name != "prompt" and fields[other] != value and not _hold(texts, fields[other]):
             reason = f"differs from {name!r}: say which is the question with --columns prompt=NAME"
             raise DataError(reason, field=other)
-    if name not in ("prompt", "input") and isinstance(extra := fields.get("input"), str):
-        value = value if _holds(value, extra) else f"{value}\n\n{text_of(extra, 'input')}".lstrip("\n")
+    extra = fields.get("input")
+    if isinstance(value, str) and isinstance(extra, str) and name not in ("prompt", "input"):
+        value = value if _hold(texts, extra) else f"{value}\n\n{text_of(extra, 'input')}".lstrip("\n")
+    return whole_prompt(fields, prompt_of(value, name), name, value)
+
+
+def whole_prompt(fields: Fields, turns: Chat, name: str, value: object = None) -> Chat:
+    """``turns`` after those of ``history``, where nothing else in the row may belong to what is asked.
+
+    Args:
+        name: the column out of which ``turns`` were read.
+        value: what stands there, if it is text.
+
+    Raises:
+        DataError: there is ``input`` or ``context`` besides, or a conversation that only ends with ``turns``.
+    """
+    texts = [turn.content for turn in turns] + ([value] if isinstance(value, str) else [])
     for part in PARTS:
-        if part != name and part in fields and not _holds(value, fields[part]):
-            joined = f"instruction={name}" if part == "input" else f"input={part}"
+        if part == name or part not in fields or _hold(texts, fields[part]) or _is_run(fields[part], turns):
+            continue
+        is_column = isinstance(value, str) and name in (*QUESTIONS, "input")
+        way = f"join them with --columns {_joined(name, part)}" if is_column else "put it there"
+        out = f"leave it out with --columns ignore={part}"
+        raise DataError(f"may belong to the question in {name!r}: {way}, or {out}", field=part)
+    _check_beginning(fields, turns, name)
+    earlier = tuple(_earlier(fields)) if name != "history" else ()
+    first = next(k for k, turn in enumerate(turns) if turn.role not in ("system", "developer"))
+    if turns[first:][: len(earlier)] == earlier:
+        return turns
+    return (*turns[:first], *earlier, *turns[first:])
+
+
+def _joined(name: str, part: str) -> str:
+    """What ``--columns`` is to say for ``part`` to go on where the question in ``name`` ends."""
+    if part == "input":
+        return f"instruction={name}"
+    if name == "input":
+        return f"instruction={part}"
+    return f"instruction={name},input={part}" if name == "prompt" else f"input={part}"
+
+
+def _check_beginning(fields: Fields, turns: Chat, name: str) -> None:
+    """Refuse a question before which another column has turns, or an ``input`` that may go with them."""
+    for other in CONVERSATIONS:
+        if other == name or not (conversation := _turns(fields.get(other))):
+            continue
+        if conversation[-1].role == "assistant":
+            conversation = conversation[:-1]
+        if any(system in fields for system in SYSTEMS):
+            conversation = tuple(turn for turn in conversation if turn.role != "system")
+        is_longer = len(conversation) > len(turns) and conversation[-len(turns) :] == turns
+        if is_longer or (name == "input" and not any(turn in conversation for turn in turns)):
             reason = (
-                f"may belong to the question in {name!r}: join them with --columns {joined}, "
-                f"or leave it out with --columns ignore={part}"
+                f"has other turns than the question in {name!r}: leave one of them out, with "
+                f"--columns ignore={name} or --columns ignore={other}"
             )
-            raise DataError(reason, field=part)
-    return (*_earlier(fields), *prompt_of(value, name))
-
-
-def _has_tools(value: object) -> bool:
-    """Whether these are descriptions of tools, as lists or as the JSON of one."""
-    if isinstance(value, str):
-        return value.lstrip().startswith("[{")
-    return isinstance(value, list) and len(value) > 0
+            raise DataError(reason, field=other)
 
 
 def conversation_before(fields: Fields) -> Chat | None:
     """The turns in a list of messages beside the two answers, or None if there is no such list."""
     for name in CONVERSATIONS:
         if isinstance(fields.get(name), list):
-            return check_prompt(messages_of(fields[name], name), name)
+            return whole_prompt(fields, check_prompt(messages_of(fields[name], name), name), name)
     return None
 
 
@@ -104,9 +126,7 @@ def with_system(fields: Fields, prompt: Chat) -> Chat:
     Raises:
         DataError: the row describes tools, which its prompt does not show.
     """
-    if _has_tools(fields.get("tools")):
-        reason = "describes tools, which are not shown to a model; leave them out with --columns ignore=tools"
-        raise DataError(reason, field="tools")
+    check_no_tools(fields.get("tools"), "tools")
     texts = {name: text_of(fields[name], name) for name in SYSTEMS if name in fields}
     texts = {name: text for name, text in texts.items() if text.strip()}
     if not texts:
@@ -119,6 +139,26 @@ def with_system(fields: Fields, prompt: Chat) -> Chat:
             return prompt
         raise DataError("the prompt has a system turn already", field=name)
     return (Message("system", system), *prompt)
+
+
+def check_no_tools(value: object, field: str) -> None:
+    """Refuse descriptions of tools, in lists and objects or in the text of some: no model is shown them."""
+    if isinstance(value, str):
+        has_tools = _IN_BRACKETS.search(value) is not None
+    else:
+        has_tools = isinstance(value, list | Mapping) and _says_something(value)
+    if has_tools:
+        reason = "describes tools, which are not shown to a model; leave them out with --columns ignore=tools"
+        raise DataError(reason, field=field)
+
+
+def _says_something(value: object) -> bool:
+    """Whether there is anything in lists and objects but nulls, as tables write them where nothing is."""
+    if isinstance(value, Mapping):
+        return any(_says_something(part) for part in value.values())
+    if isinstance(value, list):
+        return any(_says_something(part) for part in value)
+    return value not in (None, "")
 
 
 def _earlier(fields: Fields) -> Iterable[Message]:
@@ -134,108 +174,42 @@ def _earlier(fields: Fields) -> Iterable[Message]:
         yield Message("assistant", text_of(answer, f"history[{place}][1]"))
 
 
-def _holds(text: str, part: object) -> bool:
-    """Whether ``part`` says nothing that is not in ``text``."""
-    return part.strip() in text if isinstance(part, str) else part in ([], {})
+def _hold(texts: Iterable[str], part: object) -> bool:
+    """Whether ``part`` says nothing that is not in one of ``texts``, or nothing at all."""
+    if not isinstance(part, str):
+        return part in ([], {})
+    return not part.strip() or any(_is_set_off(part.strip(), text) for text in texts)
 
 
-# Prompts that stand in no column of their own
+def _is_set_off(part: str, text: str) -> bool:
+    """Whether ``part`` stands in ``text`` as lines or sentences of its own, or as the words that end it.
 
-
-def implicit_prompt(chosen: Any, rejected: Any) -> tuple[Chat, str, str]:
-    """The prompt that two conversations share, and the two answers.
-
-    Messages and HH transcripts must agree in every turn but the last. Of two plain strings the prompt is
-    the longest common beginning that ends where a word ends; the white space after it stays with the
-    answers, so that prompt + answer is the string that was given. Where both answers begin with the same
-    words, these go to the prompt: no rule can tell them apart. A row with a ``prompt`` field avoids this.
-
-    Example:
-        >>> prompt, chosen, rejected = implicit_prompt("Is it 4? Yes.", "Is it 4? No.")
-        >>> prompt[0].content, chosen, rejected
-        ('Is it 4?', ' Yes.', ' No.')
+    A letter, a number or a word is in most texts by chance: "a" in "Is the letter below a vowel?".
     """
-    names = "chosen", "rejected"
-    if isinstance(chosen, str) and isinstance(rejected, str):
-        texts = plain_text_of(chosen, "chosen"), plain_text_of(rejected, "rejected")
-        transcripts = transcript_of(texts[0]), transcript_of(texts[1])
-        if transcripts[0] is None or transcripts[1] is None:
-            return _shared_words(
-                *(_no_transcript(text, name) for text, name in zip(texts, names, strict=True))
-            )
-        sides = transcripts[0], transcripts[1]
-    else:
-        sides = messages_of(chosen, "chosen"), messages_of(rejected, "rejected")
-    for turns, field in zip(sides, names, strict=True):
-        if turns[-1].role != "assistant":
-            raise DataError(f"expected an assistant turn last, got {turns[-1].role}", field=field)
-    if sides[0][:-1] != sides[1][:-1]:
-        raise DataError("differs from 'chosen' before the last answer: no common prompt", field="rejected")
-    if len(sides[0]) == 1:
-        raise DataError("neither in a field of its own nor at the start of the answers", field="prompt")
-    prompt = check_prompt(sides[0][:-1], "chosen")
-    return (
-        prompt,
-        check_answer(sides[0][-1].content, "chosen"),
-        check_answer(sides[1][-1].content, "rejected"),
-    )
-
-
-def _shared_words(chosen: str, rejected: str) -> tuple[Chat, str, str]:
-    differ = (k for k, (x, y) in enumerate(zip(chosen, rejected, strict=False)) if x != y)
-    shared = chosen[: next(differ, min(len(chosen), len(rejected)))]
-    if shared[-1:].isspace():
-        head = shared.rstrip()
-    else:  # the last word of what is shared may go on differently: leave it to the answers
-        *before, _ = shared.rsplit(None, 1) or [""]
-        head = before[0] if before else ""
-    if not head:
-        raise DataError("neither in a field of its own nor at the start of the answers", field="prompt")
-    prompt = check_prompt((Message("user", head),), "prompt")
-    rest = chosen[len(head) :], rejected[len(head) :]
-    return prompt, check_answer(rest[0], "chosen"), check_answer(rest[1], "rejected")
-
-
-def _no_transcript(text: str, field: str) -> str:
-    """``text``, if it is no HH transcript, not even one with something before its first turn."""
-    if transcript_of(text) or ("\n\nHuman:" in text and "\n\nAssistant:" in text):
-        reason = (
-            "looks like a transcript that does not begin with the human's turn, or has no counterpart: "
-            "give the prompt in a column of its own"
-        )
-        raise DataError(reason, field=field)
-    return text
-
-
-def check_nothing_else_asked(fields: Fields, known: Iterable[str]) -> None:
-    """Refuse the implicit prompt of two strings where another column may hold the question.
-
-    Args:
-        known: columns that a form of row gives a meaning.
-
-    Raises:
-        DataError: naming the column.
-    """
-    for name, value in fields.items():
-        if name not in known and _may_ask(name, value):
-            reason = (
-                "may be the question, and there is no 'prompt': "
-                f"say --columns prompt={name}, or --columns ignore={name} if it is not"
-            )
-            raise DataError(reason, field=name)
-
-
-def _may_ask(name: str, value: object) -> bool:
-    """Whether there is text in the column, other than in parts whose names say that they are no question."""
-    parts: list[tuple[str, object]] = [(name, value)]  # a list, since JSON may be nested without end
-    while parts:
-        name, value = parts.pop()
-        if _HARMLESS.fullmatch(name) or _OF_AN_ANSWER.fullmatch(name):
-            continue
-        if isinstance(value, Mapping):
-            parts += [(str(inner), part) for inner, part in value.items()]
-        elif isinstance(value, list | tuple):
-            parts += [(name, part) for part in value]
-        elif isinstance(value, Unreadable) or (isinstance(value, str | bytes) and value.strip()):
+    for found in re.finditer(rf"(?<!\S)(?={re.escape(part)}(?!\S))", text):
+        before, after = text[: found.start()], text[found.start() + len(part) :]
+        starts = _breaks(before.rstrip()[-1:], before[len(before.rstrip()) :])
+        is_end = not after.strip()
+        ends = is_end or _breaks(part[-1], after[: len(after) - len(after.lstrip())])
+        if (starts and ends) or (is_end and len(part.split()) > 1):
             return True
     return False
+
+
+def _breaks(last: str, gap: str) -> bool:
+    """Whether a line or a sentence ends with the character ``last`` and the white space ``gap`` after it."""
+    return not last or "\n" in gap or (bool(gap) and not last.isalnum())
+
+
+def _turns(value: object) -> Chat:
+    """The messages of a list, or nothing if it is no list of messages."""
+    try:
+        return messages_of(value, "") if isinstance(value, list) else ()
+    except DataError:
+        return ()
+
+
+def _is_run(value: object, turns: Chat) -> bool:
+    """Whether these are messages that stand among ``turns``, one after the other."""
+    part = _turns(value)
+    return bool(part) and any(turns[k : k + len(part)] == part for k in range(len(turns)))

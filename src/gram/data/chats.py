@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from gram.data.row import Unreadable
+from gram.data.row import ListCell, ObjectCell, Unreadable
 from gram.errors import DataError
 from gram.messages import as_text, content_text, message_text
 from gram.types import Chat, Message
@@ -33,6 +33,8 @@ def text_of(value: object, field: str) -> str:
     """``value`` as a string that can be written as UTF-8."""
     if isinstance(value, Unreadable):
         raise DataError(f"cannot be read: {value.reason}", field=field)
+    if isinstance(value, ListCell | ObjectCell):
+        return value.text
     return as_text(value, field)  # type: ignore[arg-type]
 
 

@@ -1,6 +1,6 @@
 """What a user says about columns: ``prompt=question`` reads the column ``question`` as ``prompt``.
 
-Knows names of columns, and nothing of what they mean.
+Knows names of columns, and nothing of what they mean but where OpenAI's rows have their tools.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from gram.errors import ConfigError
 
 ColumnsLike: TypeAlias = str | Mapping[str, str]
 IGNORE = "ignore"
+_INSIDE = {"tools": "input"}
+"""A column that may stand inside of another one: OpenAI's rows have their tools beside the messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,11 @@ class Columns:
             raise row.error(f"no such column, which --columns names; there are: {there}", missing)
         taken = {*self.names.values(), *self.names, *self.ignored}
         rest = {name: value for name, value in row.values.items() if name not in taken}
-        return Row(rest | {new: row.values[old] for new, old in self.names.items()}, row.file, row.line)
+        values = rest | {new: row.values[old] for new, old in self.names.items()}
+        for name, outer in _INSIDE.items():
+            if name in self.ignored and isinstance(inside := values.get(outer), Mapping):
+                values[outer] = {part: value for part, value in inside.items() if part != name}
+        return Row(values, row.file, row.line)
 
 
 def parse_columns(columns: ColumnsLike | None, known: Collection[str]) -> Columns | None:

@@ -14,14 +14,17 @@ from typing import Any
 
 from gram.claims import Reads, claimed_files
 from gram.config_file import READABLE_AS_MAPPING
+from gram.data.asked import QUESTIONS
+from gram.data.forms import BESIDE
 from gram.data.reading import read_as
 from gram.data.rejects import OnError
 from gram.data.row import Row
-from gram.data.rows import COLUMNS, to_preference
-from gram.data.writing import PLAIN, Target, Written, beside, written
+from gram.data.rows import columns_of, to_preference
+from gram.data.writing import PLAIN, Target, Written, beside, read_again, written
 from gram.errors import NoRowsError
 from gram.files import atomic_write
 from gram.messages import CALLS, THOUGHTS
+from gram.types import Preference
 
 _READ_BY_TRAINERS: Mapping[Target, tuple[str, ...]] = {
     "trl": ("margin",),
@@ -71,8 +74,8 @@ def convert(options: ConvertOptions) -> dict[str, Any]:
     Returns:
         ``rows`` written, ``rejected`` and ``ties`` left out; ``beside``: the columns besides the trainer's
         own; and ``lost``: by what is not in the output any more, or is there and the trainer passes it over,
-        how many rows have it (of columns their names). For LLaMA-Factory ``dataset_info``, the entry of its
-        ``dataset_info.json``.
+        how many rows have it (of columns their names, of which ``split`` is one). For LLaMA-Factory
+        ``dataset_info``, the entry of its ``dataset_info.json``.
 
     Raises:
         DataError: a bad row, or one that the form cannot hold; nothing but ties.
@@ -127,8 +130,34 @@ def dataset_info(output: Path) -> dict[str, Any]:
 
 
 def _converted(row: Row, target: Target) -> _Converted:
-    given = frozenset(name for name, value in row.values.items() if value is not None)
-    return _Converted(written(to_preference(row), target), _has_fields(row.values), given - COLUMNS)
+    preference = to_preference(row)
+    return _Converted(written(preference, target), _has_fields(row.values), _left_out(row, preference))
+
+
+def _left_out(row: Row, preference: Preference) -> frozenset[str]:
+    """The columns that say nothing in ``preference``: without them the row means the same.
+
+    Tried are those that rows of this form do not read, and those that any row may have, such as ``split`` or
+    a second question beside ``prompt``.
+    """
+    given = {name for name, value in row.values.items() if value is not None}
+    unread = given - columns_of(row)
+    rest = {name: value for name, value in row.values.items() if name not in unread}
+    if read_again(rest) != preference:  # one of them is read all the same, as an Arena row's question_id
+        unread = {name for name in unread if _means_the_same(row.values, name, preference)}
+        rest = {name: value for name, value in row.values.items() if name not in unread}
+    for name in _ANYWHERE:
+        if rest.get(name) not in (None, "", [], {}) and _means_the_same(rest, name, preference):
+            del rest[name]
+    return frozenset(given - rest.keys())
+
+
+_ANYWHERE = (*reversed(QUESTIONS), *sorted(BESIDE - {*QUESTIONS, *PLAIN}))
+"""Of two questions that agree the first is the one read, so that the last is tried first."""
+
+
+def _means_the_same(values: Mapping[str, Any], name: str, preference: Preference) -> bool:
+    return read_again({other: value for other, value in values.items() if other != name}) == preference
 
 
 def _has_fields(values: Mapping[str, Any]) -> bool:

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, cast
 
-from gram.data.row import Cell, Rejected, Row
+from gram.data.row import Cell, ListCell, ObjectCell, Rejected, Row
 from gram.data.tables import read_parquet
 from gram.errors import DataError
 from gram.extras import need
@@ -193,7 +193,8 @@ def _decoded(path: Path) -> Iterable[str]:
 def _cell(text: str) -> Any:
     if text.startswith(("[{", "{", '["')):
         try:
-            return json.loads(text, object_pairs_hook=unique_keys)
+            value = json.loads(text, object_pairs_hook=unique_keys)
+            return ListCell(value, text) if isinstance(value, list) else ObjectCell(value, text)
         except (ValueError, RecursionError):
             pass  # an ordinary text after all
     return Cell(text) if text else None

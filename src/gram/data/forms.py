@@ -17,14 +17,14 @@ from gram.data.asked import (
     QUESTIONS,
     SYSTEMS,
     Fields,
-    check_nothing_else_asked,
     conversation_before,
-    implicit_prompt,
     is_asked,
     prompt_from,
+    whole_prompt,
     with_system,
 )
 from gram.data.chats import answers_of, conversation_of, prompt_of, text_of, transcript_of
+from gram.data.implicit import check_nothing_else_asked, implicit_prompt
 from gram.data.labels import bradley_terry, number, probability, vote_share
 from gram.data.published import read_published
 from gram.data.row import Cell
@@ -151,7 +151,8 @@ def _answer(field: str) -> Callable[[Fields], Answer]:
 
 def _conversation(field: str) -> Callable[[Fields], Answer]:
     def read(fields: Fields) -> Answer:
-        prompt, answer = conversation_of(fields[field], field)
+        turns, answer = conversation_of(fields[field], field)
+        prompt = whole_prompt(fields, turns, field)
         return Answer(with_system(fields, prompt), answer, name_of(fields, "id"))
 
     return read

@@ -183,7 +183,8 @@ def read_as(
     names = [str(sources)] if isinstance(sources, str | Path) else [str(source) for source in sources]
     records: list[T] = []
     infos: list[SourceInfo] = []
-    unpaired = beyond_limit = 0
+    unpaired: list[int] = []
+    beyond_limit = 0
     if on_error == "skip" and rejects is not None:
         refuse_overlap([rejects], Reads(data=names))
     with rejecting(on_error, rejects) as bad:
@@ -196,24 +197,34 @@ def read_as(
             unread_before = bad.unread
             renamed = _renamed(counted, renaming, bad.reject) if renaming else counted
             joined = Joined(renamed, bad.reject) if join else None
-            for row in joined or renamed:
-                try:
-                    records_of_row = _checked(convert, check, row)
-                except DataError as error:
-                    bad.reject(Rejected(error, row.values))
-                    continue
-                for record in records_of_row:
-                    sample.add(record)
+            for record in _records(joined or renamed, convert, check, bad.reject):
+                sample.add(record)
             sampled = sample.records()
             total = counted.count + bad.unread - unread_before
             infos.append(SourceInfo(name, own_split or split, total, len(sampled), _fingerprint(sampled)))
             records += sampled
-            unpaired += joined.unpaired if joined else 0
+            unpaired.append(joined.unpaired if joined else 0)
             beyond_limit += sample.left_out
-    for info in infos:  # after the rejects file has been written, so that the user can look into it
+    # The rejects file has been written by now, so that the user can look into it.
+    for info, alone in zip(infos, unpaired, strict=True):
         if not info.records:
-            raise NoRowsError(f"no usable row: all {info.rows} were rejected, see {rejects}", file=info.name)
-    return ExampleSet(tuple(records), bad.count, tuple(infos), unpaired, beyond_limit)
+            raise NoRowsError(_unusable(info.rows, alone, rejects), file=info.name)
+    return ExampleSet(tuple(records), bad.count, tuple(infos), sum(unpaired), beyond_limit)
+
+
+def _records(
+    rows: Iterable[Row],
+    convert: Callable[[Row], Sequence[T]],
+    check: Callable[[object], None] | None,
+    reject: RejectSink,
+) -> Iterator[T]:
+    for row in rows:
+        try:
+            records = _checked(convert, check, row)
+        except DataError as error:
+            reject(Rejected(error, row.values))
+            continue
+        yield from records
 
 
 def _checked(
@@ -228,6 +239,15 @@ def _checked(
     except DataError as error:
         raise error if error.file else row.error(error.reason, error.field) from error
     return records
+
+
+def _unusable(rows: int, unpaired: int, rejects: Path | None) -> str:
+    """Why not one of these rows made a record."""
+    if not unpaired:
+        return f"no usable row: all {rows} were rejected, see {rejects}"
+    why = f"{unpaired} judged answers have no partner, a better or a worse answer to the same prompt"
+    others = f"; the others were rejected, see {rejects}" if rows > unpaired else ""
+    return f"no usable row of {rows}: {why}{others}"
 
 
 class _Counted:

@@ -52,4 +52,20 @@ class Cell(str):
     __slots__ = ()
 
 
+class ListCell(list[Any]):
+    """A list that stands as JSON in a cell; ``text`` is the cell, which may be meant as it stands."""
+
+    def __init__(self, values: list[Any], text: str) -> None:
+        super().__init__(values)
+        self.text = text
+
+
+class ObjectCell(dict[str, Any]):
+    """As ``ListCell``, an object."""
+
+    def __init__(self, values: dict[str, Any], text: str) -> None:
+        super().__init__(values)
+        self.text = text
+
+
 RejectSink: TypeAlias = Callable[[Rejected], None]

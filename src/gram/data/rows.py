@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from gram.data.asked import QUESTIONS, is_asked
+from gram.data.asked import CONVERSATIONS, QUESTIONS, is_asked
 from gram.data.forms import BESIDE, LABELED, UNLABELED, Example, Form, Rated
-from gram.data.row import Row, Unreadable
+from gram.data.row import Cell, ListCell, ObjectCell, Row, Unreadable
 from gram.data.shapes import SHAPES
 from gram.errors import DataError
 from gram.types import Answer, Contest, Pair, Preference, ResponsePair, Text
@@ -60,9 +60,24 @@ class _Checked(Mapping[str, Any]):
 
 def _given(values: Mapping[str, Any]) -> Mapping[str, Any]:
     """The fields that are not null."""
-    given = {name: value for name, value in values.items() if value is not None}
+    given = {name: _meant(name, value) for name, value in values.items() if value is not None}
     is_whole = not any(isinstance(value, Unreadable) for value in given.values())
     return given if is_whole else _Checked(given)
+
+
+_LISTS = {"responses", "completions", "history", "info", "summaries", "tools", *CONVERSATIONS} - {"context"}
+"""Columns that hold lists or objects, and never text."""
+_INSIDE = ("role", "from", "messages", "full_text")
+"""What an object that is no text has one of: a message, OpenAI's input, WebGPT's question."""
+
+
+def _meant(name: str, value: Any) -> Any:
+    """``value``, or the text of a cell in which the JSON is no messages: an answer may be JSON itself."""
+    if not isinstance(value, ListCell | ObjectCell) or name not in COLUMNS or name in _LISTS:
+        return value
+    parts = value if isinstance(value, ListCell) else [value]
+    are_read = parts and all(isinstance(part, dict) and any(key in part for key in _INSIDE) for part in parts)
+    return value if are_read else Cell(value.text)
 
 
 def parse(row: Row) -> Example:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gram.data.asked import Fields, is_asked, prompt_from, with_system
+from gram.data.asked import Fields, check_no_tools, is_asked, prompt_from, whole_prompt, with_system
 from gram.data.chats import (
     answer_of,
     answers_of,
@@ -37,9 +37,14 @@ def _pair(
     return labeled(named, prompt, a, differs(b, a, names[1]), p_a, margin)
 
 
+def _prompt_in(fields: Fields, name: str) -> Chat:
+    """The prompt in a column that is the question in this shape alone."""
+    return whole_prompt(fields, prompt_of(fields[name], name), name, fields[name])
+
+
 def _beside(fields: Fields) -> dict[str, Any]:
     """The fields that every labeled pair may have."""
-    names = ("subset", "group", "source", "margin", "system", "system_prompt")
+    names = ("subset", "group", "source", "margin", "system", "system_prompt", "tools")
     return {name: fields[name] for name in names if name in fields}
 
 
@@ -68,7 +73,7 @@ def _strength(field: str, one: str, other: str) -> Callable[[Fields], Preference
 
     def read(fields: Fields) -> Preference:
         value = number(fields, field)
-        prompt = prompt_from(fields) if is_asked(fields) else prompt_of(fields["context"], "context")
+        prompt = prompt_from(fields) if is_asked(fields) else _prompt_in(fields, "context")
         return _pair(fields, prompt, (one, other), _sign(-value), abs(value))
 
     return read
@@ -94,7 +99,8 @@ def _last_answers(fields: Fields, sides: Sequence[Chat], names: tuple[str, str],
     if one[:-1] != other[:-1]:
         reason = f"differs from {names[0]!r} before the last answer: the two answers have no common prompt"
         raise DataError(reason, field=names[1])
-    return _pair({**fields, names[0]: one[-1].content, names[1]: other[-1].content}, one[:-1], names, p_a)
+    prompt = whole_prompt(fields, one[:-1], names[0])
+    return _pair({**fields, names[0]: one[-1].content, names[1]: other[-1].content}, prompt, names, p_a)
 
 
 def _parsed(text: str, field: str) -> Any:
@@ -173,7 +179,10 @@ def _webgpt(fields: Fields) -> Preference:
     named = dict(fields)
     if isinstance(question, Mapping) and isinstance(question.get("id"), str):
         named.setdefault("id", question["id"])
-    prompt = prompt_of(text, "question.full_text" if isinstance(question, Mapping) else "question")
+    if isinstance(question, Mapping):
+        prompt = whole_prompt(fields, prompt_of(text, "question.full_text"), "question")
+    else:
+        prompt = prompt_from(fields)
     return _pair(named, prompt, ("answer_0", "answer_1"), _sign(gap), abs(gap))
 
 
@@ -181,16 +190,19 @@ def _openai(fields: Fields) -> Preference:
     source = fields["input"]
     if not isinstance(source, Mapping):
         raise DataError(f"expected an object with messages, got {type(source).__name__}", field="input")
-    prompt = check_prompt(messages_of(source.get("messages"), "input.messages"), "input.messages")
+    check_no_tools(source.get("tools"), "input.tools")
+    turns = check_prompt(messages_of(source.get("messages"), "input.messages"), "input.messages")
+    prompt = whole_prompt(fields, turns, "input")
     return _pair(fields, prompt, ("preferred_output", "non_preferred_output"), 1.0)
 
 
 def _swift(fields: Fields) -> Preference:
-    prompt, good = conversation_of(fields["messages"], "messages")
+    turns, good = conversation_of(fields["messages"], "messages")
+    prompt = whole_prompt(fields, turns, "messages")
     p_a = probability(fields, "p_chosen") if "p_chosen" in fields else 1.0
     if "rejected_messages" in fields:
         names = ("messages", "rejected_messages")
-        bad = answer_of(fields[names[1]], names[1], prompt)
+        bad = answer_of(fields[names[1]], names[1], turns)
         return _pair({**fields, names[0]: good, names[1]: bad}, prompt, names, p_a)
     return _pair({**fields, "messages": good}, prompt, ("messages", "rejected_response"), p_a)
 
@@ -211,7 +223,7 @@ def _summaries(fields: Fields) -> Preference:
     parts = [f"{head}{text_of(info[name], f'info.{name}')}" for head, name in heads if info.get(name)]
     if not (info.get("post") or info.get("article")):
         raise DataError("there is neither a post nor an article", field="info")
-    prompt = (Message("user", "\n".join([*parts, "TL;DR:"])),)
+    prompt = whole_prompt(fields, (Message("user", "\n".join([*parts, "TL;DR:"])),), "info")
     first, second = (f"summaries[{k}].text" for k in (0, 1))
     texts = {
         name: summary.get("text") if isinstance(summary, Mapping) else summary
@@ -226,17 +238,15 @@ def _shp(fields: Fields) -> Preference:
     value = number(fields, "labels")
     if value not in (0, 1):
         raise DataError(f"expected 0 or 1, got {value:g}", field="labels")
-    prompt = prompt_of(fields["history"], "history")
-    named = {name: value for name, value in fields.items() if name != "history"}
-    return _pair(named, prompt, ("human_ref_A", "human_ref_B"), value)
+    prompt = _prompt_in(fields, "history")
+    return _pair(fields, prompt, ("human_ref_A", "human_ref_B"), value)
 
 
 def _llmbar(fields: Fields) -> Preference:
     value = number(fields, "label")
     if value not in (1, 2):
         raise DataError(f"expected 1 or 2, the number of the better output, got {value:g}", field="label")
-    prompt = prompt_of(fields["input"], "input")
-    return _pair(fields, prompt, ("output_1", "output_2"), 2.0 - value)
+    return _pair(fields, prompt_from(fields), ("output_1", "output_2"), 2.0 - value)
 
 
 def _better(one: str, other: str) -> Callable[[Fields], Preference]:

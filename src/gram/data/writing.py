@@ -53,7 +53,7 @@ def written(preference: Preference, target: Target) -> Written:
     ordered = preference if preference.p_a >= 0.5 else preference.swapped()
     kept = _stripped(ordered) if target == "hh" else ordered
     row = _FORMS[target](kept.pair)
-    if _read_again({**row, **beside(kept)}) != kept:
+    if read_again({**row, **beside(kept)}) != kept:
         raise DataError(
             f"a row of {target} cannot hold this text: it would be read as another prompt or other answers"
         )
@@ -80,7 +80,8 @@ PLAIN: Mapping[str, Any] = {"p_chosen": 1.0, "margin": 0.0, "id": "", "subset": 
 """The columns of ``beside`` where nothing is to be said: a column that is so in every row is left out."""
 
 
-def _read_again(row: dict[str, Any]) -> Preference | None:
+def read_again(row: dict[str, Any]) -> Preference | None:
+    """The labeled pair of a row, or None if it holds none."""
     try:
         return to_preference(Row(row, "", 0))
     except DataError:

@@ -57,7 +57,7 @@ def parse(specs: Sequence[str]) -> list[Source]:
     sources: list[Source] = []
     for spec in specs:
         name, mark, files = spec.partition("=")
-        if mark and not Path(spec.partition("::")[0]).exists():
+        if mark and not Path(parse_source(spec)[0]).exists():
             source = Source(name, _benchmark(name), tuple((file, "") for file in files.split(",") if file))
             if not source.files:
                 raise ConfigError(f"--bench {spec}: name a file after '='")
@@ -134,6 +134,8 @@ def rejects_of(path: Path, files: int) -> list[Path]:
 def training_rows(source: Source, split: str | None, most: int, **options: object) -> Sequence[Preference]:
     """Rows of the split ``train`` of a preference file, to train a floor; none if these are the test rows.
 
+    Those of a configuration (``NAME::config:test``) are that configuration's own.
+
     Args:
         most: a sample of at most this many.
         options: ``on_error``, ``rejects`` and ``seed``, as everywhere.
@@ -145,13 +147,12 @@ def training_rows(source: Source, split: str | None, most: int, **options: objec
         return ()
     from gram.data import read_preferences
 
-    name = source.files[0][0]
-    base, _, own = name.partition("::")
+    name, config, own = parse_source(source.files[0][0])
     if (own or split) in (None, "", "train"):
         return ()  # all rows are judged, or the training rows themselves: cross-validate on them
     reading: Options = {"max_per_source": most, **options}  # type: ignore[typeddict-item]
     try:
-        return read_preferences(f"{base}::train", **reading).examples
+        return read_preferences(f"{name}::{config}:train" if config else f"{name}::train", **reading).examples
     except NoRowsError:
         return ()  # this source has no training rows
 

@@ -128,7 +128,7 @@ def load_model(
         set_pooling_pad(model, tokenizer)
     elif head == "score":
         # trainers give a classifier the padding of its tokenizer: beside an adapter only that one tells it
-        padding = tokenizer.pad_token_id if adapter and has_tokenizer(place) else None
+        padding: Any = tokenizer.pad_token_id if adapter and has_tokenizer(place) else None
         unread = pool_at_the_end(model, padding)
     brought = tuple(tensor_shapes(adapter.folder)) if go_on and adapter else ()
     return LoadedModel(model, tokenizer, manifest, unread, brought)

@@ -79,8 +79,9 @@ class Manifest:
         looking: of the fan layout, how many of the last tokens look at both answers; 0 in the sequence.
         beta, length_power: slope and length normalisation of a likelihood's log-odds.
         objective: name and settings of the loss; of a likelihood with a reference, digests of its weights.
-        training: steps, examples, seed, where it started from, truncation counts.
-        data: one entry per source: name, split, rows, sha256.
+        training: steps, examples, seed, where it started from (``from_hub``: a name of the Hub, no folder),
+            truncation counts.
+        data: one entry per source: name, split, rows, sha256; ``hub``: a name of the Hub, no path.
         versions: of the libraries that wrote it.
         evaluation: results stored with the weights.
         calibration: the fitted temperature, and how it was fitted.

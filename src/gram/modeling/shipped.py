@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from gram.errors import CheckpointError, ConfigError
+from gram.errors import CheckpointError, ConfigError, GramError
 from gram.fetching import fetchable, fetched_folder, named_by_catalogue
 from gram.modeling.manifest import FILE
 from gram.paths import at_home
@@ -105,3 +105,16 @@ def find_place(reference: str | Path, revision: str | None = None) -> Place:
             f"{', '.join(fetchable())}"
         )
     return Place(name, folder, revision)
+
+
+def is_on_hub(reference: str) -> bool:
+    """Whether this name of a model is read from the Hub: that of no folder here, and of no preset.
+
+    Example:
+        >>> is_on_hub("owner/name"), is_on_hub("preset:tiny")
+        (True, False)
+    """
+    try:
+        return find_place(reference).folder is None
+    except GramError:
+        return False

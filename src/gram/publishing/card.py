@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gram.asking import Kind
 from gram.data.formats import is_file_name
+from gram.data.sources import parse_source
 from gram.errors import ConfigError
 from gram.modeling.adapter_folder import is_adapter
 from gram.modeling.manifest import Manifest
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
 RESULTS, REPORT, README = "results.json", "report.md", "README.md"
+_START, _END = "<!-- gram eval -->", "<!-- end gram eval -->"
+_LICENCE = ("license", "license_name", "license_link")
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?")
 _WHAT: dict[Kind, str] = {
     "judge": "A judge: it reads a prompt and two answers, and its probabilities of two label tokens say "
@@ -121,7 +124,9 @@ def card_text(
 ) -> str:
     """The card of the model in ``folder``, as ``README.md`` on the Hub.
 
-    A card that is there keeps its text and its metadata, and gets the metadata that it lacks.
+    A card that is there keeps its text and its metadata, and gets the metadata that it lacks. What is named
+    here wins: the licence replaces the one there, the results of a run those of the same data set and metric,
+    and its report the one of an earlier run; if there is none, the report is put at the end.
 
     Args:
         name: ``owner/name`` on the Hub.
@@ -135,9 +140,46 @@ def card_text(
     if not path.is_file():
         return f"---\n{data.to_yaml()}\n---\n\n{_body(name, manifest, run)}"
     card = ModelCard(path.read_text(encoding="utf-8"), ignore_metadata_errors=True)
-    kept = card.data.to_dict()
+    there: Any = card.data
+    kept = there.to_dict()
+    if licence:
+        kept = {key: value for key, value in kept.items() if key not in _LICENCE}
     both: Any = data.to_dict() | kept
-    return f"---\n{ModelCardData(**both).to_yaml()}\n---\n{card.text}"
+    both.pop("model-index", None)
+    both["model_name"] = getattr(there, "model_name", None) or data.model_name
+    both["eval_results"] = _merged(getattr(there, "eval_results", None) or [], results) or None
+    text = _with_report(card.text, run) if run else card.text
+    return f"---\n{ModelCardData(**both).to_yaml()}\n---\n{text}"
+
+
+def _merged(old: Sequence[EvalResult], new: Sequence[EvalResult]) -> list[EvalResult]:
+    """The results of a card, those that were measured again in their places, and then the others."""
+    latest = {_measured(result): result for result in new}
+    places = {_measured(result): latest.get(_measured(result), result) for result in old}
+    return list((places | latest).values())
+
+
+def _measured(result: EvalResult) -> tuple[str | None, ...]:
+    """What a result is of: the data set and the metric."""
+    data = result.dataset_type, result.dataset_name, result.dataset_config, result.dataset_split
+    return (*data, result.metric_type, result.metric_config)
+
+
+def _with_report(text: str, run: Run) -> str:
+    """The text of a card with the report of ``run`` in place of an earlier one, or at its end."""
+    before, start, rest = text.partition(_START)
+    _, end, after = rest.partition(_END)
+    if not (start and end):
+        return f"{text.rstrip()}\n\n{_report(run)}\n"
+    return f"{before}{_report(run)}{after}"
+
+
+def _report(run: Run) -> str:
+    """The report of a run between two marks, by which the next push finds it."""
+    lines = [_START, run.report.strip(), ""]
+    if limit := run.results.get("limit"):
+        lines += [f"At most {limit} items of each source were asked (seed {run.results.get('seed')}).", ""]
+    return "\n".join([*lines, _END])
 
 
 def _metadata(folder: Path, manifest: Manifest | None) -> dict[str, Any]:
@@ -150,20 +192,38 @@ def _metadata(folder: Path, manifest: Manifest | None) -> dict[str, Any]:
     }
     if manifest is None:
         return fields
-    source = str(manifest.base.get("name") or manifest.training.get("from") or "")
-    if _on_the_hub(source):
+    if base := manifest.base.get("name"):
+        source, is_there = str(base), not manifest.base.get("files")
+    else:
+        source, is_there = str(manifest.training.get("from") or ""), manifest.training.get("from_hub")
+    if _on_the_hub(source, is_there, "model"):
         fields["base_model"] = source.partition("@")[0]
     trained_on = [
-        str(part.get("name", "")).partition("::")[0] for part in manifest.data if part.get("use") == "train"
+        (parse_source(str(part.get("name", "")))[0], part.get("hub"))
+        for part in manifest.data
+        if part.get("use") == "train"
     ]
-    if datasets := sorted({name for name in trained_on if _on_the_hub(name)}):
-        fields["datasets"] = datasets
+    names = {name.partition("@")[0] for name, there in trained_on if _on_the_hub(name, there, "dataset")}
+    if names:
+        fields["datasets"] = sorted(names)
     return fields
 
 
-def _on_the_hub(name: str) -> bool:
-    """Whether a name in ``gram.json`` is one of the Hub: of that form, and nothing on this machine."""
-    return bool(_HUB_NAME.fullmatch(name)) and not is_file_name(name) and not Path(name).exists()
+def _on_the_hub(name: str, is_there: object, kind: Literal["model", "dataset"]) -> bool:
+    """Whether a name in ``gram.json`` is one of the Hub.
+
+    ``runs/base`` has the form of such a name. So it is one if training read it there, as newer files tell
+    (``is_there``); of an older one, if this machine has it from there.
+    """
+    if not _HUB_NAME.fullmatch(name) or is_file_name(name):
+        return False
+    if isinstance(is_there, bool):
+        return is_there
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.file_download import repo_folder_name
+
+    folder = repo_folder_name(repo_id=name.partition("@")[0], repo_type=kind)
+    return not Path(name).exists() and (Path(HF_HUB_CACHE) / folder).is_dir()
 
 
 def _body(name: str, manifest: Manifest | None, run: Run | None) -> str:
@@ -182,12 +242,7 @@ def _body(name: str, manifest: Manifest | None, run: Run | None) -> str:
     if manifest:
         lines += _training(manifest)
     if run:
-        lines += [run.report.strip(), ""]
-        if limit := run.results.get("limit"):
-            lines += [
-                f"At most {limit} items of each source were asked (seed {run.results.get('seed')}).",
-                "",
-            ]
+        lines += [_report(run), ""]
     return "\n".join(lines)
 
 

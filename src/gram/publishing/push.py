@@ -29,7 +29,8 @@ class PushOptions:
     """Put a model on the Hugging Face Hub, with a model card and its results in the Hub's own form.
 
     The weights, the tokenizer, gram.json and README.md go there as one commit; other files of the folder
-    stay. A README.md in the folder keeps its text. Log in with hf auth login, or set HF_TOKEN.
+    stay. A README.md in the folder keeps its text; the licence and the results that are named here go into
+    it. Log in with hf auth login, or set HF_TOKEN.
     """
 
     model: Path

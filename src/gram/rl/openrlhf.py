@@ -21,7 +21,24 @@ from gram.types import PromptLike
 
 Read: TypeAlias = Callable[[str, Any], tuple[PromptLike, Reference]]
 
-END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>", "<eos>")
+END_TOKENS = (
+    *("<|im_end|>", "<|endoftext|>", "</s>"),  # ChatML (Qwen, SmolLM), GPT's and OLMo's, Mistral's
+    *("<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|eot|>", "<|eom|>"),  # Llama 3 and 4, Granite
+    *("<end_of_turn>", "<turn|>", "<eos>"),  # Gemma up to 3, and 4
+    *("<|end|>", "<|return|>", "<|call|>"),  # Phi, gpt-oss
+    *("<｜end▁of▁sentence｜>", "<|EOT|>"),  # DeepSeek, with its full-width bars, and its coder
+    *("<|END_RESPONSE|>", "<|END_OF_TURN_TOKEN|>"),  # Command
+    *("<|user|>", "<|observation|>"),  # GLM stops at the next turn
+    *(
+        "<|role_end|>",
+        "[e~[",
+        "[|endofturn|]",
+        "<seed:eos>",
+        "<|eos|>",
+    ),  # Ling, MiniMax, EXAONE, Seed, Hunyuan
+    *("<|assistant_end|>", "<SPECIAL_12>", "<|end_of_turn|>", "<end_of_utterance>"),  # Apertus, Nemotron, ...
+)
+"""What published models end their answers with."""
 _TAIL = 64  # characters of a prompt that must be left for its end to be found, where its beginning was cut
 
 

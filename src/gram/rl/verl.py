@@ -24,7 +24,8 @@ class VerlReward:
     """``compute_score`` for ``reward.custom_reward_function``.
 
     verl has no value for "no reward". Where the model failed, the score is ``neutral`` and ``failed`` is 1,
-    which verl logs. Too many failures, by the limit of the reward, stop the run.
+    which verl logs. Too many failures, by the limit of the reward, stop the run. The names are the same in
+    every call: verl takes those of a batch's first answer and looks them up in all others.
 
     Args:
         reward: what to compute. There are no groups: a judge needs a reference.
@@ -38,7 +39,7 @@ class VerlReward:
         ...         return [len(response) for response in responses]
         >>> reward = VerlReward(LikelihoodReward(Length()))
         >>> reward.compute_score("my data", "because", ground_truth=None, extra_info={"prompt": "Why?"})
-        {'score': 7.0, 'failed': 0.0}
+        {'score': 7.0, 'failed': 0.0, 'position_gap': 0.0}
     """
 
     def __init__(self, reward: Reward, *, prompt_key: str = "prompt", neutral: float = 0.0) -> None:
@@ -56,7 +57,7 @@ class VerlReward:
         extra_info: Mapping[str, Any] | None = None,
         **_: Any,
     ) -> dict[str, float]:
-        """``score``, ``failed`` (0 or 1) and, from a judge, ``position_gap``."""
+        """``score``, ``failed`` (0 or 1) and ``position_gap``, which is 0 where no judge gave one."""
         [result] = self.compute_scores([data_source], [solution_str], [ground_truth], [extra_info])
         return result
 
@@ -90,9 +91,13 @@ class VerlReward:
         references = reference_texts(ground_truths, "ground_truths")
         with self.reward.turn(self._one_at_a_time):
             outcome = self.reward(prompts, solution_strs, references)
-        gap = {name: value for name, value in outcome.metrics.items() if name == "position_gap"}
+        gap = outcome.metrics.get("position_gap", 0.0)
         return [
-            {"score": self._neutral if reward is None else reward, "failed": float(reward is None), **gap}
+            {
+                "score": self._neutral if reward is None else reward,
+                "failed": float(reward is None),
+                "position_gap": gap,
+            }
             for reward in outcome.rewards
         ]
 

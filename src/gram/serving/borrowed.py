@@ -8,13 +8,14 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
+from typing import Annotated, TypeAlias
 
 import numpy as np
 from fastapi import APIRouter, Query, Request
 
 from gram.errors import ConfigError, DataError, ScoringError
 from gram.messages import as_chat
-from gram.rl.openrlhf import answer_in
+from gram.rl.openrlhf import END_TOKENS, answer_in
 from gram.rl.rows import reference_text
 from gram.serving.door import DoorRoute
 from gram.serving.facts import Facts
@@ -38,6 +39,9 @@ from gram.serving.shapes import (
 from gram.serving.units import Outcome
 from gram.types import Answer, Contest, Message, Pair, sigmoid
 
+_EndTokens: TypeAlias = Annotated[
+    Sequence[str], Query(description="Removed from the ends of answers, besides those of published models")
+]
 _ROUND_ROBIN = 16  # documents up to which a judge compares all with all
 
 
@@ -92,10 +96,11 @@ def borrowed_routes(service: Service) -> APIRouter:
         neutral: float | None = Query(
             None, allow_inf_nan=False, description="Reward of an answer that has none; gram_failed is then 1"
         ),
+        end_token: _EndTokens = (),
     ) -> OpenRlhfAnswer:
         """Rewards as OpenRLHF asks for them; a judge needs a reference answer in each label."""
         panel = service.panel(request, None)
-        return await _openrlhf(service, panel, asked, neutral)
+        return await _openrlhf(service, panel, asked, neutral, (*end_token, *END_TOKENS))
 
     return router
 
@@ -195,7 +200,11 @@ def _activated(outcome: Outcome, activate: bool) -> float | None:
 
 
 async def _openrlhf(
-    service: Service, panel: Panel, asked: OpenRlhfRequest, neutral: float | None
+    service: Service,
+    panel: Panel,
+    asked: OpenRlhfRequest,
+    neutral: float | None,
+    end_tokens: Sequence[str],
 ) -> OpenRlhfAnswer:
     labels = asked.labels if asked.labels is not None else [None] * len(asked.query)
     if not len(asked.query) == len(asked.prompts) == len(labels):
@@ -205,7 +214,7 @@ async def _openrlhf(
     rows: list[Pair | Answer | str] = []
     for k, row in enumerate(zip(asked.query, asked.prompts, labels, strict=True)):
         try:
-            rows.append(_row(service, panel.facts, k, *row))
+            rows.append(_row(service, panel.facts, k, *row, end_tokens))
         except DataError as error:  # a fault of this row costs no other
             rows.append(str(error))
             service.meters.failures.inc()
@@ -218,9 +227,17 @@ async def _openrlhf(
     return _openrlhf_answer(told, neutral)
 
 
-def _row(service: Service, facts: Facts, k: int, query: str, prompt: str, label: object) -> Pair | Answer:
+def _row(
+    service: Service,
+    facts: Facts,
+    k: int,
+    query: str,
+    prompt: str,
+    label: object,
+    end_tokens: Sequence[str],
+) -> Pair | Answer:
     """One sample: its answer beside the reference in its label, or alone where the model scores."""
-    answer = answer_in(service.text(query, f"query[{k}]"), service.text(prompt, f"prompts[{k}]"))
+    answer = answer_in(service.text(query, f"query[{k}]"), service.text(prompt, f"prompts[{k}]"), end_tokens)
     chat = service.chat(prompt, f"prompts[{k}]")
     if facts.scores:
         return Answer(chat, answer)

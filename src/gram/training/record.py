@@ -15,6 +15,8 @@ from gram.modeling.adapters import adapter_base
 from gram.modeling.manifest import Manifest
 from gram.modeling.reference import recorded
 from gram.modeling.saving import library_versions
+from gram.modeling.shipped import is_on_hub
+from gram.paths import at_home
 from gram.rendering import Renderer
 from gram.training.config import ObjectiveName, TrainConfig
 from gram.training.fit import FitResult
@@ -63,6 +65,7 @@ def training_manifest(
         training={
             "stage": config.stage,
             "from": config.model,
+            "from_hub": is_on_hub(config.model),
             **({"revision": config.revision} if config.revision else {}),
             **({"distilled": config.distil} if config.distil else {}),
             "trained": "lora" if config.lora else "head" if config.freeze else "all",
@@ -100,10 +103,11 @@ def sources_of(rows: ExampleSet[Any], held_out: ExampleSet[Any] | None) -> list[
 
 
 def described(source: SourceInfo, use: str) -> dict[str, Any]:
-    """A source as an entry of ``Manifest.data``."""
+    """A source as an entry of ``Manifest.data``; ``hub`` tells a name of the Hub from a path of that form."""
     return {
         "use": use,
         "name": source.name,
+        "hub": not at_home(source.name).exists(),
         "split": source.split,
         "rows": source.rows,
         "records": source.records,

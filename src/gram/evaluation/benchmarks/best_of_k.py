@@ -101,7 +101,8 @@ def curve(records: Sequence[Record]) -> dict[int, dict[str, FloatArray]]:
         prompts.append((strength, gold))
     if not prompts:
         return {}
-    largest = int(np.median([len(gold) for _, gold in prompts]))
+    counts = sorted((len(gold) for _, gold in prompts), reverse=True)
+    largest = counts[(len(counts) - 1) // 2]  # as many as the first half of the prompts have
     points = {}
     for k in sorted({*(2**e for e in range(int(math.log2(largest)) + 1)), largest}):
         enough = [(strength, gold) for strength, gold in prompts if len(gold) >= k]
