@@ -7,6 +7,7 @@ units and their lengths; knows no process, no time and no HTTP.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
@@ -48,6 +49,10 @@ class _Line:
 class FairQueue:
     """Tickets that wait.
 
+    Attributes:
+        longest: characters of a prompt, and of what is asked about it, that the model reads at most; more of
+            a text costs nothing.
+
     Example:
         >>> from gram.types import Answer
         >>> queue = FairQueue()
@@ -61,6 +66,7 @@ class FairQueue:
     """
 
     def __init__(self) -> None:
+        self.longest = math.inf
         self._lines: dict[str, _Line] = {}
         self._by_prompt: dict[Hashable, dict[Ticket, None]] = {}
         self._count = 0
@@ -75,12 +81,17 @@ class FairQueue:
         return len(self._lines)
 
     @property
-    def length(self) -> int:
+    def length(self) -> float:
         """Characters that wait, each prompt once."""
         return sum(
-            prompt_length(next(iter(mates)).unit) + sum(ticket.own for ticket in mates)
-            for mates in self._by_prompt.values()
+            self._prompt(next(iter(mates))) + sum(map(self._own, mates)) for mates in self._by_prompt.values()
         )
+
+    def _prompt(self, ticket: Ticket) -> float:
+        return min(prompt_length(ticket.unit), self.longest)
+
+    def _own(self, ticket: Ticket) -> float:
+        return min(ticket.own, ticket.orders * self.longest)
 
     def put(self, ticket: Ticket) -> None:
         """Let it wait at the end of its request."""
@@ -122,19 +133,19 @@ class FairQueue:
             request, mine = next(iter(line.requests.items()))
             first = next(iter(mine))
             mates = [first, *(mate for mate in self._by_prompt[first.unit.prompt] if mate is not first)]
-            prompt = prompt_length(first.unit)
-            whole = prompt + sum(mate.own for mate in mates)
-            if batch and spent + prompt + first.own > most:
+            prompt = self._prompt(first)
+            whole = prompt + sum(map(self._own, mates))
+            if batch and spent + prompt + self._own(first) > most:
                 return batch
             if spent >= most / 2 and spent + whole > most >= whole:
                 return batch
             line.requests[request] = line.requests.pop(request)  # its next turn comes after the others'
             spent += prompt
             for ticket in mates:
-                if batch and spent + ticket.own > most:
+                if batch and spent + self._own(ticket) > most:
                     break
-                self._lines[ticket.caller].given += ticket.own + (prompt if ticket is first else 0)
+                self._lines[ticket.caller].given += self._own(ticket) + (prompt if ticket is first else 0)
                 self.remove(ticket)
                 batch.append(ticket)
-                spent += ticket.own
+                spent += self._own(ticket)
         return batch
