@@ -148,6 +148,42 @@ def test_every_row_comes_once_and_only_the_deadly_ones_fail(
     assert failed == dict.fromkeys(deadly, DIED) | dict.fromkeys(sick, "CUDA error")
 
 
+@pytest.mark.parametrize("where", [0, 10, 19])
+def test_a_run_goes_on_where_each_shard_that_is_left_holds_a_deadly_row(where: int) -> None:
+    """Ten shards of 20 rows, one of them deadly in each, always at the same place: 190 rows have a score.
+
+    So it is where a killed run has finished all other shards, too.
+    """
+    shards = [(number, list(range(number * 20, number * 20 + 20))) for number in range(10)]
+    deadly = {number * 20 + where for number in range(10)}
+    outcomes = [out for _, answer in in_rounds(shards, answers_but(deadly, set())) for out in answer.outcomes]
+    assert outcomes.count(Failure(DIED)) == 10 and len(outcomes) == 200
+
+
+def test_deadly_rows_that_stand_side_by_side_are_blamed_where_others_are_answered() -> None:
+    """Rows 0 to 63 of 512: at the end 64 rows stand alone, and none of them is answered."""
+    found = in_rounds([(0, list(range(512)))], answers_but(set(range(64)), set()))
+    outcomes = [out for _, answer in found for out in answer.outcomes]
+    assert outcomes.count(Failure(DIED)) == 64 and len(outcomes) == 512
+
+
+def test_processes_that_stop_working_are_not_the_fault_of_the_rows_that_are_left() -> None:
+    """20 pieces; after the first eight answers nothing is answered, not even the first row again."""
+    count = 0
+
+    def ask(pieces: Sequence[Piece]) -> Iterator[Answer]:
+        nonlocal count
+        for piece in pieces:
+            count += 1
+            if count > 8:
+                yield Answer(piece.number, failed="CUDA error")
+            else:
+                yield Answer(piece.number, [{}] * len(piece.places))
+
+    with pytest.raises(ScoringError, match="no row could be scored: CUDA error"):
+        list(in_rounds([(number, [2 * number, 2 * number + 1]) for number in range(20)], ask))
+
+
 def test_a_piece_that_is_answered_twice_counts_once() -> None:
     def ask(pieces: Sequence[Piece]) -> Iterator[Answer]:
         for piece in [*pieces, *pieces]:
