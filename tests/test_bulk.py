@@ -107,6 +107,26 @@ def test_a_shard_with_other_rows_than_its_own_is_an_error(text: str, tmp_path: P
         BulkFolder(tmp_path / "out", {"model": "m"}, SHARDS)
 
 
+@pytest.mark.parametrize("between", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\r", "\n"])
+def test_a_folder_reads_every_text_that_it_wrote(between: str, tmp_path: Path) -> None:
+    """An id or a reason with a character at which Python splits lines, in a shard and in its rejects."""
+    text = f"one{between}two"
+    BulkFolder(tmp_path, {}, SHARDS).write(0, {0: {"id": text}}, {2: {"id": text, "reason": text}})
+    assert BulkFolder(tmp_path, {}, SHARDS).done == {0}
+
+
+def test_rejects_of_an_earlier_try_do_not_outlive_it(tmp_path: Path) -> None:
+    """A shard is removed to have it scored again, and this time none of its rows fails."""
+    first_run(tmp_path / "out")
+    (tmp_path / "out" / "shard-00000.jsonl").unlink()
+    again = BulkFolder(tmp_path / "out", {"model": "m"}, SHARDS)
+    again.write(0, {0: {"score": 1.0}, 2: {"score": 2.0}}, {})
+    again.write(1, {1: {"score": 3.0}}, {})
+    assert again.finish() == {"rows": 3, "rejected": 0}
+    assert not list((tmp_path / "out").glob("*.rejects.jsonl"))
+    assert BulkFolder(tmp_path / "out", {"model": "m"}, SHARDS).done == {0, 1}
+
+
 @pytest.mark.parametrize("text", ["{}", "[]", "{", '{"format": 1, "format": 1}'])
 def test_a_manifest_that_is_none_is_an_error(text: str, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(text)

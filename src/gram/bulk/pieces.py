@@ -60,8 +60,10 @@ def in_rounds(
                 if len(answered) < _CUT:
                     answered.append((piece.shard, piece.places[0]))
                 yield piece, answer
-        if len(left) == len(todo) >= _CUT and not _is_any_answered(answered or _spread([*left.values()]), ask):
-            raise ScoringError(f"no row could be scored: {next(iter(reasons.values()), DIED)}")
+        if len(left) == len(todo) >= _CUT:
+            tried = answered or _spread(list(left.values()))
+            if not _is_any_answered(tried, ask):
+                raise ScoringError(f"no row could be scored: {next(iter(reasons.values()), DIED)}")
         todo = []
         for piece in left.values():
             if len(piece.places) > 1:
