@@ -12,7 +12,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Collection, Coroutine
+from collections.abc import Collection, Coroutine, Iterable
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -82,7 +82,11 @@ class Wire:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """What ``work`` gives, waited for; it runs beside that of other threads."""
-        return self.start(work).result()
+        future = self.start(work)
+        try:
+            return future.result()
+        finally:
+            future.cancel()  # where an interrupt came first, nobody waits for it
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Begin ``work`` on the loop of this process."""
@@ -159,6 +163,16 @@ class Wire:
             trust_env=False,
         )
         threading.Thread(target=self._loop.run_forever, name="gram-wire", daemon=True).start()
+
+
+async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """What the coroutines give, in their order; the first failure ends the others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in work]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 class RefusedError(ScoringError):

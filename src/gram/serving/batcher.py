@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 from gram.serving.apart import Worker
-from gram.serving.desk import Counts, Desk, OverloadedError, UnavailableError
+from gram.serving.desk import Counts, Desk, OverloadedError, TooMuchError, UnavailableError
 from gram.serving.facts import Facts
 from gram.serving.fair import Ticket
 from gram.serving.limits import Limits
@@ -107,7 +107,8 @@ class Batcher:
             admitted: these belong to a request that was let in before, and are not refused.
 
         Raises:
-            OverloadedError: there is no room for them.
+            OverloadedError: there is no room for them now.
+            TooMuchError: there will be none.
             UnavailableError: a process died with one of them, or none can be started.
         """
         assert self._desk is not None
@@ -120,7 +121,10 @@ class Batcher:
         return await self._desk.wait(request)
 
     def _admit(self, counts: Counts, admitted: bool) -> None:
-        if counts.new and not admitted and self.waiting + counts.new > self.limits.max_queue:
+        most = self.limits.max_queue
+        if counts.new > most and not admitted:
+            raise TooMuchError(f"{counts.new} comparisons and answers in one request; {most} may wait")
+        if counts.new and not admitted and self.waiting + counts.new > most:
             reason = f"{self.waiting} comparisons and answers wait already"
             raise OverloadedError(reason, self.seconds_to_wait())
         for source, count in counts._asdict().items():

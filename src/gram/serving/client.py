@@ -7,6 +7,7 @@ loads no torch, and no server.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -17,9 +18,11 @@ import numpy as np
 from gram.errors import ScoringError
 from gram.messages import Chat, as_answers
 from gram.types import FloatArray, Pair, PromptLike, Usage, Verdicts, as_pairs
-from gram.wire import Wire
+from gram.wire import RefusedError, Wire, together
 
 _CHUNK = 64  # pairs or answers of one request
+_BYTES = 1_000_000  # of one request of several: proxies that let 1 MiB through are common
+_TOO_LARGE = 413
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +158,8 @@ class RemoteModel:
 
     async def _ask(self, path: str, name: str, items: Sequence[Any]) -> tuple[list[dict[str, Any]], Usage]:
         """An answer for each item, by requests of some items side by side, and what they took."""
-        parts = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
-        answers = await asyncio.gather(*(self._wire.post(path, {name: list(part)}) for part in parts))
+        parts = await together(self._part(path, name, part) for part in _parts(items))
+        answers = [answer for part in parts for answer in part]
         data = [one for answer in answers for one in answer["data"]]
         if len(data) != len(items):
             raise ScoringError(f"{self._url}: {len(data)} answers to {len(items)} questions")
@@ -168,6 +171,18 @@ class RemoteModel:
                 what = f"{name.removesuffix('s')} {place} of this call"
                 raise ScoringError(f"{self._url}: no number for {what}: {one['error']}")
         return data, usage
+
+    async def _part(self, path: str, name: str, items: list[Any]) -> list[Any]:
+        """Answers to some items: to all at once, or to halves of them where a server takes no more."""
+        try:
+            return [await self._wire.post(path, {name: items})]
+        except RefusedError as error:
+            if error.status != _TOO_LARGE or len(items) == 1:
+                raise
+        middle = len(items) // 2
+        halves = items[:middle], items[middle:]
+        answers = await together(self._part(path, name, half) for half in halves)
+        return [answer for half in answers for answer in half]
 
 
 class RemoteScorer(RemoteModel):
@@ -191,6 +206,20 @@ class RemoteScorer(RemoteModel):
         items = [{"prompt": _turns(prompt), "response": response} for prompt, response in rows]
         answers, _ = await self._ask("/v1/reward", "items", items)
         return np.array([answer["reward"] for answer in answers], dtype=np.float64)
+
+
+def _parts(items: Sequence[Any]) -> list[list[Any]]:
+    """Items of one request each: as many, and as many bytes, as it may have, and at least one."""
+    parts: list[list[Any]] = []
+    size = 0
+    for item in items:
+        length = len(json.dumps(item))
+        if not parts or len(parts[-1]) == _CHUNK or size + length > _BYTES:
+            parts.append([])
+            size = 0
+        parts[-1].append(item)
+        size += length
+    return parts
 
 
 def _again(url: str, options: dict[str, Any]) -> RemoteModel:

@@ -30,6 +30,10 @@ class OverloadedError(GramError):
         super().__init__(f"{reason}; try again in {seconds} s")
 
 
+class TooMuchError(GramError):
+    """A request for which there will never be room."""
+
+
 class UnavailableError(GramError):
     """The process that had a request's units died, or there is none."""
 
