@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import Any
 
+import pytest
+
+pytest.importorskip("fastapi", reason="the extra serve is not installed")
+
+from gram.serving.batcher import Batcher
+from gram.serving.desk import UnavailableError
 from gram.serving.fair import FairQueue, Ticket
 from gram.serving.limits import Limits
-from gram.types import Answer
+from gram.serving.meters import Meters
+from gram.types import Answer, Pair
 from served import Here, serving, together, until
 from test_serving_queue import Longer, ask, hang_up, opens, pair
 
@@ -79,3 +87,41 @@ def test_who_leaves_takes_nothing_from_others() -> None:
     assert (len(queue), queue.callers, shared.queued) == (1, 1, True)
     queue.leave(shared, "second's")
     assert (len(queue), queue.callers, shared.queued) == (0, 0, False)
+
+
+def test_the_meters_of_the_queue_follow_who_hangs_up() -> None:
+    """Ten callers wait while a batch is read, and go: nothing waits, and so it is shown."""
+    worker = Here(Longer())
+    with serving(worker) as served:
+        worker.gate.clear()
+        first = hang_up(served, pair("first", "aaa"))
+        until(lambda: worker.batches)
+        gone = [hang_up(served, pair(f"prompt {k}", "aa")) for k in range(10)]
+        until(lambda: served.metric("gram_queue_units") == 10)
+        for connection in gone:
+            connection.close()
+        until(lambda: served.metric("gram_queue_units") == served.metric("gram_queue_callers") == 0)
+        worker.gate.set()
+        first.close()
+
+
+def test_when_the_server_stops_all_who_wait_hear_of_it() -> None:
+    """One whose pair is with the worker, and one whose pair is in the queue."""
+
+    async def stop() -> list[object]:
+        worker = Here(Longer())
+        batcher = Batcher([worker], Limits(), Meters())
+        await batcher.start()
+        worker.gate.clear()
+        calls = [asyncio.create_task(batcher.ask([Pair("why ?", "a", "b")], "one"))]
+        while not worker.batches:
+            await asyncio.sleep(0.005)
+        calls.append(asyncio.create_task(batcher.ask([Pair("why ?", "a", "c")], "two")))
+        while not batcher.waiting:
+            await asyncio.sleep(0.005)
+        await batcher.end()
+        return await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 10)
+
+    heard = asyncio.run(stop())
+    assert [str(error) for error in heard] == ["the server stops"] * 2
+    assert all(isinstance(error, UnavailableError) for error in heard)

@@ -90,12 +90,12 @@ class Batcher:
         return facts
 
     async def end(self) -> None:
-        """End all workers, in whatever they are; who still waits hears of it."""
+        """End all workers, in whatever they are; who still waits hears of it, also for what they have."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._desk is not None:
-            self._desk.refuse_waiting(UnavailableError("the server stops"))
+            self._desk.refuse_all(UnavailableError("the server stops"))
         self._ready.clear()
         await self._end_workers()
 
@@ -118,7 +118,10 @@ class Batcher:
         self._arrivals += 1
         self._arrival.set()
         self._show_queue()
-        return await self._desk.wait(request)
+        try:
+            return await self._desk.wait(request)
+        finally:
+            self._show_queue()  # who hangs up leaves it
 
     def _admit(self, counts: Counts, admitted: bool) -> None:
         most = self.limits.max_queue

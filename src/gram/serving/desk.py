@@ -157,6 +157,11 @@ class Desk:
         for ticket in [ticket for ticket, _ in self._flying.values() if ticket.queued]:
             self.refuse(ticket, error)
 
+    def refuse_all(self, error: Exception) -> None:
+        """Let all requests fail, also those that wait for something that a worker has."""
+        for ticket in [ticket for ticket, _ in self._flying.values()]:
+            self.refuse(ticket, error)
+
     def _turned(self, unit: Unit) -> tuple[Unit, bool]:
         """A pair as it is asked, whichever way round it came, and whether it was turned for that."""
         if isinstance(unit, Pair) and self._both_orders and unit.b < unit.a:
