@@ -107,6 +107,26 @@ def test_a_shard_with_other_rows_than_its_own_is_an_error(text: str, tmp_path: P
         BulkFolder(tmp_path / "out", {"model": "m"}, SHARDS)
 
 
+@pytest.mark.parametrize("between", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\r", "\n"])
+def test_a_folder_reads_every_text_that_it_wrote(between: str, tmp_path: Path) -> None:
+    """An id or a reason with a character at which Python splits lines, in a shard and in its rejects."""
+    text = f"one{between}two"
+    BulkFolder(tmp_path, {}, SHARDS).write(0, {0: {"id": text}}, {2: {"id": text, "reason": text}})
+    assert BulkFolder(tmp_path, {}, SHARDS).done == {0}
+
+
+def test_rejects_of_an_earlier_try_do_not_outlive_it(tmp_path: Path) -> None:
+    """A shard is removed to have it scored again, and this time none of its rows fails."""
+    first_run(tmp_path / "out")
+    (tmp_path / "out" / "shard-00000.jsonl").unlink()
+    again = BulkFolder(tmp_path / "out", {"model": "m"}, SHARDS)
+    again.write(0, {0: {"score": 1.0}, 2: {"score": 2.0}}, {})
+    again.write(1, {1: {"score": 3.0}}, {})
+    assert again.finish() == {"rows": 3, "rejected": 0}
+    assert not list((tmp_path / "out").glob("*.rejects.jsonl"))
+    assert BulkFolder(tmp_path / "out", {"model": "m"}, SHARDS).done == {0, 1}
+
+
 @pytest.mark.parametrize("text", ["{}", "[]", "{", '{"format": 1, "format": 1}'])
 def test_a_manifest_that_is_none_is_an_error(text: str, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(text)
@@ -146,6 +166,42 @@ def test_every_row_comes_once_and_only_the_deadly_ones_fail(
     assert sorted(found) == list(range(100))
     failed = {place: outcome.reason for place, outcome in found.items() if isinstance(outcome, Failure)}
     assert failed == dict.fromkeys(deadly, DIED) | dict.fromkeys(sick, "CUDA error")
+
+
+@pytest.mark.parametrize("where", [0, 10, 19])
+def test_a_run_goes_on_where_each_shard_that_is_left_holds_a_deadly_row(where: int) -> None:
+    """Ten shards of 20 rows, one of them deadly in each, always at the same place: 190 rows have a score.
+
+    So it is where a killed run has finished all other shards, too.
+    """
+    shards = [(number, list(range(number * 20, number * 20 + 20))) for number in range(10)]
+    deadly = {number * 20 + where for number in range(10)}
+    outcomes = [out for _, answer in in_rounds(shards, answers_but(deadly, set())) for out in answer.outcomes]
+    assert outcomes.count(Failure(DIED)) == 10 and len(outcomes) == 200
+
+
+def test_deadly_rows_that_stand_side_by_side_are_blamed_where_others_are_answered() -> None:
+    """Rows 0 to 63 of 512: at the end 64 rows stand alone, and none of them is answered."""
+    found = in_rounds([(0, list(range(512)))], answers_but(set(range(64)), set()))
+    outcomes = [out for _, answer in found for out in answer.outcomes]
+    assert outcomes.count(Failure(DIED)) == 64 and len(outcomes) == 512
+
+
+def test_processes_that_stop_working_are_not_the_fault_of_the_rows_that_are_left() -> None:
+    """20 pieces; after the first eight answers nothing is answered, not even the first row again."""
+    count = 0
+
+    def ask(pieces: Sequence[Piece]) -> Iterator[Answer]:
+        nonlocal count
+        for piece in pieces:
+            count += 1
+            if count > 8:
+                yield Answer(piece.number, failed="CUDA error")
+            else:
+                yield Answer(piece.number, [{}] * len(piece.places))
+
+    with pytest.raises(ScoringError, match="no row could be scored: CUDA error"):
+        list(in_rounds([(number, [2 * number, 2 * number + 1]) for number in range(20)], ask))
 
 
 def test_a_piece_that_is_answered_twice_counts_once() -> None:

@@ -88,6 +88,12 @@ def test_a_choice_may_be_a_list_of_names_in_python() -> None:
         Choice("?", "xy")
 
 
+@pytest.mark.parametrize("names", [[["a"], ["b"]], [{"value": "a"}, {"value": "b"}], [None, "a"], [1, 2]])
+def test_options_of_a_list_are_strings(names: Any) -> None:
+    with pytest.raises(WrongTypeError, match=r"field 'criteria\[0\]': expected a string"):
+        Choice("?", names)
+
+
 def test_only_a_judge_answers_questions(likelihood_folder, scalar_folder) -> None:
     for folder, name in ((likelihood_folder, "LikelihoodModel"), (scalar_folder, "ScalarHeadModel")):
         model = gram.load(folder, device="cpu")

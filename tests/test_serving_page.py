@@ -21,6 +21,7 @@ from gram.serving.limits import Limits
 from gram.types import Usage
 from oracles import NumberJudge
 from served import Here, Served, serving, until
+from test_serving_queue import hang_up
 
 from gram.serving import page_routes, pictures  # isort: skip - these need what served.py skips without
 from gram.serving.schemas import PairOut, RankAnswer, usage_of  # isort: skip
@@ -217,14 +218,21 @@ def test_too_large_and_too_late_are_told_in_words() -> None:
     """What the door refuses: of an error's answer Gradio's page would show no words."""
     pytest.importorskip("gradio", reason="the extra ui is not installed")
     here = Here(Judge())
-    with serving(here, limits=Limits(max_queue=2, max_body_bytes=2_000)) as served:
+    with serving(here, limits=Limits(max_queue=3, max_body_bytes=2_000)) as served:
+        assert "at most 2000 bytes" in rank(served, "x" * 2_001, "y")[0]
+        assert "6 comparisons and answers in one request; 3 may wait" in rank(served, *ANSWERS, "y")[0]
+        here.gate.clear()
+        before = [hang_up(served, {"prompt": "?", "a": "1", "b": "2"})]
+        until(lambda: here.batches)
+        before.append(hang_up(served, {"prompt": "!", "a": "1", "b": "2"}))
+        until(lambda: served.batcher.waiting == 1)
         words, matrix, orders = rank(served, *ANSWERS)
         assert "try again in 1 s" in words and matrix == orders == ""
-        assert "at most 2000 bytes" in rank(served, "x" * 2_001, "y")[0]
-        here.gate.clear()
         _, answer = press(served, "rank", PROMPT, "1", "2", *[""] * 6, X_Deadline_Seconds="0.5")
         assert "no answer within 0.5 s" in answer["data"][0]
         here.gate.set()
+        for connection in before:
+            connection.close()
 
 
 def test_the_tokens_of_an_answer(likelihood_folder: Path) -> None:

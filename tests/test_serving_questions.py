@@ -14,6 +14,7 @@ import pytest
 
 import gram
 from gram.decisions import Choice, Noul, Score
+from gram.serving.limits import Limits
 from served import Here, Served, serving, together
 
 STATE = "the bread of the river is old ."
@@ -78,6 +79,47 @@ def test_decisions_are_the_same_in_another_shape(served: Served, judge: Any) -> 
     shares = {row["value"]: row["probability"] for row in choice["probabilities"]}
     assert shares == pytest.approx(dict(expected["tone"].probabilities), abs=1e-6)
     assert score["score"] == pytest.approx(expected["size"].score, abs=1e-6)
+
+
+HALF = "\ud83d"
+CALL = {"role": "assistant", "content": None}
+
+
+@pytest.mark.parametrize(("turn", "place"), [
+    ({"role": "user", "content": f"It broke {HALF}"}, "[0].content"),
+    ({"role": HALF, "content": "It broke ."}, "[0].role"),
+    ({"role": "user", "content": [{"type": "text", "text": HALF}]}, "[0].content[0].text"),
+    ({"role": "user", "content": [{"type": "text", "text": "Hi", "of": HALF}]}, ""),
+    ({"role": "user", "content": "Hi", "name": HALF}, ""),
+    ({"role": "user", "content": "Hi", HALF: "a name"}, ""),
+    (CALL | {"tool_calls": [{"function": {"name": HALF, "arguments": "{}"}}]}, "[0].tool_calls"),
+    (CALL | {"tool_calls": [{"function": {"name": "f", "arguments": {"x": HALF}}}]}, "[0].tool_calls"),
+])  # fmt: skip
+def test_half_a_surrogate_pair_in_messages_is_refused_with_its_place(
+    served: Served, turn: dict[str, Any], place: str
+) -> None:
+    """Where it stands in what is shown; else the state is named, as a half is no text that can be sent on."""
+    asked = {"state": [turn], "questions": QUESTIONS}
+    status, answer = served.post("/v1/systemone", asked)
+    assert status == 422 and answer["detail"][0]["loc"] == ["body", f"state{place}"], answer
+    asked = {"input": [turn], "questions": [{"type": "predicate", "instructions": "?"}]}
+    status, answer = served.post("/v1/decisions", asked)
+    assert status == 422 and answer["detail"][0]["loc"] == ["body", f"input{place}"], answer
+    assert served.post("/v1/compare", {"pairs": [{"prompt": [turn], "a": "x", "b": "y"}]})[0] in (200, 422)
+
+
+def test_a_state_is_as_long_as_it_has_characters(judge_folder: Path) -> None:
+    """Of at most 1,000: Chinese, quotes and line breaks count once each. JSON is counted as it is written.
+
+    Around one text that is {"of": ""}, 10 characters.
+    """
+    with serving(Here(gram.load(judge_folder)), limits=Limits(max_characters=1_000)) as server:
+
+        def ask(state: Any) -> int:
+            return server.post("/v1/systemone", {"state": state, "questions": QUESTIONS})[0]
+
+        assert ask("\u95ee" * 1_000) == ask('"\n' * 500) == ask({"of": "\u95ee" * 990}) == 200
+        assert ask("\u95ee" * 1_001) == ask({"of": "\u95ee" * 991}) == 413
 
 
 def test_other_questions_and_names_change_nothing(judge_folder: Path) -> None:

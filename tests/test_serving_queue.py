@@ -135,21 +135,21 @@ def test_a_prompt_left_for_the_next_batch_keeps_its_turn() -> None:
 def test_a_batch_waits_longer_for_others_where_reading_takes_long() -> None:
     """A model that reads slowly: callers who come one after the other meet in one batch.
 
-    The first pair takes half a second: its prompt of 1 character and 2 answers of 1 in 2 orders, so 10
-    characters a second. The next pair, of some 200, would take 20 s, and a 64th of that, 0.3 s, is waited for
-    another caller.
+    The first pair takes 1.5 s: its prompt of 996 characters and 2 answers of 1 in 2 orders, so 667 characters
+    a second. The next pair, of some 2,000, would take 3 s, and a 64th of that, 47 ms, is waited for another
+    caller, who comes after 20 ms. It is capped only above that.
     """
 
     class Slow(Longer):
         def compare(self, pairs: Sequence[Pair]) -> Verdicts:
-            if pairs[0].prompt[0].content == "?":
-                time.sleep(0.5)
+            if pairs[0].prompt[0].content[0] == "?":
+                time.sleep(1.5)
             return super().compare(pairs)
 
     worker = Here(Slow())
-    with serving(worker) as served:
-        ask(served, pair("?", "a"))
-        calls = [partial(ask, served, pair("why ?", f"{k} " * 50)) for k in range(6)]
+    with serving(worker, limits=Limits(max_batch_tokens=16_000)) as served:
+        ask(served, pair("?" * 996, "a"))
+        calls = [partial(ask, served, pair("why ?", f"{k} " * 500)) for k in range(6)]
         together([partial(later, 0.02 * k, call) for k, call in enumerate(calls)])
     assert [len(batch) for batch in worker.batches] == [1, 6]
 

@@ -12,7 +12,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Collection, Coroutine
+from collections.abc import Collection, Coroutine, Iterable
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -30,6 +30,7 @@ PASSES = (429, 502, 503)
 _FIRST, _LONGEST = 0.25, 8.0  # seconds before another try
 _LATER = 0.25  # of the time that a server asks for: more by up to this share, so that callers do not meet
 _HOPELESS = ("insufficient_quota", "billing_hard_limit_reached")  # of 429: waiting does not help
+_PORTS = 65_536
 _SHOWN = 300  # characters of what a server says
 _PATIENT = 3  # tries without an answer, after which waiting is told
 
@@ -48,7 +49,7 @@ class Wire:
         passes: statuses after which the same request may be answered.
 
     Raises:
-        ConfigError: no URL, one with a password in it, or numbers that make no sense.
+        ConfigError: no URL, one with a password in it, a token that is none, or numbers that make no sense.
     """
 
     def __init__(
@@ -61,15 +62,14 @@ class Wire:
         patience: float | None = None,
         passes: Collection[int] = PASSES,
     ) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise ConfigError(f"'{url}' is no address of a server, such as http://127.0.0.1:8000")
-        if "@" in url.split("://", 1)[1].split("/", 1)[0]:
-            raise ConfigError("a name and a password in an address would be shown: use a token")
+        _check_url(url)
+        if token is not None and not (token.isascii() and token.isprintable()):
+            raise ConfigError("the token cannot be sent: it holds a line break, or no ASCII")
         check_number("deadline", deadline, float, Within(0, open="low"))
         check_number("connections", connections, int, Within(1))
         self._url = url.rstrip("/")
         self._token = token
-        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._deadline = deadline
         self._connections = connections
         self._patience = patience
@@ -82,7 +82,11 @@ class Wire:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """What ``work`` gives, waited for; it runs beside that of other threads."""
-        return self.start(work).result()
+        future = self.start(work)
+        try:
+            return future.result()
+        finally:
+            future.cancel()  # where an interrupt came first, nobody waits for it
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Begin ``work`` on the loop of this process."""
@@ -116,7 +120,7 @@ class Wire:
                 answer = await self._client.request(
                     method, path, json=content, headers=headers, timeout=httpx2.Timeout(patience)
                 )
-            except httpx2.TransportError as error:
+            except httpx2.RequestError as error:  # no connection, or an answer that breaks off
                 reason = str(error) or type(error).__name__
             else:
                 if answer.status_code == 200:
@@ -139,7 +143,7 @@ class Wire:
     def _json(self, path: str, answer: httpx2.Response) -> Any:
         try:
             return answer.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             start = self._shown(answer.text)
             raise ScoringError(f"{self._url}{path}: the answer is no JSON: {start!r}") from None
 
@@ -161,12 +165,44 @@ class Wire:
         threading.Thread(target=self._loop.run_forever, name="gram-wire", daemon=True).start()
 
 
+async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """What the coroutines give, in their order; the first failure ends the others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in work]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
 class RefusedError(ScoringError):
     """A server that refuses a request, with the status of its answer; 0 in another process."""
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
+
+
+def _check_url(url: str) -> None:
+    """Refuse what no request can be sent to.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    wrong = f"'{url}' is no address of a server, such as http://127.0.0.1:8000"
+    if not url.startswith(("http://", "https://")):
+        raise ConfigError(wrong)
+    if "@" in url.split("://", 1)[1].split("/", 1)[0]:
+        raise ConfigError("a name and a password in an address would be shown: use a token")
+    try:
+        read = httpx2.URL(url)
+        read.host.encode("idna")  # as it is looked up
+    except (httpx2.InvalidURL, UnicodeError) as error:
+        raise ConfigError(f"{wrong}: {error}") from None
+    if not read.host or "%" in read.host:
+        raise ConfigError(f"{wrong}: it names no host")
+    if read.port is not None and not 0 < read.port < _PORTS:
+        raise ConfigError(f"{wrong}: a port is a number from 1 to {_PORTS - 1}")
 
 
 def _detail(answer: httpx2.Response) -> str:

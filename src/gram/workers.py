@@ -13,13 +13,14 @@ import signal
 import warnings
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from signal import Signals
 from threading import Thread
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
@@ -123,14 +124,18 @@ class WorkerDiedError(ScoringError):
 
 
 class Processes(Workers[M_co]):
-    """``count`` processes that are started with the first call; see ``workers_with``, which ends them too."""
+    """``count`` processes that are started with the first call; see ``workers_with``, which ends them too.
 
-    def __init__(self, make: Callable[[Share], M_co], count: int) -> None:
+    Args:
+        outlasts: signals that end none, beside an interrupt. A pool of several ends by SIGTERM if one dies.
+    """
+
+    def __init__(self, make: Callable[[Share], M_co], count: int, outlasts: Collection[Signals] = ()) -> None:
         context = get_context("spawn")  # a fork would not bring torch's threads along
         reading, self._life = context.Pipe(duplex=False)
-        self._pool = ProcessPoolExecutor(
-            count, context, _begin, (make, count, context.Value("i", 0), reading)
-        )
+        self._ignored = {signal.SIGINT, *outlasts}
+        begin = make, count, context.Value("i", 0), reading, self._ignored
+        self._pool = ProcessPoolExecutor(count, context, _begin, begin)
         self._count = count
         self._usage = Usage()
         self._told: set[Hashable] = set()
@@ -168,7 +173,7 @@ class Processes(Workers[M_co]):
         Raises:
             WorkerDiedError: one died before.
         """
-        with _deaths_told(), _uninterrupted():
+        with _deaths_told(), _blocked(self._ignored):
             return self._pool.submit(_answer, function, part)
 
     def result(self, future: Future[_Answer]) -> Any:
@@ -199,12 +204,12 @@ def _deaths_told() -> Iterator[None]:
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """What is started in the block never hears of an interrupt, not even before its first own step."""
+def _blocked(signals: Collection[Signals]) -> Iterator[None]:
+    """What is started in the block never hears of these signals, not even before its first own step."""
     if not hasattr(signal, "pthread_sigmask"):  # not a POSIX system
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
     finally:
@@ -225,19 +230,22 @@ _failure: Exception | None = None
 _notes: _Notes = []
 
 
-def _begin(make: Callable[[Share], Any], count: int, numbers: Any, parent: Connection) -> None:
+def _begin(
+    make: Callable[[Share], Any], count: int, numbers: Any, parent: Connection, ignored: Collection[Signals]
+) -> None:
     global _model, _failure
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
     Thread(target=_die_with, args=(parent,), daemon=True).start()
     with contextlib.suppress(OSError):  # stderr may be closed
         os.dup2(2, 1)  # stdout is for the result of the command
     logging.getLogger().addHandler(_Keeping(logging.WARNING))
     warnings.showwarning = _keep_warning
     with numbers.get_lock():
-        number = numbers.value
+        place = numbers.value
         numbers.value += 1
     try:
-        _model = make(Share(number, count))
+        _model = make(Share(place, count))
     except Exception as error:  # an error here would lose its type: whoever asks for something gets it
         _failure = error
 

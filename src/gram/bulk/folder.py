@@ -51,6 +51,8 @@ class BulkFolder:
         assert scored.keys() | failed.keys() == set(self._shards[number])
         if failed:  # first: a shard file says that all of its shard is there
             self._write_rows(_rejects_name(number), failed)
+        else:  # of an earlier try, whose shard file is gone
+            (self._folder / _rejects_name(number)).unlink(missing_ok=True)
         self._write_rows(_name(number), scored)
 
     def finish(self) -> dict[str, int]:
@@ -130,6 +132,7 @@ def _rows_in(path: Path) -> list[int]:
     if not path.exists():
         return []
     try:
-        return [int(json.loads(line)["row"]) for line in path.read_text(encoding="utf-8").splitlines()]
+        # Bytes, not text: splitlines of a text also splits at U+2028 and the like, which an id may contain.
+        return [int(json.loads(line)["row"]) for line in path.read_bytes().splitlines()]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"is no shard of gram: {error}", file=str(path)) from None

@@ -1,7 +1,9 @@
 """Pieces of the work, and what is asked again when a process dies over one.
 
 A piece without an answer is cut up and asked again, until the row over which processes die stands alone; that
-row has no score, and all others have theirs. Knows numbers; knows no rows and no process.
+row has no score, and all others have theirs. Where nothing is answered any more, some rows are tried by
+themselves, to tell rows that processes die over from processes that do not work. Knows numbers; knows no rows
+and no process.
 """
 
 from __future__ import annotations
@@ -41,10 +43,11 @@ def in_rounds(
         ask: answers pieces as they get done; those over which processes died are missing in the end.
 
     Raises:
-        ScoringError: none of many pieces could be answered.
+        ScoringError: none of many pieces could be answered, and no row by itself.
         GramError: what an answer says is wrong with the whole run.
     """
     todo = [(shard, tuple(places)) for shard, places in shards]
+    answered: list[tuple[int, int]] = []  # shards and places of some rows
     while todo:
         left = {number: Piece(number, *rest) for number, rest in enumerate(todo)}
         reasons: dict[int, str] = {}
@@ -54,15 +57,37 @@ def in_rounds(
             if answer.failed:
                 reasons[answer.piece] = answer.failed
             elif piece := left.pop(answer.piece, None):  # a second answer to a piece says the same
+                if len(answered) < _CUT:
+                    answered.append((piece.shard, piece.places[0]))
                 yield piece, answer
-        if len(left) == len(todo) >= _CUT:  # it is not the rows: one by one they would fail in the same way
-            raise ScoringError(f"no row could be scored: {next(iter(reasons.values()), DIED)}")
+        if len(left) == len(todo) >= _CUT:
+            tried = answered or _spread(list(left.values()))
+            if not _is_any_answered(tried, ask):
+                raise ScoringError(f"no row could be scored: {next(iter(reasons.values()), DIED)}")
         todo = []
         for piece in left.values():
             if len(piece.places) > 1:
                 todo += [(piece.shard, places) for places in _cut(piece.places)]
             else:
                 yield piece, Answer(piece.number, [Failure(reasons.get(piece.number, DIED))])
+
+
+def _is_any_answered(
+    rows: Iterable[tuple[int, int]], ask: Callable[[Sequence[Piece]], Iterator[Answer]]
+) -> bool:
+    """Whether processes still answer one of some rows, each asked by itself."""
+    answers = list(ask([Piece(number, shard, (place,)) for number, (shard, place) in enumerate(rows)]))
+    for answer in answers:
+        if answer.error is not None:
+            raise answer.error
+    return any(not answer.failed for answer in answers)
+
+
+def _spread(pieces: Sequence[Piece]) -> Iterator[tuple[int, int]]:
+    """Rows of some pieces: the first of one to the last of another, as all deadly ones may be last."""
+    for k in range(_CUT):
+        piece = pieces[len(pieces) * k // _CUT]
+        yield piece.shard, piece.places[(len(piece.places) - 1) * k // (_CUT - 1)]
 
 
 def _cut(places: tuple[int, ...]) -> list[tuple[int, ...]]:

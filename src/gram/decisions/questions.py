@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
 from gram.errors import DataError, WrongTypeError
-from gram.messages import Message, as_text, kind_of
+from gram.messages import Message, as_chat, as_text, kind_of
 from gram.rendering.questions import Content, QuestionKind, are_messages
 
 MOST_QUESTIONS = 64
@@ -82,6 +82,8 @@ class Choice:
             raise WrongTypeError(
                 f"expected options with their descriptions, got {kind_of(criteria)}", field="criteria"
             )
+        if not isinstance(criteria, Mapping):
+            criteria = [as_text(name, f"criteria[{place}]") for place, name in enumerate(criteria)]
         named = criteria if isinstance(criteria, Mapping) else dict.fromkeys(criteria)
         if len(named) < len(criteria):
             raise DataError("the same option stands there twice", field="criteria")
@@ -179,13 +181,19 @@ def read_state(state: object, field: str = "state") -> object:
     """
     if are_messages(state):
         assert isinstance(state, list | tuple)
-        return [_as_mapping(turn) for turn in state]
+        turns = [_as_mapping(turn) for turn in state]
+        try:
+            as_text(_json(turns, field, default=str), field)
+        except DataError:
+            as_chat(turns, field)  # names the place, if it is in what is shown
+            raise
+        return turns
     if state is None:
         raise WrongTypeError("expected a text, messages or JSON, got nothing (None)", field=field)
     return _content(state, field)
 
 
-def _as_mapping(turn: object) -> object:
+def _as_mapping(turn: Any) -> Mapping[str, Any]:
     return {"role": turn.role, "content": turn.content} if isinstance(turn, Message) else turn
 
 
@@ -246,12 +254,15 @@ def _content(value: Any, field: str) -> Content:
         raise WrongTypeError(
             f"expected a string, or a JSON object or list, got {kind_of(value)}", field=field
         )
+    text = as_text(_json(value, field, allow_nan=False), field)
+    return json.loads(text)
+
+
+def _json(value: Any, field: str, **options: Any) -> str:
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        return json.dumps(value, ensure_ascii=False, **options)
     except (TypeError, ValueError, RecursionError) as error:
         raise WrongTypeError(f"is no JSON: {error}", field=field) from None
-    as_text(text, field)
-    return json.loads(text)
 
 
 def _set(question: Any, *, instructions: Any) -> None:

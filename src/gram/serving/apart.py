@@ -43,7 +43,7 @@ class Worker(Protocol):
 
 
 class Apart:
-    """A ``Worker`` that is a process.
+    """A ``Worker`` that is a process. It ends with this one, or when it is told to, and by no SIGTERM.
 
     Args:
         make: gives the model, as in ``workers_with``.
@@ -77,7 +77,8 @@ class Apart:
         self._thread.shutdown(wait=False)
 
     def _start(self) -> Facts:
-        self._processes = Processes(self._make, 1)
+        # SIGTERM to all processes of a service asks it to stop, which it does when it has answered.
+        self._processes = Processes(self._make, 1, outlasts=(signal.SIGTERM,))
         self._processes.start()
         self.pid = self._call(_pid, None)
         return self._call(facts_of, self._about)

@@ -19,7 +19,7 @@ from gram.decisions.orders import ORDERS
 from gram.errors import ConfigError, DataError, GramError
 from gram.serving.batcher import Batcher
 from gram.serving.borrowed import borrowed_routes
-from gram.serving.desk import OverloadedError, UnavailableError
+from gram.serving.desk import OverloadedError, TooMuchError, UnavailableError
 from gram.serving.door import ERROR_TYPES, AsciiResponse, Door, Gate
 from gram.serving.limits import Limits
 from gram.serving.meters import Meters
@@ -134,6 +134,8 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
     match error:
         case OverloadedError(seconds=seconds):
             return _answer(429, str(error), {"Retry-After": str(seconds)})
+        case TooMuchError():
+            return _answer(413, str(error))
         case UnavailableError():
             return _answer(503, str(error), {"Retry-After": "2"})
         case DataError(field=field, reason=reason):

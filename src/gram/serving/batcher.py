@@ -13,20 +13,20 @@ import time
 from collections.abc import Sequence
 
 from gram.serving.apart import Worker
-from gram.serving.desk import Counts, Desk, OverloadedError, UnavailableError
+from gram.serving.desk import Counts, Desk, OverloadedError, TooMuchError, UnavailableError
 from gram.serving.facts import Facts
 from gram.serving.fair import Ticket
 from gram.serving.limits import Limits
 from gram.serving.meters import Meters
-from gram.serving.units import Outcome, Unit, answer_length, prompt_length
+from gram.serving.pace import Pace
+from gram.serving.units import Outcome, Unit
 from gram.workers import WorkerDiedError
 
 _LINGER = 0.001  # seconds without a new unit after which a batch that is not full goes, at least
 _LINGERS = 8  # such waits at most
 _WORTH = 1 / 64  # of the time in which what waits can be read: as long as that may be waited, too
+_LONGEST = 0.2  # seconds of one such wait at most: the time is an estimate
 _FEWEST = 512  # tokens that are worth a process of their own
-_GUESS = 0.4  # tokens per character, before a batch has been read
-_NEW = 0.2  # weight of the last batch in what is known of tokens and speed
 _BACKOFF = (0, 1, 2, 4, 8, 16, 30)  # seconds before a worker is started again
 
 _log = logging.getLogger("gram.serving")
@@ -52,8 +52,7 @@ class Batcher:
         self._broken = ""  # why the last try to start a worker failed
         self._arrival = asyncio.Event()
         self._arrivals = 0
-        self._per_character = _GUESS
-        self._speed = 0.0  # tokens per second of a worker, once known
+        self._pace = Pace()
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -91,12 +90,12 @@ class Batcher:
         return facts
 
     async def end(self) -> None:
-        """End all workers, in whatever they are; who still waits hears of it."""
+        """End all workers, in whatever they are; who still waits hears of it, also for what they have."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._desk is not None:
-            self._desk.refuse_waiting(UnavailableError("the server stops"))
+            self._desk.refuse_all(UnavailableError("the server stops"))
         self._ready.clear()
         await self._end_workers()
 
@@ -108,7 +107,8 @@ class Batcher:
             admitted: these belong to a request that was let in before, and are not refused.
 
         Raises:
-            OverloadedError: there is no room for them.
+            OverloadedError: there is no room for them now.
+            TooMuchError: there will be none.
             UnavailableError: a process died with one of them, or none can be started.
         """
         assert self._desk is not None
@@ -118,10 +118,16 @@ class Batcher:
         self._arrivals += 1
         self._arrival.set()
         self._show_queue()
-        return await self._desk.wait(request)
+        try:
+            return await self._desk.wait(request)
+        finally:
+            self._show_queue()  # who hangs up leaves it
 
     def _admit(self, counts: Counts, admitted: bool) -> None:
-        if counts.new and not admitted and self.waiting + counts.new > self.limits.max_queue:
+        most = self.limits.max_queue
+        if counts.new > most and not admitted:
+            raise TooMuchError(f"{counts.new} comparisons and answers in one request; {most} may wait")
+        if counts.new and not admitted and self.waiting + counts.new > most:
             reason = f"{self.waiting} comparisons and answers wait already"
             raise OverloadedError(reason, self.seconds_to_wait())
         for source, count in counts._asdict().items():
@@ -129,9 +135,9 @@ class Batcher:
 
     def seconds_to_wait(self) -> int:
         """About how long what waits will take, between 1 and 60."""
-        if not self._desk or not self._speed:
+        if not self._desk:
             return 1
-        seconds = self._seconds_for(self._desk.queue.length) / len(self._workers)
+        seconds = self._pace.seconds_for(self._desk.queue.length) / len(self._workers)
         return max(1, min(60, math.ceil(seconds)))
 
     def _show_queue(self) -> None:
@@ -164,10 +170,10 @@ class Batcher:
             while not len(queue):
                 self._arrival.clear()
                 await self._arrival.wait()
-            most = self.limits.max_batch_tokens / self._per_character
+            most = self.limits.max_batch_tokens / self._pace.per_character
             await self._gather(most)
             free = max(1, len(self._ready) - len(self._busy))
-            fair = max(_FEWEST / self._per_character, queue.length / free)
+            fair = max(_FEWEST / self._pace.per_character, queue.length / free)
             batch = queue.take(min(most, fair))
             self._show_queue()
             if batch:
@@ -185,13 +191,9 @@ class Batcher:
             before, length = self._arrivals, self._desk.queue.length
             if length >= most:
                 return
-            await asyncio.sleep(max(_LINGER, _WORTH * self._seconds_for(length)))
+            await asyncio.sleep(min(_LONGEST, max(_LINGER, _WORTH * self._pace.seconds_for(length))))
             if self._arrivals == before:
                 return
-
-    def _seconds_for(self, characters: float) -> float:
-        """That one worker takes to read them; 0 before the first batch has been read."""
-        return characters * self._per_character / self._speed if self._speed else 0.0
 
     async def _read(self, worker: Worker, batch: Sequence[Ticket]) -> None:
         """Ask a worker, and hand out what it says."""
@@ -203,25 +205,20 @@ class Batcher:
         seconds = time.monotonic() - start
         for ticket, outcome in zip(batch, outcomes, strict=True):
             self._desk.settle(ticket, outcome)
-        self._learn(batch, sum(outcome.tokens for outcome in outcomes), seconds)
+        most = self.limits.max_batch_tokens
+        read = self._pace.learn(batch, outcomes, seconds, most)
+        self._desk.queue.longest = self._pace.longest
+        self._count(outcomes, read, read / most, seconds)
+
+    def _count(self, outcomes: Sequence[Outcome], read: float, fill: float, seconds: float) -> None:
+        tokens = sum(outcome.tokens for outcome in outcomes)
+        self._meters.tokens.inc(tokens)
+        self._meters.shared.inc(tokens - read)
+        self._meters.batch_units.observe(len(outcomes))
+        self._meters.batch_fill.observe(fill)
+        self._meters.batch_seconds.observe(seconds)
         self._meters.failures.inc(sum(outcome.values is None for outcome in outcomes))
         self._meters.truncated.inc(sum(outcome.cut > 0 for outcome in outcomes))
-
-    def _learn(self, batch: Sequence[Ticket], tokens: int, seconds: float) -> None:
-        """How many tokens a character is, and how fast they are read."""
-        prompts = {ticket.unit.prompt: prompt_length(ticket.unit) for ticket in batch}
-        once = sum(prompts.values()) + sum(ticket.own for ticket in batch)
-        each = sum(t.orders * (prompt_length(t.unit) + answer_length(t.unit)) for t in batch)
-        if tokens and each:
-            known = _NEW if self._speed else 1  # the first batch says more than a guess
-            self._per_character += known * (tokens / each - self._per_character)
-            speed = once * self._per_character / max(seconds, 1e-6)
-            self._speed += known * (speed - self._speed)
-        self._meters.tokens.inc(tokens)
-        self._meters.shared.inc(max(0.0, tokens - once * self._per_character))
-        self._meters.batch_units.observe(len(batch))
-        self._meters.batch_fill.observe(once * self._per_character / self.limits.max_batch_tokens)
-        self._meters.batch_seconds.observe(seconds)
 
     def _lose(self, batch: Sequence[Ticket], error: Exception) -> None:
         assert self._desk is not None

@@ -7,19 +7,25 @@ loads no torch, and no server.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from gram.errors import ScoringError
+from gram.errors import ConfigError, ScoringError
 from gram.messages import Chat, as_answers
 from gram.types import FloatArray, Pair, PromptLike, Usage, Verdicts, as_pairs
-from gram.wire import Wire
+from gram.wire import RefusedError, Wire, together
+
+R = TypeVar("R")
 
 _CHUNK = 64  # pairs or answers of one request
+_BYTES = 1_000_000  # of one request of several: proxies that let 1 MiB through are common
+_TOO_LARGE = 413
+_TOLD = {"id", "kind", "dtype", "scores", "slope", "template"}  # of a model, beside more
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,7 @@ class RemoteModel:
         name: of the model.
 
     Raises:
+        ConfigError: no address, or that of another server.
         ScoringError: the server cannot be reached, or refuses.
 
     Example::
@@ -59,7 +66,7 @@ class RemoteModel:
     def __new__(cls, url: str, **options: Any) -> RemoteModel:
         """A ``RemoteScorer`` where the server says that its model scores."""
         wire = Wire(url, **options)
-        about = wire.run(wire.get("/v1/models"))["data"][0]
+        about = _about(wire.run(wire.get("/v1/models")), url)
         model = object.__new__(RemoteScorer if about["scores"] else RemoteModel)
         model._wire = wire
         model._about = about
@@ -83,7 +90,7 @@ class RemoteModel:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy in another process has connections of its own."""
-        return _again, (self._url, self._options)
+        return _again, (self._url, self._options), {"temperature": self.temperature}
 
     @property
     def name(self) -> str:
@@ -142,10 +149,8 @@ class RemoteModel:
 
     async def _compare(self, pairs: Sequence[Pair]) -> Verdicts:
         items = [{"prompt": _turns(pair.prompt), "a": pair.a, "b": pair.b} for pair in pairs]
-        answers, usage = await self._ask("/v1/compare", "pairs", items)
-        table = np.full((len(pairs), 4), np.nan)
-        for row, answer in zip(table, answers, strict=True):
-            row[:] = [np.nan if value is None else value for value in (*answer["log_odds"], *answer["mass"])]
+        rows, usage = await self._ask("/v1/compare", "pairs", items, _four)
+        table = np.array(rows, dtype=np.float64).reshape(len(pairs), 4)
         log_odds, mass = table[:, :2] / self.temperature, table[:, 2:]
         if not self._about["scores"]:
             judged = Usage(judged=int(np.isfinite(mass).sum()), mass=float(np.nansum(mass)))
@@ -153,21 +158,38 @@ class RemoteModel:
             usage += judged
         return Verdicts(log_odds, mass, usage)
 
-    async def _ask(self, path: str, name: str, items: Sequence[Any]) -> tuple[list[dict[str, Any]], Usage]:
-        """An answer for each item, by requests of some items side by side, and what they took."""
-        parts = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
-        answers = await asyncio.gather(*(self._wire.post(path, {name: list(part)}) for part in parts))
-        data = [one for answer in answers for one in answer["data"]]
-        if len(data) != len(items):
-            raise ScoringError(f"{self._url}: {len(data)} answers to {len(items)} questions")
-        tokens = sum(answer["usage"]["prompt_tokens"] for answer in answers)
-        usage = Usage(tokens=tokens, truncated=sum(one["tokens_cut"] > 0 for one in data))
-        self._usage += usage
-        for place, one in enumerate(data):
-            if one["error"]:
-                what = f"{name.removesuffix('s')} {place} of this call"
-                raise ScoringError(f"{self._url}: no number for {what}: {one['error']}")
-        return data, usage
+    async def _ask(
+        self, path: str, name: str, items: Sequence[Any], read: Callable[[dict[str, Any]], R]
+    ) -> tuple[list[R], Usage]:
+        """What ``read`` finds in the answer to each item, by requests side by side, and what they took."""
+        parts = await together(self._part(path, name, part) for part in _parts(items))
+        answers = [answer for part in parts for answer in part]
+        try:
+            data = [one for answer in answers for one in answer["data"]]
+            if len(data) != len(items):
+                raise ScoringError(f"{self._url}: {len(data)} answers to {len(items)} questions")
+            tokens = sum(answer["usage"]["prompt_tokens"] for answer in answers)
+            usage = Usage(tokens=tokens, truncated=sum(one["tokens_cut"] > 0 for one in data))
+            self._usage += usage
+            for place, one in enumerate(data):
+                if one["error"]:
+                    what = f"{name.removesuffix('s')} {place} of this call"
+                    raise ScoringError(f"{self._url}: no number for {what}: {one['error']}")
+            return [read(one) for one in data], usage
+        except (KeyError, TypeError, ValueError) as error:
+            raise ScoringError(f"{self._url}{path}: the answer is none of gram serve ({error!r})") from None
+
+    async def _part(self, path: str, name: str, items: list[Any]) -> list[Any]:
+        """Answers to some items: to all at once, or to halves of them where a server takes no more."""
+        try:
+            return [await self._wire.post(path, {name: items})]
+        except RefusedError as error:
+            if error.status != _TOO_LARGE or len(items) == 1:
+                raise
+        middle = len(items) // 2
+        halves = items[:middle], items[middle:]
+        answers = await together(self._part(path, name, half) for half in halves)
+        return [answer for half in answers for answer in half]
 
 
 class RemoteScorer(RemoteModel):
@@ -189,8 +211,44 @@ class RemoteScorer(RemoteModel):
     async def _score(self, prompts: Sequence[Chat], responses: Sequence[str]) -> FloatArray:
         rows = zip(prompts, responses, strict=True)
         items = [{"prompt": _turns(prompt), "response": response} for prompt, response in rows]
-        answers, _ = await self._ask("/v1/reward", "items", items)
-        return np.array([answer["reward"] for answer in answers], dtype=np.float64)
+        rewards, _ = await self._ask("/v1/reward", "items", items, lambda one: float(one["reward"]))
+        return np.array(rewards, dtype=np.float64)
+
+
+def _about(answer: Any, url: str) -> dict[str, Any]:
+    """What a server says of its model.
+
+    Raises:
+        ConfigError: it is not ``gram serve``.
+    """
+    models = answer.get("data") if isinstance(answer, dict) else None
+    about = models[0] if isinstance(models, list) and models else None
+    if not isinstance(about, dict) or not about.keys() >= _TOLD:
+        raise ConfigError(
+            f"{url}: is a server, but not gram serve. A judge elsewhere is named PROTOCOL:MODEL@URL, such as "
+            f"openai:MODEL@{url.rstrip('/')}/v1 (docs/remote.md)"
+        )
+    return about
+
+
+def _four(answer: dict[str, Any]) -> list[float]:
+    """Log-odds in both orders, and masses; NaN where a pair was asked in one."""
+    (first, second), (mass_first, mass_second) = answer["log_odds"], answer["mass"]
+    return [np.nan if one is None else float(one) for one in (first, second, mass_first, mass_second)]
+
+
+def _parts(items: Sequence[Any]) -> list[list[Any]]:
+    """Items of one request each: as many, and as many bytes, as it may have, and at least one."""
+    parts: list[list[Any]] = []
+    size = 0
+    for item in items:
+        length = len(json.dumps(item))
+        if not parts or len(parts[-1]) == _CHUNK or size + length > _BYTES:
+            parts.append([])
+            size = 0
+        parts[-1].append(item)
+        size += length
+    return parts
 
 
 def _again(url: str, options: dict[str, Any]) -> RemoteModel:

@@ -30,6 +30,10 @@ class OverloadedError(GramError):
         super().__init__(f"{reason}; try again in {seconds} s")
 
 
+class TooMuchError(GramError):
+    """A request for which there will never be room."""
+
+
 class UnavailableError(GramError):
     """The process that had a request's units died, or there is none."""
 
@@ -47,12 +51,14 @@ class Request:
     """What one request waits for, and what it has got.
 
     Attributes:
+        caller: on whose account it waits.
         keys: of its units, in their order.
         turned: which of them are asked the other way round.
         tickets: of those that are still to come.
         got: what has come, by key.
     """
 
+    caller: str
     keys: list[bytes]
     turned: list[bool]
     tickets: set[Ticket] = field(default_factory=set)
@@ -90,7 +96,7 @@ class Desk:
         turned = [self._turned(unit) for unit in units]
         keys = [key_of(unit) for unit, _ in turned]
         by_key = {key: unit for key, (unit, _) in zip(keys, turned, strict=True)}
-        request = Request(keys, [way for _, way in turned])
+        request = Request(caller, keys, [way for _, way in turned])
         request.got = {key: self._finished[key] for key in by_key if key in self._finished}
         missing = [key for key in by_key if key not in request.got]
         joined = sum(key in self._flying for key in missing)
@@ -99,7 +105,7 @@ class Desk:
         for key in request.got:
             self._finished.move_to_end(key)
         for key in missing:
-            self._join(key, by_key[key], caller, request)
+            self._join(key, by_key[key], request)
         return request
 
     async def wait(self, request: Request) -> list[Outcome]:
@@ -114,14 +120,20 @@ class Desk:
         finally:
             for ticket in list(request.tickets):  # none where all were answered
                 self._leave(ticket, request)
-        outcomes = [request.got[key] for key in request.keys]
+        outcomes = []
+        for key in request.keys:
+            outcomes.append(request.got[key])
+            request.got[key] = request.got[key]._replace(tokens=0)  # what stands there twice is read once
         return [_swapped(out) if way else out for out, way in zip(outcomes, request.turned, strict=True)]
 
     def settle(self, ticket: Ticket, outcome: Outcome) -> None:
-        """Hand out an outcome to all who wait for it, and remember it if it is a number."""
+        """Hand out an outcome to all who wait for it, and remember it if it is a number.
+
+        Its tokens are those of the request that has waited longest: it was read once.
+        """
         _, requests = self._flying.pop(ticket.key)
-        for request in requests:
-            request.got[ticket.key] = outcome
+        for place, request in enumerate(requests):
+            request.got[ticket.key] = outcome._replace(tokens=0) if place else outcome
             request.tickets.discard(ticket)
             if not request.tickets and not request.done.done():
                 request.done.set_result(None)
@@ -145,19 +157,25 @@ class Desk:
         for ticket in [ticket for ticket, _ in self._flying.values() if ticket.queued]:
             self.refuse(ticket, error)
 
+    def refuse_all(self, error: Exception) -> None:
+        """Let all requests fail, also those that wait for something that a worker has."""
+        for ticket in [ticket for ticket, _ in self._flying.values()]:
+            self.refuse(ticket, error)
+
     def _turned(self, unit: Unit) -> tuple[Unit, bool]:
         """A pair as it is asked, whichever way round it came, and whether it was turned for that."""
         if isinstance(unit, Pair) and self._both_orders and unit.b < unit.a:
             return unit.swapped(), True
         return unit, False
 
-    def _join(self, key: bytes, unit: Unit, caller: str, request: Request) -> None:
+    def _join(self, key: bytes, unit: Unit, request: Request) -> None:
         if key not in self._flying:
-            orders = self._orders(unit)
-            ticket = Ticket(unit, key, caller, request, orders)
+            ticket = Ticket(unit, key, request.caller, request, self._orders(unit))
             self._flying[key] = (ticket, [])
             self.queue.put(ticket)
         ticket, requests = self._flying[key]
+        if ticket.queued and requests:
+            self.queue.join(ticket, request.caller, request)
         requests.append(request)
         request.tickets.add(ticket)
 
@@ -173,9 +191,10 @@ class Desk:
             return
         requests = self._flying[ticket.key][1]
         requests.remove(request)
-        if ticket.queued and not requests:
-            self.queue.remove(ticket)
-            del self._flying[ticket.key]
+        if ticket.queued:
+            self.queue.leave(ticket, request)
+            if not requests:
+                del self._flying[ticket.key]
 
 
 def _swapped(outcome: Outcome) -> Outcome:

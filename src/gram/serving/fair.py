@@ -1,12 +1,14 @@
 """Who is next: units that wait, in lines of their callers, with all units of one prompt together.
 
 A caller that has been given least is next; within a caller, requests take turns; and with a unit go all
-others that wait on the same prompt, whoever asks, because the prompt is read once for all of them. Knows
-units and their lengths; knows no process, no time and no HTTP.
+others that wait on the same prompt, whoever asks, because the prompt is read once for all of them. A unit
+that several ask for stands in the lines of all of them. Knows units and their lengths; knows no process, no
+time and no HTTP.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
@@ -19,9 +21,10 @@ class Ticket:
 
     Attributes:
         key: equal for equal units only.
-        caller, request: on whose account it waits.
+        caller, request: on whose account it waits at first.
         orders: how often the model looks at it.
         queued: it waits.
+        waiting: all requests that it waits for, with their callers.
     """
 
     unit: Unit
@@ -30,6 +33,7 @@ class Ticket:
     request: Hashable
     orders: int = 1
     queued: bool = False
+    waiting: dict[Hashable, str] = field(default_factory=dict)
 
     @property
     def own(self) -> int:
@@ -48,6 +52,10 @@ class _Line:
 class FairQueue:
     """Tickets that wait.
 
+    Attributes:
+        longest: characters of a prompt, and of what is asked about it, that the model reads at most; more of
+            a text costs nothing.
+
     Example:
         >>> from gram.types import Answer
         >>> queue = FairQueue()
@@ -61,6 +69,7 @@ class FairQueue:
     """
 
     def __init__(self) -> None:
+        self.longest = math.inf
         self._lines: dict[str, _Line] = {}
         self._by_prompt: dict[Hashable, dict[Ticket, None]] = {}
         self._count = 0
@@ -75,38 +84,60 @@ class FairQueue:
         return len(self._lines)
 
     @property
-    def length(self) -> int:
+    def length(self) -> float:
         """Characters that wait, each prompt once."""
         return sum(
-            prompt_length(next(iter(mates)).unit) + sum(ticket.own for ticket in mates)
-            for mates in self._by_prompt.values()
+            self._prompt(next(iter(mates))) + sum(map(self._own, mates)) for mates in self._by_prompt.values()
         )
+
+    def _prompt(self, ticket: Ticket) -> float:
+        return min(prompt_length(ticket.unit), self.longest)
+
+    def _own(self, ticket: Ticket) -> float:
+        return min(ticket.own, ticket.orders * self.longest)
 
     def put(self, ticket: Ticket) -> None:
         """Let it wait at the end of its request."""
-        line = self._lines.get(ticket.caller)
-        if line is None:
-            line = self._lines[ticket.caller] = _Line(self._clock)
-        line.requests.setdefault(ticket.request, {})[ticket] = None
         self._by_prompt.setdefault(ticket.unit.prompt, {})[ticket] = None
         ticket.queued = True
         self._count += 1
+        self.join(ticket, ticket.caller, ticket.request)
+
+    def join(self, ticket: Ticket, caller: str, request: Hashable) -> None:
+        """Let a ticket that waits do so at the end of another request, too: whoever is next first gets it."""
+        line = self._lines.get(caller)
+        if line is None:
+            line = self._lines[caller] = _Line(self._clock)
+        line.requests.setdefault(request, {})[ticket] = None
+        ticket.waiting[request] = caller
+
+    def leave(self, ticket: Ticket, request: Hashable) -> None:
+        """Let it wait no longer for a request; nor at all, if it is the last one."""
+        if len(ticket.waiting) == 1:
+            self.remove(ticket)
+        else:
+            self._unline(ticket, request)
 
     def remove(self, ticket: Ticket) -> None:
         """Let it wait no longer."""
-        line = self._lines[ticket.caller]
-        mine = line.requests[ticket.request]
-        del mine[ticket]
-        if not mine:
-            del line.requests[ticket.request]
-        if not line.requests:
-            del self._lines[ticket.caller]
+        for request in list(ticket.waiting):
+            self._unline(ticket, request)
         mates = self._by_prompt[ticket.unit.prompt]
         del mates[ticket]
         if not mates:
             del self._by_prompt[ticket.unit.prompt]
         ticket.queued = False
         self._count -= 1
+
+    def _unline(self, ticket: Ticket, request: Hashable) -> None:
+        caller = ticket.waiting.pop(request)
+        line = self._lines[caller]
+        mine = line.requests[request]
+        del mine[ticket]
+        if not mine:
+            del line.requests[request]
+        if not line.requests:
+            del self._lines[caller]
 
     def take(self, most: float) -> list[Ticket]:
         """The next tickets, of at most ``most`` characters (or one ticket); they wait no longer.
@@ -122,19 +153,24 @@ class FairQueue:
             request, mine = next(iter(line.requests.items()))
             first = next(iter(mine))
             mates = [first, *(mate for mate in self._by_prompt[first.unit.prompt] if mate is not first)]
-            prompt = prompt_length(first.unit)
-            whole = prompt + sum(mate.own for mate in mates)
-            if batch and spent + prompt + first.own > most:
+            prompt = self._prompt(first)
+            whole = prompt + sum(map(self._own, mates))
+            if batch and spent + prompt + self._own(first) > most:
                 return batch
             if spent >= most / 2 and spent + whole > most >= whole:
                 return batch
             line.requests[request] = line.requests.pop(request)  # its next turn comes after the others'
             spent += prompt
             for ticket in mates:
-                if batch and spent + ticket.own > most:
+                if batch and spent + self._own(ticket) > most:
                     break
-                self._lines[ticket.caller].given += ticket.own + (prompt if ticket is first else 0)
+                self._charge(ticket, self._own(ticket) + (prompt if ticket is first else 0))
                 self.remove(ticket)
                 batch.append(ticket)
-                spent += ticket.own
+                spent += self._own(ticket)
         return batch
+
+    def _charge(self, ticket: Ticket, characters: float) -> None:
+        """All that it waits for are given an equal part."""
+        for caller in ticket.waiting.values():
+            self._lines[caller].given += characters / len(ticket.waiting)

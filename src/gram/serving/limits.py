@@ -31,7 +31,8 @@ class Limits:
     max_batch_tokens: Count = MOST_TOKENS["cpu"]
     """Tokens, about, that a process is given at once; what comes meanwhile waits for the next batch."""
     max_queue: Count = 4_096
-    """Comparisons and answers that wait, of all callers together; more are answered with 429."""
+    """Comparisons and answers that wait, of all callers together; more are answered with 429. A request that
+    alone has more, with 413."""
     max_items: Count = 1_024
     """Pairs, answers or documents in one request; more are answered with 413."""
     max_candidates: Count = 64

@@ -61,7 +61,8 @@ class Service:
         Raises:
             HTTPException: 413.
         """
-        self._check_length(len(json.dumps(state)), "the state")
+        text = state if isinstance(state, str) else json.dumps(state, ensure_ascii=False)
+        self._check_length(len(text), "the state")
 
     def chat(self, prompt: PromptLike, field: str) -> Chat:
         """A prompt as messages.

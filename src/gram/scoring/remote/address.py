@@ -22,7 +22,7 @@ PROTOCOLS = {
 """What a name may begin with, and what is asked."""
 OF_OPENAI = "https://api.openai.com/v1"
 
-_NAME = re.compile(r"(?P<protocol>[a-z-]+):(?P<model>(?!@https?://).+?)(?:@(?P<url>https?://.+))?", re.DOTALL)
+_NAME = re.compile(r"(?P<protocol>[a-z-]+):(?P<model>(?!@https?://).+?)(?:@(?P<url>https?://.*))?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from gram.errors import ConfigError
+from gram.errors import ConfigError, OutputError
 from gram.paths import at_home
 
 _MARK = 0x6772616D  # "gram", as SQLite's application id
@@ -38,16 +38,30 @@ class AnswerFile:
         self._connection = self._opened()
 
     def find(self, url: str, body: Any) -> Any:
-        """The answer to ``body`` at ``url``, or None."""
-        row = self._connection.execute("SELECT answer FROM answers WHERE asked = ?", (_key(url, body),))
-        found = row.fetchone()
-        return None if found is None else json.loads(found[0])
+        """The answer to ``body`` at ``url``, or None.
+
+        Raises:
+            ConfigError: the file is damaged.
+        """
+        asked = "SELECT answer FROM answers WHERE asked = ?"
+        try:
+            found = self._connection.execute(asked, (_key(url, body),)).fetchone()
+            return None if found is None else json.loads(found[0])
+        except (sqlite3.Error, ValueError, TypeError) as error:
+            raise ConfigError(f"{self._path}: the answers kept in it cannot be read: {error}") from None
 
     def keep(self, url: str, body: Any, answer: Any) -> None:
-        """Keep an answer; one that another process has kept meanwhile is replaced."""
+        """Keep an answer; one that another process has kept meanwhile is replaced.
+
+        Raises:
+            OutputError: the disk is full, or the file cannot be written any more.
+        """
         values = (_key(url, body), json.dumps(answer, separators=(",", ":")))
-        with self._connection:
-            self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", values)
+        try:
+            with self._connection:
+                self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", values)
+        except sqlite3.Error as error:
+            raise OutputError(f"{self._path}: an answer cannot be kept: {error}") from None
 
     def _opened(self) -> sqlite3.Connection:
         try:
@@ -61,7 +75,7 @@ class AnswerFile:
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("CREATE TABLE IF NOT EXISTS answers (asked TEXT PRIMARY KEY, answer TEXT)")
             connection.commit()
-        except sqlite3.DatabaseError as error:
+        except sqlite3.Error as error:
             raise ConfigError(f"{self._path}: cannot be used to keep answers: {error}") from None
         return connection
 

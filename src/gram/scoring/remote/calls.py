@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from gram.asking import Calling
 from gram.errors import ScoringError
 from gram.scoring.remote.cache import AnswerFile
-from gram.wire import Wire
+from gram.wire import Wire, together
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ class Calls:
 
     def all(self, work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         """What the coroutines give, in their order; the first failure ends the others."""
-        return self._wire.run(_together(work))
+        return self._wire.run(together(work))
 
     async def get(self, path: str) -> Any:
         """The JSON at ``path``, which is never kept."""
@@ -110,15 +110,6 @@ class Calls:
         if self._gate is None or self._gate[0] is not loop:
             self._gate = loop, asyncio.Semaphore(self._connections)
         return self._gate[1]
-
-
-async def _together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one) for one in work]
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]
 
 
 def _whole(value: Any) -> int:

@@ -80,7 +80,7 @@ class Server:
         """
         if label not in self._ids:
             asked = {"model": self.model, "prompt": label, "add_special_tokens": False}
-            tokens = (await self._calls.ask("/tokenize", asked)).content.get("tokens", [])
+            tokens = await self._tokens(asked)
             if len(tokens) != 1:
                 raise ConfigError(f"{self.url}: the label {label!r} is {len(tokens)} tokens there, not one")
             self._ids[label] = tokens[0]
@@ -90,7 +90,14 @@ class Server:
         """vLLM's tokens of a user's turn and the beginning of the answer, by its own chat template."""
         body = {"model": self.model, "messages": [{"role": "user", "content": text}]}
         body |= {"add_generation_prompt": True, "chat_template_kwargs": {"enable_thinking": False}}
-        return list((await self._calls.ask("/tokenize", body)).content["tokens"])
+        return await self._tokens(body)
+
+    async def _tokens(self, body: dict[str, Any]) -> list[int]:
+        content = (await self._calls.ask("/tokenize", body)).content
+        tokens = content.get("tokens") if isinstance(content, dict) else None
+        if not isinstance(tokens, list):
+            raise ScoringError(f"{self.url}: /tokenize gives no tokens, as vLLM's does")
+        return tokens
 
     async def check_length(self, count: int) -> None:
         """Refuse a prompt that the server would cut.
