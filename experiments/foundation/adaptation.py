@@ -4,8 +4,8 @@ gram-135m, its base and a Bradley-Terry model (the same labels and steps, on the
 `gram adapt`; a bag of words learns from the same few labels. Tasks: experiments/foundation/tasks.py, which
 reads ../shared/data (see experiments/public_files.py).
 Command: python -m experiments.foundation.adaptation, after `make foundation` and the arm bradley_terry_short
-(cells of word analogies with 30 or more labels take about 2 minutes of one core for a judge, less for a
-likelihood; all of them about 2 hours of one core, minutes on a GPU). Adds a line for each result to
+(a cell takes 1.5 to 7 minutes of one core for a judge, less for a likelihood; all of them about 4 hours
+of one core, minutes on a GPU). Adds a line for each result to
 experiments/results/gram_135m_adaptation.jsonl and goes on where it stopped; several can run at once, each
 with its --tasks. --model and --rival take folders in place of the two models, --device cuda a GPU.
 """
