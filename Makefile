@@ -85,11 +85,11 @@ clean:  ## remove caches and build products; .venv and runs/ stay
 	@rm -rf build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis
 	@find src tests experiments -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
-# One pip command on purpose: asked for alone, torch brings several GB of CUDA packages along.
+# One pip command on purpose: torch is chosen once, with all that needs it.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'gram needs Python 3.11 or newer; say which one: make PYTHON=python3.12 ...' >&2; exit 1; }
-	@echo 'Setting up $(VENV), once; it will hold about 2.8 GB.' >&2
+	@echo 'Setting up $(VENV), once; it will hold about 2.8 GB, several more with a CUDA build of torch.' >&2
 	@$(PYTHON) -m venv $(VENV) >&2
 	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt torch==2.13.0 -e '.[dev]' >&2
 	@touch $@

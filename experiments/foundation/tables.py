@@ -65,7 +65,7 @@ def _stage_2(arm: Arm) -> list[str]:
     config = replace(common, **arm.stage_2)
     adapter = "LoRA" if config.lora else "" if config.freeze else "all weights"
     head = "a score head" if config.objective == "scalar" else ""
-    labels = f"{arm.labels:,}" if arm.labels else "12,519 short ones"
+    labels = f"{arm.labels:,}" if arm.labels else "the short ones"
     numbers = (f"{config.batch_size}", f"{config.learning_rate:g}", f"{config.label_smoothing:g}")
     return [" and ".join(filter(None, (adapter, head))), labels, *numbers]
 

@@ -28,9 +28,7 @@ def print_json(value: Any) -> None:
     line = json.dumps(value, ensure_ascii=False)
     try:
         line.encode(sys.stdout.encoding or "utf-8")
-    except (
-        UnicodeEncodeError
-    ):  # ASCII in a container, or half a surrogate pair, as in a path that is no UTF-8
+    except UnicodeEncodeError:  # ASCII in a container, or a path that is no UTF-8
         line = json.dumps(value)
     print(line, flush=True)
 

@@ -104,7 +104,7 @@ def plan(options: PlanOptions, say: Callable[[str], None] = on_stderr) -> dict[s
         ways["divided"] = replace(way, divided=True)
     found = {name: _memory(name, one, shape, options, say) for name, one in ways.items()}
     fits = next((name for name, memory in found.items() if memory["tokens_per_pass"]), None)
-    say(f"choose: {_CHOICE[fits and (options.quantise or fits)]}")
+    say(f"choose: {_CHOICE[options.quantise if fits and options.quantise else fits]}")
     return {
         "model": options.model,
         "parameters": shape.weights,
