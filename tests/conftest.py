@@ -7,6 +7,7 @@ of the folders. Heavy libraries are imported inside the fixtures, so that tests 
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import random
@@ -39,6 +40,14 @@ _PLACES = ("garden", "tower", "river", "market", "harbour", "school")
 _THINGS = ("bread", "silver", "music", "bridge", "window", "letter")
 _QUALITIES = ("quiet", "bright", "old", "small", "green", "heavy")
 _EXTRAS = ("", " Ünïcode too: naïve café.", " 🙂 and 日本語.", "\n- one\n- two", "  spaces  around  ")
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what the tests have imported: torch and its friends stay anyway.
+
+    Every training collects, and looked at a million objects each time: half of the seconds of a small one.
+    """
+    gc.freeze()
 
 
 def make_preferences(count: int, seed: int = 0) -> list[Preference]:

@@ -70,6 +70,12 @@ def wait_for_shards(process: subprocess.Popen[str], output: Path, count: int) ->
         time.sleep(0.02)
 
 
+def an_actor(process: subprocess.Popen[str]) -> psutil.Process:
+    """The oldest one. On a slow machine Ray may have started another beside those that were asked for."""
+    below = psutil.Process(process.pid).children(recursive=True)
+    return min((child for child in below if child.name().startswith(ACTOR)), key=psutil.Process.create_time)
+
+
 def result_of(process: subprocess.Popen[str]) -> dict[str, Any]:
     out, errors = process.communicate(timeout=500)
     assert process.returncode == 0, errors
@@ -96,7 +102,7 @@ def test_two_actors_of_which_one_is_killed_and_then_the_command_itself(
     """Nothing is lost or doubled: the killed actor's shard is asked again, and a second command, with another
     number of actors, goes on with the shards that the first left. The numbers are those of ``gram score``.
     """
-    rows, output = rows_file(tmp_path / "rows.jsonl", 400), tmp_path / "bulk"
+    rows, output = rows_file(tmp_path / "rows.jsonl", 240), tmp_path / "bulk"
     code, _, errors = run(
         capsys, "score", "--model", judge_folder, "--input", rows, "--output", tmp_path / "wanted.jsonl"
     )
@@ -106,9 +112,7 @@ def test_two_actors_of_which_one_is_killed_and_then_the_command_itself(
     first = started(command(judge_folder, rows, output, 2), home=tmp_path)
     wait_for_shards(first, output, 1)
     below = psutil.Process(first.pid).children(recursive=True)
-    actors = [process for process in below if process.name().startswith(ACTOR)]
-    assert len(actors) == 2
-    actors[0].kill()
+    an_actor(first).kill()
     before = len(shards_in(output))
     wait_for_shards(first, output, before + 3)  # the other goes on
     first.send_signal(signal.SIGKILL)
@@ -119,14 +123,9 @@ def test_two_actors_of_which_one_is_killed_and_then_the_command_itself(
 
     second = started(command(judge_folder, rows, output, 1), home=tmp_path)
     wait_for_shards(second, output, len(there) + 1)
-    [actor] = [
-        process
-        for process in psutil.Process(second.pid).children(recursive=True)
-        if process.name().startswith(ACTOR)
-    ]
-    actor.kill()  # now the only one
+    an_actor(second).kill()  # now the only one
     result = result_of(second)
-    assert (result["rows"], result["rejected"], result["shards"]) == (400, 0, len(shards_in(output)))
+    assert (result["rows"], result["rejected"], result["shards"]) == (240, 0, len(shards_in(output)))
     assert result["resumed"] == sum(content.count(b"\n") for content in there.values())
     assert {path: path.read_bytes() for path in there} == there
     check_rows(output, wanted)

@@ -749,6 +749,28 @@ def test_a_run_over_data_that_changed_is_not_continued(
     assert (tmp_path / "out" / "gram.json").is_file()
 
 
+def test_a_run_of_an_earlier_version_that_recorded_less_is_continued(
+    make_config: MakeConfig, kill_at: Callable[[int], None], tmp_path: Path
+) -> None:
+    """0.2.0 did not note whether data are of the Hub; what it did note has to be the same still."""
+    config = make_config(save_steps=1)
+    kill_at(2)
+    with pytest.raises(Killed):
+        train(config)
+    kill_at(0)
+    record = tmp_path / "out" / "checkpoints" / "data.json"
+    *sources, others = json.loads(record.read_text())
+    less = [{name: value for name, value in source.items() if name != "hub"} for source in sources]
+    assert less != sources
+    for changed in ([{**less[0], "rows": 23}, *less[1:]], [*less, *less]):
+        record.write_text(json.dumps([*changed, others]))
+        with pytest.raises(ConfigError, match="over other data of the same name"):
+            train(config)
+    record.write_text(json.dumps([*less, others]))
+    train(config)
+    assert (tmp_path / "out" / "gram.json").is_file()
+
+
 @pytest.mark.parametrize("what", ["template", "reference", "tokenizer_data"])
 def test_a_run_with_other_files_of_the_same_names_is_not_continued(
     what: str, make_config: MakeConfig, tmp_path: Path

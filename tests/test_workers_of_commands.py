@@ -230,9 +230,9 @@ def wait_for_rows(process: subprocess.Popen[str], partial: Path, least: int) -> 
 
 @pytest.fixture
 def many(tmp_path: Path, pairs: Path) -> Path:
-    """900 rows: enough to be in the midst of them."""
+    """360 rows: enough to be in the midst of them."""
     file = tmp_path / "many.jsonl"
-    file.write_text(pairs.read_text() * 50)
+    file.write_text(pairs.read_text() * 20)
     return file
 
 
