@@ -442,6 +442,12 @@ def test_names() -> None:
     for name in ("openai:", "openai:@http://host/v1", "vllm-classify:reward"):
         with pytest.raises(ConfigError, match=r"remote judge is named|where is the server"):
             gram.load(name)
+    for place in ("127.0.0.1:8000", "localhost", "localhost/v1", "host:1/v1/", "judges.example.org/v1"):
+        for protocol in ("openai", "openai-completions", "vllm", "vllm-score"):
+            with pytest.raises(ConfigError, match=rf"begins with http:// or https://: @http://{place}"):
+                read_address(f"{protocol}:org/m@{place}")
+    for model in ("gpt@2024-08-06", "a@b", "ft:gpt-4o:org::id", "org/m@v1"):
+        assert read_address(f"openai:{model}").model == model
     with pytest.raises(ConfigError, match="would be shown: use a token"):
         gram.load("openai:m@http://me:secret@host/v1")
 

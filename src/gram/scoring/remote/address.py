@@ -23,6 +23,7 @@ PROTOCOLS = {
 OF_OPENAI = "https://api.openai.com/v1"
 
 _NAME = re.compile(r"(?P<protocol>[a-z-]+):(?P<model>(?!@https?://).+?)(?:@(?P<url>https?://.*))?", re.DOTALL)
+_NO_SCHEME = re.compile(r"@(?:localhost|[\w.-]+:\d+|[\w.-]+/v1)(?:/.*)?$", re.DOTALL)  # of a server
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def read_address(name: str) -> Address:
     """The parts of ``PROTOCOL:MODEL@URL``; without ``@URL`` a model is OpenAI's, or for a vLLM that we start.
 
     Raises:
-        ConfigError: no model, or a protocol that needs a URL has none.
+        ConfigError: no model, a protocol that needs a URL has none, or an address without ``http://``.
 
     Example:
         >>> read_address("openai:org/judge@http://127.0.0.1:8000/v1")
@@ -90,6 +91,8 @@ def read_address(name: str) -> Address:
     if match is None:
         raise ConfigError(f"'{name}': a remote judge is named PROTOCOL:MODEL@http://HOST:PORT/v1")
     protocol, url = match["protocol"], match["url"]
+    if url is None and (place := _NO_SCHEME.search(name)):
+        raise ConfigError(f"'{name}': an address begins with http:// or https://: @http://{place[0][1:]}")
     if url is None and protocol == "vllm":
         return Address(protocol, match["model"], "", "/v1")
     if url is None and not protocol.startswith("openai"):
