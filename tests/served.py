@@ -135,7 +135,7 @@ def serving(
 
         thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
         thread.start()
-        assert started.wait(30)
+        assert started.wait(120)
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         port = listening.getsockname()[1]
         served = Served(f"http://127.0.0.1:{port}", batcher, meters, token, headers)
@@ -144,7 +144,7 @@ def serving(
             yield served
         finally:
             server.should_exit = True
-            thread.join(30)
+            thread.join(120)
             assert not thread.is_alive()
 
 
@@ -166,7 +166,7 @@ def together(calls: Sequence[Callable[[], Any]]) -> list[Any]:
     return results
 
 
-def until(true: Callable[[], Any], seconds: float = 30.0) -> None:
+def until(true: Callable[[], Any], seconds: float = 120.0) -> None:
     """Wait until something holds."""
     end = time.monotonic() + seconds
     while not true():

@@ -149,9 +149,9 @@ class Threads:
 
             def gather(self, value: Any) -> list[Any]:
                 team.slots[rank] = value
-                team.barrier.wait(timeout=20)
+                team.barrier.wait(timeout=120)
                 found = list(team.slots)
-                team.barrier.wait(timeout=20)
+                team.barrier.wait(timeout=120)
                 return found
 
         return One()

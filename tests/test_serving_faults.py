@@ -88,7 +88,7 @@ def test_too_much_is_413(served: Served, path: str, content: Any) -> None:
 
 def test_a_body_of_unknown_length_is_counted_as_it_comes(served: Served) -> None:
     """Chunked, 30,000 bytes of at most 20,000."""
-    connection = http.client.HTTPConnection(served.url.removeprefix("http://"), timeout=10)
+    connection = http.client.HTTPConnection(served.url.removeprefix("http://"), timeout=120)
     body = iter([b"x" * 1_000] * 30)
     headers = {"Content-Type": "application/json", "Transfer-Encoding": "chunked"}
     connection.request("POST", "/v1/compare", body, headers, encode_chunked=True)
@@ -99,7 +99,7 @@ def test_a_body_of_unknown_length_is_counted_as_it_comes(served: Served) -> None
 def raw(served: Served, *parts: bytes, close: bool = False) -> socket.socket:
     """A connection that has sent these bytes."""
     host, port = served.url.removeprefix("http://").split(":")
-    connection = socket.create_connection((host, int(port)), timeout=10)
+    connection = socket.create_connection((host, int(port)), timeout=120)
     for part in parts:
         connection.sendall(part)
     if close:
@@ -164,7 +164,7 @@ def test_2000_malformed_bodies(served: Served) -> None:
     """
     draw = random.Random(0)
     good = json.dumps(GOOD).encode()
-    connection = http.client.HTTPConnection(served.url.removeprefix("http://"), timeout=30)
+    connection = http.client.HTTPConnection(served.url.removeprefix("http://"), timeout=120)
     states: dict[int, int] = {}
     for _ in range(2_000):
         body = bytearray(good)

@@ -62,7 +62,7 @@ def opens(worker: Here, when: Callable[[], bool]) -> Callable[[], None]:
 
 def hang_up(served: Served, *pairs: dict[str, Any]) -> http.client.HTTPConnection:
     """A caller that has sent its request, and reads no answer."""
-    connection = http.client.HTTPConnection(served.url.removeprefix("http://"), timeout=30)
+    connection = http.client.HTTPConnection(served.url.removeprefix("http://"), timeout=120)
     connection.request(
         "POST", "/v1/compare", json.dumps({"pairs": pairs}), {"Content-Type": "application/json"}
     )
