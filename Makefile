@@ -24,7 +24,7 @@ quick: $(READY)  ## the laws of CONTRIBUTING.md on tiny models (a minute)
 # Without the base (no network) the tests that need it are skipped, and say so.
 test: $(READY)  ## run the tests (ARGS="-k name": some of them), and name the slow ones
 	@$(BIN)/gram fetch smollm2-135m >&2 || true
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations=20 --durations-min=10 $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations=20 --durations-min=10 $(ARGS)
 
 kills: $(READY)  ## kill every command that writes 300 times and more, and go on: nothing lost, doubled or left (15 minutes)
 	@PYTHONPATH=. HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.kills $(ARGS)
