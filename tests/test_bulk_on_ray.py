@@ -71,7 +71,7 @@ def wait_for_shards(process: subprocess.Popen[str], output: Path, count: int) ->
 
 
 def an_actor(process: subprocess.Popen[str]) -> psutil.Process:
-    """The oldest one. On a slow machine Ray may have started another beside those that were asked for."""
+    """The oldest one. Once, on a slow machine, there was one more than were asked for."""
     below = psutil.Process(process.pid).children(recursive=True)
     return min((child for child in below if child.name().startswith(ACTOR)), key=psutil.Process.create_time)
 
