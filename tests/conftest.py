@@ -45,7 +45,7 @@ _EXTRAS = ("", " Ünïcode too: naïve café.", " 🙂 and 日本語.", "\n- one
 def pytest_collection_finish() -> None:
     """Spare the garbage collector what the tests have imported: torch and its friends stay anyway.
 
-    Every training collects, and looked at a million objects each time: half of the seconds of a small one.
+    Every training collects, and looked at all of it each time: more than half of the seconds of a small one.
     """
     gc.freeze()
 

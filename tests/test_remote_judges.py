@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -442,12 +443,21 @@ def test_names() -> None:
     for name in ("openai:", "openai:@http://host/v1", "vllm-classify:reward"):
         with pytest.raises(ConfigError, match=r"remote judge is named|where is the server"):
             gram.load(name)
-    for place in ("127.0.0.1:8000", "localhost", "localhost/v1", "host:1/v1/", "judges.example.org/v1"):
+    for place in (
+        "127.0.0.1:8000",
+        "10.0.0.7",
+        "localhost/v1",
+        "[::1]:80/v1",
+        "Host:1/v1/",
+        "judges.example.org/v1",
+    ):
         for protocol in ("openai", "openai-completions", "vllm", "vllm-score"):
-            with pytest.raises(ConfigError, match=rf"begins with http:// or https://: @http://{place}"):
+            with pytest.raises(ConfigError, match=re.escape(f"or https://: @http://{place}")):
                 read_address(f"{protocol}:org/m@{place}")
     for model in ("gpt@2024-08-06", "a@b", "ft:gpt-4o:org::id", "org/m@v1"):
         assert read_address(f"openai:{model}").model == model
+    for folder in ("runs@2024/v1", "runs@exp-2.0/v1", "@me/judge"):
+        assert read_address(f"vllm:{folder}").model == folder
     with pytest.raises(ConfigError, match="would be shown: use a token"):
         gram.load("openai:m@http://me:secret@host/v1")
 

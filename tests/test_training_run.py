@@ -752,7 +752,7 @@ def test_a_run_over_data_that_changed_is_not_continued(
 def test_a_run_of_an_earlier_version_that_recorded_less_is_continued(
     make_config: MakeConfig, kill_at: Callable[[int], None], tmp_path: Path
 ) -> None:
-    """0.2.0 did not note whether data are of the Hub; what it did note has to be the same still."""
+    """Whether data are of the Hub was not noted once; what was noted has to be the same still."""
     config = make_config(save_steps=1)
     kill_at(2)
     with pytest.raises(Killed):

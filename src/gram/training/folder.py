@@ -112,9 +112,8 @@ def begin_output(config: TrainConfig, sources: Sequence[Mapping[str, Any]], read
 
 def _others(before: list[Any], now: list[Any]) -> list[str]:
     """How what an unfinished run had read differs from what is read now; earlier versions recorded less."""
-    same = len(before) == len(now) and all(
-        {**new, **old} == new for old, new in zip(before[:-1], now[:-1], strict=True)
-    )
+    pairs = zip(before[:-1], now[:-1], strict=False)
+    same = len(before) == len(now) and all(new | old == new for old, new in pairs)
     data = [] if same else ["over other data"]
     names = [name for name, content in now[-1].items() if before[-1].get(name, content) != content]
     return [*data, *(_OTHERS[name] for name in names)]

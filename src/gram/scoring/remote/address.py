@@ -23,7 +23,8 @@ PROTOCOLS = {
 OF_OPENAI = "https://api.openai.com/v1"
 
 _NAME = re.compile(r"(?P<protocol>[a-z-]+):(?P<model>(?!@https?://).+?)(?:@(?P<url>https?://.*))?", re.DOTALL)
-_NO_SCHEME = re.compile(r"@(?:localhost|[\w.-]+:\d+|[\w.-]+/v1)(?:/.*)?$", re.DOTALL)  # of a server
+_HOST = r"localhost|\[[\da-f:]+\]|\d+(?:\.\d+){3}|[\w.-]+:\d+|[\w-]+(?:\.[\w-]+)*\.[a-z]{2,}/v1"
+_NO_SCHEME = re.compile(rf"@(?:{_HOST})(?::\d+)?(?:/.*)?$", re.DOTALL | re.IGNORECASE)  # a server, no model
 
 
 @dataclass(frozen=True, slots=True)
