@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from gram.data import Row, parse, read_preferences, to_contest, to_language, to_preference, to_scorable
+from gram.data.row import Unreadable
+from gram.data.rows import columns_of
 from gram.data.shapes import SHAPES
 from gram.errors import DataError
 from gram.types import Contest, Message, Pair, Preference, ResponsePair, as_chat
@@ -222,6 +224,17 @@ def test_every_shape_has_a_row_here_and_a_line_in_the_documentation() -> None:
 def test_a_row_of_every_shape(title: str) -> None:
     values, expected = SHAPED[title]
     assert to_preference(row(**values)) == expected
+
+
+@pytest.mark.parametrize("title", SHAPED)
+def test_a_cell_that_nobody_needs_may_be_unreadable(title: str) -> None:
+    """A table with a broken column of remarks still holds its pairs; ``columns_of`` says what is needed."""
+    values, expected = SHAPED[title]
+    read = columns_of(row(**values))
+    beside = [name for name, value in values.items() if value is not None and name not in read]
+    broken = values | {name: Unreadable("not UTF-8") for name in [*beside, "remark"]}
+    assert to_preference(row(**broken)) == expected
+    assert to_scorable(row(**broken)) == to_scorable(row(**values))
 
 
 @pytest.mark.parametrize("title", SHAPED)

@@ -143,9 +143,6 @@ def _left_out(row: Row, preference: Preference) -> frozenset[str]:
     given = {name for name, value in row.values.items() if value is not None}
     unread = given - columns_of(row)
     rest = {name: value for name, value in row.values.items() if name not in unread}
-    if read_again(rest) != preference:  # one of them is read all the same, as an Arena row's question_id
-        unread = {name for name in unread if _means_the_same(row.values, name, preference)}
-        rest = {name: value for name, value in row.values.items() if name not in unread}
     for name in _ANYWHERE:
         if rest.get(name) not in (None, "", [], {}) and _means_the_same(rest, name, preference):
             del rest[name]

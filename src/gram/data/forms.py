@@ -208,7 +208,8 @@ UNLABELED: tuple[Form, ...] = (
     form("text", _text),
 )
 BESIDE = frozenset(
-    {"id", "subset", "group", "source", "margin", "split", *SYSTEMS, *QUESTIONS, *PARTS, "history"}
+    {"id", "question_id", "subset", "group", "source", "margin", "split", "history"}
+    | {*SYSTEMS, *QUESTIONS, *PARTS}
 )
 """Fields that are read beside those of a form."""
 

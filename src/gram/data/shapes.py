@@ -43,8 +43,8 @@ def _prompt_in(fields: Fields, name: str) -> Chat:
 
 
 def _beside(fields: Fields) -> dict[str, Any]:
-    """The fields that every labeled pair may have."""
-    names = ("subset", "group", "source", "margin", "system", "system_prompt", "tools")
+    """The fields that every labeled pair may have; a cell of any other that is unreadable stays unread."""
+    names = ("id", "question_id", "subset", "group", "source", "margin", "system", "system_prompt", "tools")
     return {name: fields[name] for name in names if name in fields}
 
 
@@ -100,7 +100,8 @@ def _last_answers(fields: Fields, sides: Sequence[Chat], names: tuple[str, str],
         reason = f"differs from {names[0]!r} before the last answer: the two answers have no common prompt"
         raise DataError(reason, field=names[1])
     prompt = whole_prompt(fields, one[:-1], names[0])
-    return _pair({**fields, names[0]: one[-1].content, names[1]: other[-1].content}, prompt, names, p_a)
+    answers = {names[0]: one[-1].content, names[1]: other[-1].content}
+    return _pair(_beside(fields) | answers, prompt, names, p_a)
 
 
 def _parsed(text: str, field: str) -> Any:
@@ -176,14 +177,15 @@ def _webgpt(fields: Fields) -> Preference:
     question = fields["question"]
     text = question.get("full_text") if isinstance(question, Mapping) else question
     gap = number(fields, "score_0") - number(fields, "score_1")
-    named = dict(fields)
+    answers = ("answer_0", "answer_1")
+    named = _beside(fields) | {name: fields[name] for name in answers}
     if isinstance(question, Mapping) and isinstance(question.get("id"), str):
         named.setdefault("id", question["id"])
     if isinstance(question, Mapping):
         prompt = whole_prompt(fields, prompt_of(text, "question.full_text"), "question")
     else:
         prompt = prompt_from(fields)
-    return _pair(named, prompt, ("answer_0", "answer_1"), _sign(gap), abs(gap))
+    return _pair(named, prompt, answers, _sign(gap), abs(gap))
 
 
 def _openai(fields: Fields) -> Preference:
@@ -203,8 +205,10 @@ def _swift(fields: Fields) -> Preference:
     if "rejected_messages" in fields:
         names = ("messages", "rejected_messages")
         bad = answer_of(fields[names[1]], names[1], turns)
-        return _pair({**fields, names[0]: good, names[1]: bad}, prompt, names, p_a)
-    return _pair({**fields, "messages": good}, prompt, ("messages", "rejected_response"), p_a)
+    else:
+        names = ("messages", "rejected_response")
+        bad = fields[names[1]]
+    return _pair(_beside(fields) | {names[0]: good, names[1]: bad}, prompt, names, p_a)
 
 
 def _summaries(fields: Fields) -> Preference:
@@ -229,7 +233,7 @@ def _summaries(fields: Fields) -> Preference:
         name: summary.get("text") if isinstance(summary, Mapping) else summary
         for name, summary in zip((first, second), summaries, strict=True)
     }
-    named = {**fields, **texts, "id": fields.get("id") or info.get("id") or ""}
+    named = _beside(fields) | texts | {"id": fields.get("id") or info.get("id") or ""}
     return _pair(named, prompt, (first, second), _choice(fields, "choice"))
 
 
