@@ -27,6 +27,8 @@ class Shape:
         rest: weights of the embeddings, the last norm and the heads; tied ones once.
         linear: weights of each layer's linear maps, with which a token is multiplied.
         edges: sum of the inputs and outputs of each layer's linear maps: weights of an adapter per rank.
+        linear_elsewhere: as ``linear``, of all linear maps outside the layers but the output layer.
+        edges_elsewhere: as ``edges``, of those.
         width: of all query heads together.
         kept: bytes that a token in training keeps for the backward pass.
     """
@@ -38,11 +40,23 @@ class Shape:
     edges: int
     width: int
     kept: int
+    linear_elsewhere: int = 0
+    edges_elsewhere: int = 0
 
     @property
     def weights(self) -> int:
         """All weights."""
         return self.layers * self.per_layer + self.rest
+
+    @property
+    def all_linear(self) -> int:
+        """Weights with which a token is multiplied, the output layer's aside."""
+        return self.layers * self.linear + self.linear_elsewhere
+
+    @property
+    def all_edges(self) -> int:
+        """Weights of all adapters, per rank."""
+        return self.layers * self.edges + self.edges_elsewhere
 
 
 @dataclass(frozen=True)
@@ -83,7 +97,7 @@ def trained(shape: Shape, way: Way) -> int:
         >>> trained(shape, Way()), trained(shape, Way(rank=4))  # 2 x 100 + 50, and 2 x 4 x 40
         (250, 320)
     """
-    return way.rank * shape.edges * shape.layers if way.rank else shape.weights
+    return way.rank * shape.all_edges if way.rank else shape.weights
 
 
 def fixed_memory(shape: Shape, way: Way) -> list[Line]:
@@ -114,14 +128,16 @@ def fixed_memory(shape: Shape, way: Way) -> list[Line]:
         lines += _gathered(shape, way)
     if way.low and (way.divided or not way.rank):
         layers = 2 if way.checkpointing else shape.layers
-        formula = f"2 bytes x {layers} layers x {shape.linear:,}"
-        lines.append(Line("bf16 copies for the backward pass", formula, 2 * layers * shape.linear))
+        more = f" + 2 bytes x {shape.linear_elsewhere:,}" if shape.linear_elsewhere else ""
+        formula = f"2 bytes x {layers} layers x {shape.linear:,}{more}"
+        copies = layers * shape.linear + shape.linear_elsewhere
+        lines.append(Line("bf16 copies for the backward pass", formula, 2 * copies))
     return lines
 
 
 def _frozen(shape: Shape, way: Way, parts: int, by: str) -> Line:
     if way.four_bits:
-        linear = shape.layers * shape.linear
+        linear = shape.all_linear
         others, size = shape.weights - linear, 2 if way.low else 4
         formula = f"{_FOUR_BITS} bytes x {linear:,} + {size} bytes x {others:,}"
         return Line("frozen weights, 4 bits", formula, _FOUR_BITS * linear + size * others)
@@ -189,7 +205,7 @@ def operations(shape: Shape, way: Way, tokens: int, length: int) -> list[Line]:
     """
     again = 1 if way.checkpointing else 0
     passes = (2 if way.rank else 3) + again  # as multiples of the forward pass
-    linear = shape.layers * shape.linear
+    linear = shape.all_linear
     return [
         Line(
             "linear maps",

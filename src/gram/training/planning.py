@@ -26,6 +26,7 @@ from gram.training.arithmetic import (
 )
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedConfig
 
 _GB = 1e9
@@ -186,20 +187,35 @@ def shape_of(options: PlanOptions) -> Shape:
             f"{options.model}: has experts, of which a token meets some; plan knows no such model"
         )
     text: Any = config.get_text_config()
+    beside = _linear_beside(model, layers)
     in_layers = sum(weight.numel() for weight in layers.parameters())
     kept = bytes_per_trained_token(
         text, options.dtype, checkpointing=options.gradient_checkpointing, all_logits=False
     )
     count = len(layers)
+    per_layer, over = divmod(in_layers, count)  # layers may differ: what is over counts as elsewhere
+    multiplied, more = divmod(sum(weight.numel() for weight in linear), count)
+    edges, more_edges = divmod(sum(sum(weight.shape) for weight in linear), count)
     return Shape(
         layers=count,
-        per_layer=in_layers // count,
-        rest=sum(weight.numel() for weight in model.parameters()) - in_layers // count * count,
-        linear=sum(weight.numel() for weight in linear) // count,
-        edges=sum(sum(weight.shape) for weight in linear) // count,
+        per_layer=per_layer,
+        rest=sum(weight.numel() for weight in model.parameters()) - in_layers + over,
+        linear=multiplied,
+        edges=edges,
         width=widest(text, "num_attention_heads") * head_width(text),
         kept=kept,
+        linear_elsewhere=more + sum(weight.numel() for weight in beside),
+        edges_elsewhere=more_edges + sum(sum(weight.shape) for weight in beside),
     )
+
+
+def _linear_beside(model: Any, layers: nn.ModuleList) -> list[nn.Parameter]:
+    """Weights of the linear maps outside the layers, but the output layer's: adapters get there too."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    known = {*layers.modules(), model.get_output_embeddings()}
+    return [m.weight for m in model.modules() if isinstance(m, nn.Linear | Conv1D) and m not in known]
 
 
 def _config_of(options: PlanOptions) -> PreTrainedConfig:
