@@ -26,7 +26,7 @@ from gram.training.arithmetic import (
 )
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from transformers import PreTrainedConfig
 
 _GB = 1e9
@@ -209,7 +209,7 @@ def shape_of(options: PlanOptions) -> Shape:
     )
 
 
-def _linear_beside(model: Any, layers: nn.ModuleList) -> list[nn.Parameter]:
+def _linear_beside(model: Any, layers: nn.ModuleList) -> list[Tensor]:
     """Weights of the linear maps outside the layers, but the output layer's: adapters get there too."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
