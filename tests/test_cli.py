@@ -641,6 +641,28 @@ def test_an_output_that_would_do_harm_is_refused(
 
 
 @pytest.mark.parametrize(
+    "name", ["score", "rank", "mine", "convert", "bulk", "adapt", "train", "eval", "merge"]
+)
+@pytest.mark.parametrize("place", [".", "..", "/"])
+def test_an_output_without_a_name_is_refused_in_one_line(
+    name: str, place: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slip; a folder is a place for those that write folders."""
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path / "in")
+    (tmp_path / "rows.jsonl").write_text("none\n", encoding="utf-8")
+    source = {"adapt": "--data", "train": "--data", "eval": "--data"}.get(name, "--input")
+    flags = [] if name == "merge" else [source, "../rows.jsonl"]
+    flags += {"convert": ["--to", "trl"], "bulk": ["--num-actors", 1]}.get(name, [])
+    flags += [] if name == "convert" else ["--model", "nothing-here"]
+    flags += ["--on-error=skip"] if name == "adapt" else []
+    refused(command(name, *flags, f"--output={place}"), f"gram {name}: ")
+    empty = command(name, *flags, "--output", "")  # as of a variable of the shell that is not set
+    assert empty.code == 2 and "--output is empty" in empty.err
+    assert {path.name for path in tmp_path.rglob("*")} <= {"in", "rows.jsonl", "in.rejects.jsonl"}
+
+
+@pytest.mark.parametrize(
     ("name", "place"),
     [
         ("score", "rows.jsonl/x.jsonl"),

@@ -191,7 +191,7 @@ def test_the_page_stands_alone(
 
 
 def test_calibration_is_stored_and_applied(
-    judge_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    judge_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After ``--calibrate`` the loaded model's log-odds are those of before over the temperature.
 
@@ -219,6 +219,11 @@ def test_calibration_is_stored_and_applied(
     code, kept, _ = run(capsys, *command, tmp_path / "out")
     assert code == 0 and kept["temperature"] == result["temperature"]
     assert read_manifest(folder) == manifest
+    (folder / "gram.json").write_text(uncalibrated)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = tmp_path / "run.yaml"
+    file.write_text(f"model: ~/judge\ncalibrate: {data}\noutput: ~/out\n")
+    assert run(capsys, "eval", "--config", file)[0] == 0 and read_manifest(folder) == manifest
     raw = ["eval", "--model", folder, "--template", "default", "--calibrate", data]
     code, _, err = run(capsys, *raw, "--output", tmp_path / "raw")
     assert code == 1 and "than trained" in err

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, Literal, get_origin, get_type_hints
 
 import pytest
+import yaml
 
 from gram.claims import refuse_overlap
 from gram.cli.main import COMMANDS
 from gram.config_file import read_config, read_values
+from gram.described import described
 from gram.errors import ConfigError
 from gram.flags import config_path, parse
 from gram.modeling.shipped import model_folder
@@ -45,6 +47,8 @@ class Everything:
     """A switch."""
     colour: Literal["red", "green"] = "red"
     """A choice."""
+    source: str | Path | None = None
+    """A name or a path."""
     shade: Literal["light", "dark"] | None = None
     """A choice or nothing."""
 
@@ -68,6 +72,8 @@ def make_file(tmp_path: Path) -> MakeFile:
         ("name: abc", "abc"),
         ("name: '12'", "12"),
         ("where: a/b", Path("a/b")),
+        ("source: a/b", "a/b"),
+        ("source: null", None),
         ("many: [a, b]", ["a", "b"]),
         ("many: []", []),
         ("count: 3", 3),
@@ -100,6 +106,8 @@ def test_a_value_is_converted(line: str, value: object, make_file: MakeFile) -> 
         ("name: [a]", "must be str"),
         ("name: yes", "must be str, got True"),
         ("where: 3", "must be Path, got 3"),
+        ("where: ''", "is empty: leave it out, or name a path"),
+        ("source: 3", "must be str, got 3"),
         ("many: a", "must be a list, got 'a'"),
         ("many: [a, 1]", "must be str, got 1"),
         ("many: null", "must be a list, got None"),
@@ -166,9 +174,31 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         read_values(Everything, tmp_path / "none.yaml")
 
 
-@pytest.mark.parametrize("text", ["", "# nothing but a comment\n"])
+@pytest.mark.parametrize("text", ["", "# nothing but a comment\n", "null", "~", "false", "0", "{}"])
 def test_an_empty_file_gives_nothing(text: str, make_file: MakeFile) -> None:
     assert read_values(Everything, make_file(text)) == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["count: 1\ncount: 2\n", "name: a\nnumber: 1\ncount: 2\n", "columns: {ignore: a, ignore: b}\n"],
+)
+def test_what_stands_twice_is_refused(text: str, make_file: MakeFile) -> None:
+    """At any depth, and under an old name beside the new one: nobody knows which of the two was meant."""
+    with pytest.raises(ConfigError, match=r"option '(count|ignore)' stands there 2 times"):
+        read_values(Everything, make_file(text), {"number": "count"})
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_of_every_command_can_stand_in_a_file(command: str, make_file: MakeFile) -> None:
+    """Text where text may stand, else the first of what may."""
+    kind = import_module(f"gram.cli.{command}").Config
+    for option in described(kind):
+        name = option.name.replace("-", "_")
+        plain = {"INTEGER": 1, "NUMBER": 1, "": True}.get(option.value, "x")
+        word = option.choices[0] if option.choices else plain
+        path = make_file(yaml.safe_dump({name: [word] if option.several else word}))
+        assert list(read_values(kind, path)) == [name]
 
 
 def test_missing_required_options_are_named(make_file: MakeFile) -> None:
@@ -190,7 +220,7 @@ def test_every_option_comes_through_a_file_as_through_flags(make_file: MakeFile)
         "name: a\nwhere: b\nmany: [c, d]\ncount: -2\nlimit: null\nrate: -1e-3\n'on': true\n"
         "colour: green\nshade: dark\n"
     )
-    wanted = Everything("a", Path("b"), ["c", "d"], -2, None, -1e-3, True, "green", "dark")
+    wanted = Everything("a", Path("b"), ["c", "d"], -2, None, -1e-3, True, colour="green", shade="dark")
     assert both(make_file, text) == read_config(Everything, make_file(text)) == wanted
 
 
@@ -198,7 +228,7 @@ def test_flags_win(make_file: MakeFile) -> None:
     text = "name: a\nwhere: b\nmany: [c, d]\ncount: 2\nlimit: null\nrate: 1e-3\n'on': true\nshade: dark\n"
     flags = ["--name", "x", "--many", "y", "--count", "3", "--limit", "9", "--rate", "2", "--no-on"]
     found = both(make_file, text, *flags, "--shade", "None")
-    assert found == Everything("x", Path("b"), ["y"], 3, 9, 2.0, False, "red", None)
+    assert found == Everything("x", Path("b"), ["y"], 3, 9, 2.0, False)
 
 
 def test_an_old_name_is_read_with_a_warning(make_file: MakeFile, capsys: pytest.CaptureFixture[str]) -> None:

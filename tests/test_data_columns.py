@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from gram.cli.main import main
+from gram.config_file import read_values
 from gram.data import read_contests, read_language, read_preferences, read_scorables
+from gram.data.columns import parse_columns
+from gram.data.convert import ConvertOptions
 from gram.errors import ConfigError, DataError
 from gram.types import Answer, Pair, as_chat
 
@@ -29,12 +33,33 @@ def write(path: Path, *rows: dict[str, Any]) -> Path:
         SAYS,
         " prompt = frage, chosen = gut,rejected=schlecht,ignore=title",
         {"prompt": "frage", "chosen": "gut", "rejected": "schlecht"},
+        {"prompt": "frage", "chosen": "gut", "rejected": "schlecht", "ignore": ["title", "note"]},
     ],
 )
 def test_columns_are_read_under_other_names(columns: Any, tmp_path: Path) -> None:
     path = write(tmp_path / "x.jsonl", FOREIGN)
     [row] = read_preferences(path, columns=columns).examples
     assert row.pair == Pair("Why?", "So.", "No.")
+
+
+@pytest.mark.parametrize(
+    ("written", "flag"),
+    [
+        (
+            "{prompt: 'Frage, kurz', ignore: [chosen, rejected]}",
+            '"prompt=Frage, kurz",ignore=chosen,ignore=rejected',
+        ),
+        ("{prompt: 'Die \"Frage\"', ignore: chosen}", 'prompt=Die "Frage",ignore=chosen'),
+    ],
+)
+def test_a_mapping_in_a_file_means_what_it_means_in_python(written: str, flag: str, tmp_path: Path) -> None:
+    """Names with a comma or a quote, and several columns to leave out; so does the same as a flag."""
+    config = tmp_path / "c.yaml"
+    config.write_text(f"columns: {written}\n")
+    known = {"prompt"}
+    wanted = parse_columns(yaml.safe_load(written), known)
+    assert parse_columns(read_values(ConvertOptions, config)["columns"], known) == wanted
+    assert parse_columns(flag, known) == wanted
 
 
 def test_every_reader_takes_columns(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import sys
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -117,10 +119,7 @@ def read_values(kind: type[Any], path: Path, renamed: Mapping[str, str] | None =
         raise ConfigError(f"{path}: not YAML: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: must map option names to values")
-    names = [str(name.value).replace("-", "_") for name, _ in node.value] if node else []
-    for name in names:
-        if names.count(name) > 1:  # the last would count, and nobody knows which was meant
-            raise ConfigError(f"{path}: option '{name}' stands there {names.count(name)} times")
+    _refuse_doubles(node, path, renamed or {})
     assert is_dataclass(kind)
     hints = get_type_hints(kind)
     options = {option_of(item.name): hints[item.name] for item in fields(kind) if item.init}
@@ -140,9 +139,36 @@ def read_values(kind: type[Any], path: Path, renamed: Mapping[str, str] | None =
                 f"{path}: unknown option '{raw_name}'{near or '; there are: ' + ', '.join(options)}"
             )
         if name in mappings and isinstance(value, dict):
-            value = ",".join(f"{key}={part}" for key, part in value.items())
+            value = _as_pairs(value)
         values[name] = _converted(value, options[name], f"{path}: option '{raw_name}'")
     return values
+
+
+def _as_pairs(mapping: Mapping[str, Any]) -> str:
+    """``NAME=VALUE,...`` of a mapping; a list is several pairs, and what holds a comma is quoted."""
+    given = {name: value if isinstance(value, list) else [value] for name, value in mapping.items()}
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(
+        f"{name}={value}" for name, values in given.items() for value in values
+    )
+    return text.getvalue()
+
+
+def _refuse_doubles(node: Any, path: Path, renamed: Mapping[str, str]) -> None:
+    """Refuse names that stand twice: the last would count, and nobody knows which was meant."""
+    import yaml
+
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_doubles(item, path, {})
+    if isinstance(node, yaml.MappingNode):
+        written = [str(name.value).replace("-", "_") for name, _ in node.value]
+        names = [renamed.get(name, name) for name in written]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(f"{path}: option '{name}' stands there {names.count(name)} times")
+        for _, value in node.value:
+            _refuse_doubles(value, path, {})
 
 
 def as_flags(values: Mapping[str, Any]) -> list[str]:
@@ -195,8 +221,8 @@ def _converted(value: Any, hint: Any, place: str) -> Any:
     if origin in (Union, types.UnionType):
         if value is None and type(None) in get_args(hint):
             return None
-        [inner] = [choice for choice in get_args(hint) if choice is not type(None)]
-        return _converted(value, inner, place)
+        inner = next(choice for choice in get_args(hint) if choice is not type(None))
+        return _converted(value, inner, place)  # of str and Path the first: who reads it knows which it is
     if origin is Literal:
         if value not in get_args(hint):
             raise ConfigError(f"{place}: {value!r} is not one of {', '.join(map(str, get_args(hint)))}")
@@ -206,6 +232,8 @@ def _converted(value: Any, hint: Any, place: str) -> Any:
             raise ConfigError(f"{place}: must be a list, got {value!r}")
         return [_converted(item, get_args(hint)[0], place) for item in value]
     if hint is Path and isinstance(value, str):
+        if not value:
+            raise ConfigError(f"{place}: is empty: leave it out, or name a path")
         return at_home(value)
     if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:

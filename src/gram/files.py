@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from gram.errors import ConfigError, GramError, OutputError
+from gram.paths import path_beside
 
 LOCK = ".gram.lock"
 """The lock of a folder; in it."""
@@ -195,7 +196,7 @@ def _share_lock(folder: Path, other: Path) -> None:
 
 
 def _beside(folder: Path, kind: str) -> Path:
-    return folder.with_name(f".{folder.name}.gram.{kind}")
+    return path_beside(folder, ".", f".gram.{kind}")
 
 
 def _exchange(first: Path, second: Path) -> bool:
@@ -242,7 +243,7 @@ def _replacing(path: Path) -> Iterator[Path]:
     """A temporary name in the folder of ``path``; a file of that name is renamed to ``path`` at the end."""
     path = Path(os.path.realpath(path))  # a link stays a link
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.gram.tmp")
+    temporary = path_beside(path, ".", f".{os.getpid()}.gram.tmp")
     try:
         with naming(path):
             yield temporary

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 from gram.errors import ConfigError, DataError
 from gram.files import atomic_write, finite, naming
+from gram.paths import path_beside
 
 _FORMAT = 2
 _BEGINNING = b'{"journal": '
@@ -143,7 +144,7 @@ def partial_of(path: Path) -> Path:
         >>> partial_of(Path("scores.jsonl")).name
         'scores.jsonl.partial'
     """
-    return path.with_name(path.name + ".partial")
+    return path_beside(path, after=".partial")
 
 
 def remove_journal(path: Path) -> None:

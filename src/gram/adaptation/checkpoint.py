@@ -31,6 +31,7 @@ from gram.modeling.saving import copy_checkpoint, library_versions, save_checkpo
 from gram.modeling.shipped import is_on_hub, model_folder
 from gram.modeling.showing import showing
 from gram.objectives.objective import Objective
+from gram.paths import path_beside
 from gram.rendering import Renderer
 from gram.scoring.loading import wrap
 from gram.training.assemble import make_objective
@@ -121,7 +122,7 @@ def _adapt(config: AdaptConfig, settings: AdaptSettings, fresh: Path, began: flo
 
 
 def _rejects(config: AdaptConfig) -> Path:
-    return config.output.with_name(f"{config.output.name}.rejects.jsonl")
+    return path_beside(config.output, after=".rejects.jsonl")
 
 
 def _settings(config: AdaptConfig) -> AdaptSettings:

@@ -12,6 +12,7 @@ from gram.claims import Reads, claimed_files, claimed_folder
 from gram.cli.options import ModelOptions
 from gram.errors import ConfigError
 from gram.evaluation.options import EvalOptions
+from gram.paths import at_home
 from gram.scoring.remote.address import is_elsewhere
 
 if TYPE_CHECKING:
@@ -80,10 +81,10 @@ def _calibrate(config: Config, selection: Selection) -> dict[str, Any]:
     from gram.scoring.calibrated import store, uncalibrated
 
     session = Session(selection, config.output, config.source.fingerprint() | {"calibrating": True})
-    load = partial(uncalibrated, config.load_model, Path(config.model), config.options)
-    with config.at_work(session.calls, load) as workers, claimed_files([Path(config.model) / FILE]):
+    load = partial(uncalibrated, config.load_model, at_home(config.model), config.options)
+    with config.at_work(session.calls, load) as workers, claimed_files([at_home(config.model) / FILE]):
         records = session.on_file() or session.ask(workers, both_orders=config.source.both_orders)[0]
         calibration = asdict(fit_temperature([record for record in records if record.judged]))
         about = {**calibration, "data": Path(str(config.calibrate)).name, "seed": config.seed}
-        store(Path(config.model), records[0].template, about.pop("temperature"), about, config.options)
+        store(at_home(config.model), records[0].template, about.pop("temperature"), about, config.options)
     return {"model": config.model, **calibration}

@@ -12,6 +12,7 @@ from gram.cli.options import counts
 from gram.cli.rank import RankOptions
 from gram.files import atomic_write
 from gram.journal import Journal
+from gram.paths import path_beside
 from gram.progress import chunks
 from gram.ranking.options import MiningOptions
 
@@ -34,7 +35,7 @@ def run(config: Config) -> dict[str, Any]:
     from gram.ranking.mining import check_rule
 
     check_rule(config.pairs, config.margin, config.limit)
-    journal = config.output.with_name(config.output.name + ".rankings.jsonl")
+    journal = path_beside(config.output, after=".rankings.jsonl")
     with config.claimed(config.output, journal):
         return _mine(config, journal)
 

@@ -13,6 +13,7 @@ from gram.bounds import Within
 from gram.claims import Reads, claimed_files, claimed_folder
 from gram.config_file import READABLE_AS_MAPPING
 from gram.journal import partial_of
+from gram.paths import path_beside
 from gram.workers import WHOLE, Share, Workers, workers_with
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class InputOptions(ModelOptions):
 
 
 def _rejects(output: Path | None) -> Path:
-    return Path("rejects.jsonl") if output is None else output.with_name(f"{output.name}.rejects.jsonl")
+    return Path("rejects.jsonl") if output is None else path_beside(output, after=".rejects.jsonl")
 
 
 def counts(usage: Usage, resumed: int) -> dict[str, Any]:

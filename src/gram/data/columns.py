@@ -5,14 +5,15 @@ Knows names of columns, and nothing of what they mean but where OpenAI's rows ha
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import csv
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from gram.data.row import Row
 from gram.errors import ConfigError
 
-ColumnsLike: TypeAlias = str | Mapping[str, str]
+ColumnsLike: TypeAlias = str | Mapping[str, str | Sequence[str]]
 IGNORE = "ignore"
 _INSIDE = {"tools": "input"}
 """A column that may stand inside of another one: OpenAI's rows have their tools beside the messages."""
@@ -46,6 +47,9 @@ class Columns:
 def parse_columns(columns: ColumnsLike | None, known: Collection[str]) -> Columns | None:
     """``NAME=COLUMN,...``, or a mapping of names to columns; ``ignore=COLUMN`` leaves a column out.
 
+    Several columns to leave out are a list in a mapping: ``{"ignore": ["title", "score"]}``. In text a pair
+    whose column holds a comma stands in quotes, as in CSV.
+
     Args:
         known: the names that the forms of rows know.
 
@@ -78,9 +82,14 @@ def parse_columns(columns: ColumnsLike | None, known: Collection[str]) -> Column
 
 def _pairs(columns: ColumnsLike) -> list[tuple[str, str]]:
     if not isinstance(columns, str):
-        return list(columns.items())
+        several = {name: [given] if isinstance(given, str) else given for name, given in columns.items()}
+        return [(name, column) for name, given in several.items() for column in given]
+    try:
+        parts = next(csv.reader([columns], skipinitialspace=True))
+    except csv.Error as error:
+        raise ConfigError(f"--columns {columns}: {error}") from None
     pairs = []
-    for part in columns.split(","):
+    for part in parts:
         name, mark, column = part.partition("=")
         if not mark or not name.strip() or not column.strip():
             raise ConfigError(f"--columns {columns}: expected NAME=COLUMN,NAME=COLUMN; got {part!r}")

@@ -24,6 +24,7 @@ from gram.data.writing import PLAIN, Target, Written, beside, read_again, writte
 from gram.errors import NoRowsError
 from gram.files import atomic_write
 from gram.messages import CALLS, THOUGHTS
+from gram.paths import path_beside
 from gram.types import Preference
 
 _READ_BY_TRAINERS: Mapping[Target, tuple[str, ...]] = {
@@ -81,7 +82,7 @@ def convert(options: ConvertOptions) -> dict[str, Any]:
         DataError: a bad row, or one that the form cannot hold; nothing but ties.
         ConfigError: the output is the input.
     """
-    rejects = options.output.with_name(f"{options.output.name}.rejects.jsonl")
+    rejects = path_beside(options.output, after=".rejects.jsonl")
     skips = options.on_error == "skip"
     with claimed_files([options.output], [rejects] if skips else [], Reads(data=[options.input])):
         found = read_as(

@@ -16,6 +16,7 @@ from pathlib import Path
 from gram.errors import CheckpointError, DataError, TemplateError
 from gram.files import unique_keys
 from gram.messages import as_text
+from gram.paths import at_home
 from gram.rendering.pieces import Piece
 from gram.types import Chat, Pair
 
@@ -152,7 +153,7 @@ def load_template(name_or_path: str | Path | None) -> JudgeTemplate:
     name = str(name_or_path or DEFAULT_TEMPLATE)
     if name in builtin:
         return builtin[name]
-    path = Path(name)
+    path = at_home(name)
     if not path.is_file():
         names = ", ".join(sorted(builtin))
         raise TemplateError(f"no template '{name}': neither a file nor one of the built-in ones ({names})")
