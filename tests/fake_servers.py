@@ -110,7 +110,8 @@ class Fake:
             case "/v1/completions":
                 return {"choices": [self._completion(body)], "usage": usage}
             case "/tokenize":
-                text = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
+                turn = body["messages"][-1] if "messages" in body else {"content": body["prompt"]}
+                text = turn["content"] + "".join(map(json.dumps, turn.get("tool_calls", [])))
                 tokens = [VOCABULARY.index(text)] if text in VOCABULARY else [ord(c) + 1000 for c in text]
                 return {"tokens": tokens, "count": len(tokens), "max_model_len": 4000}
             case "/generative_scoring":

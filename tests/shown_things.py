@@ -210,9 +210,19 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
         path.write_bytes(gzip.compress(lines) if path.suffix == ".gz" else lines)
 
 
-def put_on_hub(cache: Path, name: str, folder: Path) -> None:
-    """``folder`` as huggingface_hub keeps a model that it has downloaded."""
+def put_on_hub(
+    cache: Path, name: str, folder: Path, *, revision: str = "main", sha: str = HUB_SHA, lacks: str = ""
+) -> Path:
+    """``folder`` as huggingface_hub keeps a model that it has downloaded; returns its place in the cache.
+
+    Args:
+        lacks: a file that the Hub has said not to have.
+    """
     place = cache / f"models--{name.replace('/', '--')}"
-    shutil.copytree(folder, place / "snapshots" / HUB_SHA)
-    (place / "refs").mkdir()
-    (place / "refs" / "main").write_text(HUB_SHA)
+    shutil.copytree(folder, place / "snapshots" / sha)
+    (place / "refs").mkdir(exist_ok=True)
+    (place / "refs" / revision).write_text(sha)
+    if lacks:
+        (place / ".no_exist" / sha).mkdir(parents=True)
+        (place / ".no_exist" / sha / lacks).touch()
+    return place / "snapshots" / sha

@@ -37,8 +37,8 @@ def small_shape(vocab_size: int) -> dict[str, Any]:
 
 def config_of(architecture: str, vocab_size: int) -> PretrainedConfig:
     """Two layers; mistral attends to 16 tokens back only, and gemma3 and gemma4 to 20 in their first layer;
-    gemma4 has wider heads in its second; bloom has no positions but relative ones; ``mha`` is a llama with a
-    key head per query head, and biases.
+    gemma3_pictures is a gemma3 beside a tower of 3 layers; gemma4 has wider heads in its second; bloom has no
+    positions but relative ones; ``mha`` is a llama with a key head per query head, and biases.
     """
     import transformers as hf
 
@@ -66,6 +66,12 @@ def config_of(architecture: str, vocab_size: int) -> PretrainedConfig:
             own: dict[str, Any] = {"global_head_dim": 16, "hidden_size_per_layer_input": 8}
             own["vocab_size_per_layer_input"] = vocab_size
             return hf.Gemma4TextConfig(**shape, **own, head_dim=8, sliding_window=20, layer_types=layers)
+        case "gemma3_pictures":
+            ids: dict[str, Any] = {"image_token_index": 5, "boi_token_index": 6, "eoi_token_index": 7}
+            sees = {"num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+            pictures: dict[str, Any] = {**sees, "hidden_size": 16, "intermediate_size": 32}
+            text = config_of("gemma3", vocab_size).to_dict()
+            return hf.Gemma3Config(text_config=text, vision_config=pictures, mm_tokens_per_image=4, **ids)
         case "phi3":
             return hf.Phi3Config(**shape)
         case "qwen3_moe":
@@ -139,4 +145,17 @@ def family(vocab_size: int, seed: int = 0) -> list[TokenRow]:
         TokenRow(answer, ((64, 65),)),
         TokenRow(some(1), ((0, 1),)),  # nothing before it: not scored
         TokenRow(prompt + some(17), ((39, 50),)),
+    ]
+
+
+def mostly_right(folder: object, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The labeled pairs, turned where need be: the judge in ``folder`` is right on three of four."""
+    import gram
+
+    pairs = [gram.Pair(row["prompt"], a=row["chosen"], b=row["rejected"]) for row in rows]
+    prefers_a = gram.load(str(folder)).compare(pairs).p_a > 0.5
+    turned = [bool(a) == (k % 4 == 0) for k, a in enumerate(prefers_a)]
+    return [
+        row | {"chosen": row["rejected"], "rejected": row["chosen"]} if turn else row
+        for row, turn in zip(rows, turned, strict=True)
     ]

@@ -115,7 +115,10 @@ class _Handler(BaseHTTPRequestHandler):
         if parts[0] == "api":
             siblings = [{"rfilename": path} for path in files]
             return self._answer(200, {"id": name, "sha": sha, "siblings": siblings, "private": False})
-        content = files["/".join(parts[4:])]
+        content = files.get("/".join(parts[4:]))
+        if content is None:
+            missing = {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": sha}
+            return self._answer(404, {"error": "Entry not found"}, missing)
         headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": sha}
         return self._answer(200, content, headers)
 

@@ -169,6 +169,15 @@ def test_a_longer_run_passes_through_every_shorter_one(make: Make) -> None:
     assert np.array_equal(said[2], said[3][:2])
 
 
+def test_a_rate_that_is_named_twice_is_one_candidate(make: Make) -> None:
+    """Each candidate is measured once: the same ones, and the same losses, as with the rate named once."""
+    once = make("judge").adapt(task(12), MECHANICAL)
+    twice = make("judge").adapt(task(12), replace(MECHANICAL, learning_rates=(1e-3, 1e-3)))
+    assert twice.candidates == once.candidates
+    assert np.array_equal(twice.decision.choice.losses, once.decision.choice.losses)
+    assert AdaptSettings(learning_rates=(3e-3, 1e-3, 3e-3)).rates == (3e-3, 1e-3)
+
+
 def test_ties_and_soft_labels_are_learned_from(make: Make) -> None:
     rows = [replace(row, p_a=(0.5, 0.8, row.p_a)[n % 3]) for n, row in enumerate(task(18))]
     outcome = make("judge").adapt(rows, MECHANICAL)

@@ -128,6 +128,17 @@ def test_a_model_right_on_all_of_few_rows_gets_a_finite_temperature() -> None:
     assert choice.temperature == pytest.approx(1 / math.log(11), rel=1e-4)
 
 
+def test_the_scale_of_the_log_odds_does_not_choose() -> None:
+    """The same verdicts at ten thousand times the size have the same loss at their own temperature, and so
+    the first is chosen; verdicts that know nothing of the labels lose nothing but ln 2.
+    """
+    said = knowing(0.7)
+    small = choose(both(np.stack([said, said * 1e4])), truth())
+    assert small.losses[0] == pytest.approx(small.losses[1]) and small.losses[0] < math.log(2)
+    against = choose(both(-5 * (2 * truth() - 1))[None], truth())
+    assert against.losses[0] == pytest.approx(math.log(2), abs=1e-4)
+
+
 def test_of_equally_good_candidates_the_first_is_taken() -> None:
     said = knowing(0.7)
     assert decide(held(said, said, said)).choice.candidate == OLD

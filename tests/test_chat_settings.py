@@ -121,6 +121,21 @@ def test_checkpoints_of_earlier_versions_score_as_before(tmp_path: Path) -> None
         assert f"user\nlate?{ending}<|im_end|>" in tokenizer.decode(item.ids)
 
 
+def test_checkpoints_of_earlier_versions_read_tags_as_before(tmp_path: Path) -> None:
+    """A tokenizer with tags of HTML as added tokens: a ``gram.json`` without the setting was written when
+    these were made harmless in training, so that they are now.
+    """
+    tokenizer = byte_level(["<|im_start|>", "<|im_end|>"], eos="<|im_end|>", template=CHATML)
+    tokenizer.add_tokens(["<b>"])
+    renderer = Renderer(tokenizer, compact := load_template("compact"), 512)
+    manifest = make_manifest("judge", renderer)
+    assert renderer.settings["chat"]["html"] == "text"
+    for chat, shown in (({}, "a<\u200bb>"), ({"switch": "cue"}, "a<\u200bb>"), (manifest.chat, "a<b>")):
+        settings = chat_settings(replace(manifest, chat=chat), source=tmp_path)
+        [item] = Renderer(tokenizer, compact, 512, chat=settings).judge([Pair("late?", "a<b>", "c")])
+        assert shown in tokenizer.decode(item.ids)
+
+
 @pytest.mark.parametrize(
     ("chat", "field"),
     [
@@ -129,6 +144,7 @@ def test_checkpoints_of_earlier_versions_score_as_before(tmp_path: Path) -> None
         ({"thoughts": "aloud"}, "chat.thoughts"),
         ({"thoughts": None}, "chat.thoughts"),
         ({"switch": "off"}, "chat.switch"),
+        ({"html": True}, "chat.html"),
         ([], "chat"),
     ],
 )

@@ -14,6 +14,7 @@ import gram
 from conftest import make_preferences, run
 from gram.evaluation import BENCHMARKS, runner
 from gram.modeling.manifest import read_manifest
+from small_models import mostly_right
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -199,7 +200,7 @@ def test_calibration_is_stored_and_applied(
     Fitting again finds the same; from records on file, as a kill before storing leaves them, too.
     """
     folder = shutil.copytree(judge_folder, tmp_path / "judge")
-    data = write_rows(tmp_path / "pairs.jsonl", pairs(20, 3))
+    data = write_rows(tmp_path / "pairs.jsonl", mostly_right(folder, pairs(20, 3)))
     asked = [p.pair for p in make_preferences(4, seed=1)]
     before = gram.load(folder).compare(asked).log_odds
     uncalibrated = (folder / "gram.json").read_text()
@@ -228,6 +229,24 @@ def test_calibration_is_stored_and_applied(
     code, _, err = run(capsys, *raw, "--output", tmp_path / "raw")
     assert code == 1 and "than trained" in err
     assert not (tmp_path / "raw" / "records.jsonl").exists()
+
+
+def test_calibrating_counts_the_prompts_that_were_cut(
+    judge_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three of 20 questions are longer than the judge's 512 tokens; the records on file say so too."""
+    folder = shutil.copytree(judge_folder, tmp_path / "judge")
+    rows = pairs(20, 3)
+    for row in rows[:3]:
+        row["prompt"] += " word" * 600
+    data = write_rows(tmp_path / "pairs.jsonl", mostly_right(folder, rows))
+    uncalibrated = (folder / "gram.json").read_text()
+    for _ in range(2):
+        (folder / "gram.json").write_text(uncalibrated)
+        code, result, err = run(
+            capsys, "eval", "--model", folder, "--calibrate", data, "--output", tmp_path / "out"
+        )
+        assert code == 0 and result["truncated_prompts"] == 3, err
 
 
 def test_runs_side_by_side(

@@ -23,11 +23,13 @@ ROOT = Path(__file__).parent.parent
 
 # Names of options, as in a YAML file; their flags have dashes. Add here, and say so in CHANGELOG.md. A name
 # that goes stands in cli.main.RENAMED for one release.
+CALL = "cache connections deadline spend tokenizer"
 ASK = """
     base baseline cache centre_on connections context deadline device dtype engine ensemble ensemble_penalty
     ensemble_with kind layout length_power max_length model raw_control_tokens reference revision single_order
     spend template token_budget tokenizer trust_remote_code workers
 """
+HERE = " ".join(set(ASK.split()) - set(CALL.split())) + " "
 FLAGS = {
     "demo": "output quick seed",
     "train": """
@@ -60,7 +62,7 @@ FLAGS = {
     "merge": "base dtype model output revision trust_remote_code",
     "push": "dry_run evaluation license model private to update",
     "export": "base dtype model output revision trust_remote_code what",
-    "serve": ASK + "host max_batch_tokens max_queue orders port token_file",
+    "serve": HERE + "host max_batch_tokens max_queue orders port token_file",
     "bench": """
         data device dtype json output pairs peer_batch plot prompt_tokens quick rounds seed shape steps
         token_budget what
@@ -68,9 +70,8 @@ FLAGS = {
     "convert": "columns input on_error output split to",
     "fetch": "from name",
     "doctor": """
-        base baseline cache columns connections context data deadline device dtype engine kind layout
-        length_power max_length model raw_control_tokens reference revision single_order spend split template
-        token_budget tokenizer trust_remote_code
+        base baseline columns context data device dtype engine kind layout length_power max_length model
+        raw_control_tokens reference revision single_order split template token_budget trust_remote_code
     """,
 }
 RECORD = """

@@ -106,7 +106,7 @@ def test_a_value_is_converted(line: str, value: object, make_file: MakeFile) -> 
         ("name: [a]", "must be str"),
         ("name: yes", "must be str, got True"),
         ("where: 3", "must be Path, got 3"),
-        ("where: ''", "is empty: leave it out, or name a path"),
+        ("where: ''", "is empty: leave it out, or name one"),
         ("source: 3", "must be str, got 3"),
         ("many: a", "must be a list, got 'a'"),
         ("many: [a, 1]", "must be str, got 1"),

@@ -238,6 +238,59 @@ def test_every_column_that_is_not_in_the_output_is_named(
     assert read_preferences(output).examples == read_preferences(path).examples
 
 
+def test_what_two_joined_rows_lose_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the worse answer's row too: what the better one's has not, or has otherwise. The id of the first is
+    the pair's; ``source`` and ``prompt`` say the same in both.
+    """
+    good = {
+        "id": "1",
+        "prompt": Q,
+        "completion": "4",
+        "label": True,
+        "note": "a",
+        "source": "web",
+        "tag": "x",
+    }
+    bad = {
+        "id": "2",
+        "prompt": [MESSAGES[1]],
+        "completion": "5",
+        "label": False,
+        "note": "b",
+        "source": "web",
+    }
+    path, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in (good, bad | {"by": "me", "cost": None})))
+    code, result, _ = run(capsys, "convert", "--input", path, "--to", "trl", "--output", output)
+    assert code == 0 and [row["id"] for row in lines(output)] == ["1"]
+    columns = ["note", "rejected.by", "rejected.id", "rejected.note", "source", "tag"]
+    assert result["lost"] == {"columns": columns}
+
+
+def test_candidates_that_are_in_no_pair_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """UltraFeedback: the best and the worst of two are all there are, of three one is left out."""
+    candidates = [
+        {"response": text, "overall_score": score} for text, score in (("4", 2), ("5", 1), ("6", 1.5))
+    ]
+    path, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    for count, lost in ((2, {}), (3, {"candidates besides the best and the worst": 1})):
+        path.write_text(json.dumps({"instruction": Q, "completions": candidates[:count]}))
+        code, result, _ = run(capsys, "convert", "--input", path, "--to", "trl", "--output", output)
+        assert code == 0 and result["lost"] == lost
+
+
+def test_a_call_of_nulls_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As tables write it; nothing then stood in a field of its own."""
+    null = {"function_call": {"name": None, "arguments": None}, "tool_calls": None}
+    path, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    path.write_text(json.dumps({"prompt": Q, "chosen": [GOOD | null], "rejected": [BAD | null]}))
+    code, result, _ = run(capsys, "convert", "--input", path, "--to", "trl", "--output", output)
+    assert (code, result["lost"]) == (0, {})
+    assert read_preferences(output).examples[0].pair == Pair(Q, "4", "5")
+
+
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "a system turn in HH": (
         "hh",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+
+import numpy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -169,6 +172,61 @@ def test_a_story_told_as_a_transcript_stays_an_answer() -> None:
 def test_an_answer_is_one_assistant_message(value: object) -> None:
     with pytest.raises(DataError, match="expected one assistant message"):
         answer_of(value, "chosen", as_chat("hi"))
+
+
+PARTS = {"role": "assistant", "content": [{"type": "text", "text": "hello"}]}
+
+
+@pytest.mark.parametrize("field", ["chosen", "prompt"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps([U, A]),
+        json.dumps([A]),
+        json.dumps([A], indent=2),
+        json.dumps(A),
+        json.dumps({"content": "it's", "role": "assistant"}),
+        json.dumps([{"from": "gpt", "value": "hello"}]),
+        str([U, A]),
+        str([A]),
+        str(A),
+        f"\n{[A]}\n",
+        str({"value": "hello", "from": "gpt"}),
+        str(numpy.array([U, A])),
+        str([U, PARTS | {"content": numpy.array(PARTS["content"])}]),
+        str([U, A | {"content": r"C:\d 'x'"}]),
+    ],
+)
+def test_messages_written_as_text_are_no_text(text: str, field: str) -> None:
+    """JSON in a string, and what ``str`` makes of lists and of numpy's arrays, which have no commas."""
+    with pytest.raises(DataError, match=r"holds messages written as text.*in " + field):
+        prompt_of(text, field) if field == "prompt" else answer_of(text, field, as_chat("hi"))
+    if field == "chosen":  # the way out that the error shows
+        assert answer_of([{"role": "assistant", "content": text}], field, as_chat("hi")) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "[{}]",
+        '[{"role": "admin", "content": "x"}]',
+        '{"role": "user", "name": "Ada"}',
+        '{"from": "Oslo", "value": 3}',
+        '[{"from": "gpt"}]',
+        "[{'role': 'user', 'content': question}]",
+        "[{'role': 'user', 'content': 'x'}][0]['content']",
+        'Send this:\n[{"role": "user", "content": "x"}]',
+        '[{"role": "user", "content": "x"}, 3]',
+        '{"messages": [{"role": "user", "content": "x"}]}',
+        "{[]: {'role': 'user'}}",
+        "{" * 3000 + "'role': 'user'",
+        "[{'role': '\\d' \x00",
+    ],
+)
+def test_an_answer_may_be_json_or_python(text: str) -> None:
+    """Only what is messages as a whole is taken for them."""
+    assert answer_of(text, "chosen", as_chat("hi")) == text
 
 
 CALL = {"type": "function", "function": {"name": "weather", "arguments": {"at": "Oslo"}}}

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from gram.data import Rejected, read_contests, read_preferences, read_rows
+from gram.data import Rejected, read_contests, read_preferences, read_rows, read_scorables
 from gram.errors import DataError
 from gram.evaluation.sources import parse
 from gram.types import Pair
@@ -188,3 +188,43 @@ def test_messages_and_objects_in_cells_are_read_as_such(tmp_path: Path) -> None:
     openai = {"input": '{"messages": [{"role": "user", "content": "Q?"}]}', "preferred_output": chosen}
     openai["non_preferred_output"] = rejected
     assert read_preferences(csv_of(tmp_path / "z.csv", openai)).examples[0].pair == Pair("Q?", "4", "5")
+
+
+def test_lists_in_cells_may_have_white_space_and_lists_in_them(tmp_path: Path) -> None:
+    """JSON as ``json.dumps(..., indent=2)`` writes it, and the turns of ``history``: lists of two."""
+
+    def as_json(value: object) -> str:
+        return "\n" + json.dumps(value, indent=2)
+
+    question, good, bad = ([{"role": role, "content": text}] for role, text in SAID)
+    row = {"prompt": as_json(question), "chosen": as_json(good), "rejected": as_json(bad[0])}
+    assert read_preferences(csv_of(tmp_path / "a.csv", row)).examples[0].pair == Pair("Q?", "4", "5")
+    row = {"prompt": "Q?", "responses": as_json(["4", "5"])}
+    assert read_contests(csv_of(tmp_path / "b.csv", row)).examples[0].responses == ("4", "5")
+    for history, turns in (("[]", 1), ('[["Hi", "Hello"]]', 3), (as_json([["Hi", "Hello"]]), 3)):
+        row = {"prompt": "Q?", "history": history, "chosen": "4", "rejected": "5"}
+        [found] = read_preferences(csv_of(tmp_path / "c.csv", row)).examples
+        assert [turn.content for turn in found.pair.prompt] == ["Hi", "Hello", "Q?"][-turns:]
+    answers = {"prompt": "Q?", "chosen": as_json({"a": [1]}), "rejected": " [[1]]"}
+    [found] = read_preferences(csv_of(tmp_path / "d.csv", answers)).examples
+    assert (found.pair.a, found.pair.b) == (answers["chosen"], answers["rejected"])
+
+
+SAID = (("user", "Q?"), ("assistant", "4"), ("assistant", "5"))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_messages_that_datasets_wrote_into_a_table_are_refused(whole: bool, tmp_path: Path) -> None:
+    """``Dataset.to_csv`` prints lists as numpy does, which is neither JSON nor the answer."""
+    import datasets
+
+    question, good, bad = ({"role": role, "content": text} for role, text in SAID)
+    before = [question] if whole else []
+    row = {"prompt": "Q?", "chosen": [*before, good], "rejected": [*before, bad]}
+    datasets.Dataset.from_list([row]).to_csv(path := tmp_path / "x.csv")
+    with pytest.raises(DataError, match=r"x\.csv:2: field 'chosen': holds messages written as text"):
+        read_preferences(path)
+    row = {"messages": row["chosen"] if whole else [question, good], "id": "1"}
+    datasets.Dataset.from_list([row]).to_csv(path)
+    with pytest.raises(DataError, match=r"x\.csv:2: field 'messages': holds messages written as text"):
+        read_scorables(path)

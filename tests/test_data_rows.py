@@ -12,6 +12,10 @@ from typing import Any
 import pytest
 
 from gram.data import Row, Scorable, pairs_of, parse, to_contest, to_language, to_preference, to_scorable
+from gram.data.asked import MEDIA
+from gram.data.columns import parse_columns
+from gram.data.row import Unreadable
+from gram.data.rows import COLUMNS
 from gram.errors import DataError
 from gram.types import Answer, Contest, Message, Pair, Preference, ResponsePair, Text, as_chat
 
@@ -50,6 +54,22 @@ def test_the_documentation_tells_the_truth(kind: str, line: str) -> None:
         better = record.pair.a if record.p_a == 1.0 else record.pair.b
         assert better.strip() == "Blue."
         assert record.pair.prompt[-1] == Message("user", Q)
+
+
+@pytest.mark.parametrize(("kind", "line"), documented())
+def test_pictures_and_sounds_in_columns_are_not_dropped_in_silence(kind: str, line: str) -> None:
+    """In no form of row; where nothing is in the column, it harms nobody."""
+    values = json.loads(line)
+    plain = parse(Row(values, "docs", 1))
+    pictures: list[Any] = ["a.jpg", ["a.jpg"], {"bytes": b"x", "path": None}, b"x", ["", {"path": "a"}]]
+    for name, media in zip(MEDIA, [*pictures, Unreadable("no")], strict=True):
+        with pytest.raises(DataError, match=rf"field '{name}'.*--columns ignore={name}"):
+            parse(Row(values | {name: media}, "docs", 1))
+        ignore = parse_columns({"ignore": [name]}, COLUMNS)
+        assert ignore is not None
+        assert parse(ignore.of(Row(values | {name: media}, "docs", 1))) == plain
+        for nothing in (None, "", [], {}, [None], {"bytes": None, "path": None}, "[]", "[ ]", 0, False):
+            assert parse(Row(values | {name: nothing}, "docs", 1)) == plain
 
 
 def test_everything_a_preference_row_can_say() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -366,3 +367,39 @@ def test_a_shape_with_tools_is_refused_until_they_are_left_out(title: str, tmp_p
         with pytest.raises(DataError, match="ignore=tools"):
             to_scorable(row(**with_tools))
         assert read_preferences(path, columns="ignore=tools").examples == (expected,)
+
+
+@pytest.mark.parametrize("title", SHAPED)
+def test_a_shape_with_pictures_is_refused_until_they_are_left_out(title: str, tmp_path: Path) -> None:
+    """As in ms-swift (paths) and RLAIF-V (a picture, in Parquet)."""
+    values, expected = SHAPED[title]
+    (path := tmp_path / "x.jsonl").write_text(json.dumps(values | {"images": ["a.jpg"]}), encoding="utf-8")
+    with pytest.raises(DataError, match=r"x\.jsonl:1: field 'images'.*ignore=images"):
+        read_preferences(path)
+    assert read_preferences(path, columns="ignore=images").examples == (expected,)
+
+
+def test_pictures_of_a_dataset_are_refused_until_they_are_left_out(tmp_path: Path) -> None:
+    import datasets
+
+    picture = {"bytes": b"\x89PNG", "path": "a.png"}
+    rows = [{"question": Q, "chosen": "Blue.", "rejected": "Grey.", "image": picture}]
+    table = datasets.Dataset.from_list(rows).cast_column("image", datasets.Image(decode=False))
+    table.to_parquet(path := tmp_path / "x.parquet")
+    table.save_to_disk(saved := tmp_path / "saved")
+    for source in (path, saved):
+        with pytest.raises(DataError, match=r"field 'image'.*ignore=image"):
+            read_preferences(source)
+        assert read_preferences(source, columns="ignore=image").examples[0].pair == Pair(Q, "Blue.", "Grey.")
+
+
+def test_the_content_of_a_message_is_read_as_it_stands() -> None:
+    """Arena and ms-swift: a model that was asked for messages wrote some; as a text they would be refused."""
+    text = json.dumps(said(Q))
+    for title, name in (("Chatbot Arena (33k, 100k, 140k)", "conversation_a"), ("ms-swift", "messages")):
+        values, expected = SHAPED[title]
+        turns = [*values[name][:-1], {"role": "assistant", "content": text}]
+        assert to_preference(row(**values | {name: turns})).pair == replace(expected.pair, a=text)
+    values, _ = SHAPED["ms-swift"]
+    with pytest.raises(DataError, match="field 'rejected_response': holds messages written as text"):
+        parse(row(**values | {"rejected_response": text}))

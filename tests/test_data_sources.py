@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gram.data import Rejected, Row, read_rows
+from gram.data.folders import files_by_split
 from gram.data.sources import parse_source
 from gram.errors import DataError
 
@@ -124,6 +126,89 @@ def test_a_folder_of_one_unnamed_split_does_not_pass_as_another(tmp_path: Path) 
     assert len(list(read_rows(str(tmp_path), "train"))) == 1
     with pytest.raises(DataError, match="no row of the split 'test'; there are: train"):
         list(read_rows(str(tmp_path), "test"))
+
+
+def folder_of(folder: Path, *names: str) -> Path:
+    """A folder in which each file says its own name in one row."""
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kind = path.suffix
+        if kind == ".csv":
+            path.write_text(f"text\n{name}\n")
+        else:
+            path.write_bytes((gzip.compress if kind == ".gz" else bytes)(json.dumps({"text": name}).encode()))
+    return folder
+
+
+def texts_of(source: Path | str, split: str | None = None) -> list[str]:
+    return [row.values["text"] for row in read_rows(str(source), split)]
+
+
+def test_all_kinds_of_files_in_a_folder_are_read(tmp_path: Path) -> None:
+    """``datasets`` reads one kind per folder, that of most files; and other files may be most of them."""
+    names = ("a.jsonl", "b.csv", "c.jsonl.gz", "sub/d.json")
+    others = ("README.txt", "notes.txt", "test_notes.txt", "LICENSE", "train.png", ".e.jsonl", "config.json")
+    assert texts_of(folder_of(tmp_path / "one", *names, *others)) == list(names)
+    two = folder_of(tmp_path / "two", "train.jsonl", "test.csv", "README.txt", "__old__/train.jsonl")
+    assert (texts_of(two, "train"), texts_of(f"{two}::test")) == (["train.jsonl"], ["test.csv"])
+    (tmp_path / "three").mkdir()
+    (tmp_path / "three" / "linked").symlink_to(tmp_path / "one")
+    assert len(texts_of(tmp_path / "three")) == len(names)
+
+
+def test_files_of_no_split_are_named(tmp_path: Path) -> None:
+    """Whoever chooses a split by its name gets its files, and nobody else finds out later."""
+    folder = folder_of(tmp_path, "train.jsonl", "extra.jsonl", "more.csv")
+    for split in (None, "test"):
+        with pytest.raises(DataError, match=r"in no split: extra\.jsonl, more\.csv; there are: train;"):
+            texts_of(folder, split)
+    assert texts_of(folder, "train") == texts_of(f"{folder}::train", "test") == ["train.jsonl"]
+
+
+@pytest.mark.parametrize("other", ["pairs.csv", "pairs.jsonl.gz", "pairs.json"])
+def test_one_name_with_two_endings_is_not_read_twice(other: str, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, "pairs.jsonl", other, "deeper/pairs.csv")
+    with pytest.raises(DataError, match=r"seem to hold the same rows twice") as caught:
+        texts_of(folder)
+    assert other in caught.value.reason and "pairs.jsonl" in caught.value.reason
+
+
+def test_the_splits_of_a_folder_are_those_of_datasets(tmp_path: Path) -> None:
+    """Names put together at random, and the files of each split in the order of ``datasets``."""
+    from datasets.data_files import DataFilesDict, get_data_patterns
+
+    words = ("train", "training", "dev", "val", "valid", "test", "eval", "evaluation", "latest", "x", "a-b")
+    folders = ("", "", "data/", "train/", "my_test_files/", "dev2/", "x/")
+    shards = (
+        "data/train-00000-of-00002.jsonl",
+        "data/train-00001-of-00002.jsonl",
+        "data/b-00000-of-00001.jsonl",
+    )
+    rng = random.Random(0)
+    for number in range(60):
+        names = {
+            rng.choice(folders) + rng.choice(("", "a-", "my_", "the")) + rng.choice(words) + end + ".jsonl"
+            for end in ("", "2", "_x", "s", " 1")
+            if rng.random() < 0.6
+        } or {"a.jsonl"}
+        names |= set(shards[: rng.choice((0, 0, 0, 0, 2, 3))])
+        folder = folder_of(tmp_path / str(number), *names)
+        right = DataFilesDict.from_patterns(get_data_patterns(str(folder)), base_path=str(folder))
+        wanted = {str(split): list(dict.fromkeys(map(Path, files))) for split, files in right.items()}
+        found = files_by_split(folder, next(iter(wanted)))
+        assert (list(found), found) == (list(wanted), wanted), sorted(names)
+
+
+def test_a_card_names_the_files(tmp_path: Path) -> None:
+    """A card that lists no files counts for nothing; one that does is followed, and knows configurations."""
+    folder = folder_of(tmp_path, "a.jsonl", "b.jsonl")
+    (folder / "README.md").write_text("---\nlicense: mit\n---\nconfigs: none\n")
+    assert texts_of(folder) == ["a.jsonl", "b.jsonl"]
+    with pytest.raises(DataError, match="a folder without a card has no configuration 'en'"):
+        texts_of(f"{folder}::en:train")
+    (folder / "README.md").write_text("---\nconfigs:\n- config_name: en\n  data_files: b.jsonl\n---\n")
+    assert texts_of(folder) == texts_of(f"{folder}::en:train") == ["b.jsonl"]
 
 
 def test_a_saved_dataset_with_splits(tmp_path: Path) -> None:

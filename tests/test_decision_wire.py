@@ -72,8 +72,9 @@ def test_answers_are_written_as_transformers_writes_them(seed: int) -> None:
         for key in set(theirs) - {"type", "choice", "legend"}:
             assert mine[key] == pytest.approx(theirs[key])
         assert mine.get("choice") == theirs.get("choice") and mine.get("legend") == theirs.get("legend")
-    told = diagnostics(decisions)
-    assert list(told["refund"]) == ["mass"] and set(told["tone"]) == {"mass", "orders", "spread"}
+    told = diagnostics(decisions, dict.fromkeys(request.questions, 0) | {"tone": 2})
+    assert set(told["refund"]) == {"mass", "truncated"} and told["tone"]["truncated"] == 2
+    assert set(told["tone"]) == {"mass", "orders", "spread", "truncated"}
 
 
 def test_the_shape_of_v1_decisions() -> None:

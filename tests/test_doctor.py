@@ -371,6 +371,26 @@ def test_encoders_are_told_apart(preset: LoadedModel, tmp_path: Path) -> None:
     assert "reads in both directions" in text_of(found, "neighbours")
 
 
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_classifier_is_asked_for_its_score(lost: bool, scalar_folder: Path, tmp_path: Path) -> None:
+    """Nothing is wrong with its files: without ``gram.json`` it is the kind that has to be named."""
+    folder = Path(shutil.copytree(scalar_folder, tmp_path / "model"))
+    if lost:
+        (folder / FILE).unlink()
+    found = findings(folder, kind=None if lost else "judge")
+    [line] = [item for item in found if item["level"] == "error"]
+    assert (line["check"], line["do"]) == ("kind", "give --kind scalar")
+    assert "a sequence classifier" in line["says"]
+    assert text_of(found, "weights") == "not checked: see kind"
+    assert not bad(findings(folder, kind="scalar"))
+
+
+def test_a_language_model_has_no_score(likelihood_folder: Path) -> None:
+    found = findings(likelihood_folder, kind="scalar")
+    [line] = [item for item in found if item["level"] == "error"]
+    assert line["check"] == "weights" and line["do"].endswith("leave --kind scalar out")
+
+
 def text_of(found: Findings, check: str) -> str:
     return " ".join(item["says"] for item in found if item["check"] == check)
 

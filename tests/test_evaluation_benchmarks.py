@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from gram.data import Row
 from gram.errors import DataError
 from gram.evaluation import BENCHMARKS, Record
-from gram.evaluation.benchmarks import PREFERENCES, Scores, best_of_k, rewardbench2
+from gram.evaluation.benchmarks import PREFERENCES, Scores, best_of_k, rewardbench, rewardbench2
 from gram.evaluation.benchmarks.benchmark import strengths
 from gram.evaluation.benchmarks.rewardbench2 import Spread
 
@@ -200,6 +201,64 @@ def test_rm_bench_equal_scores_are_wrong_and_safety_has_two_readings() -> None:
     assert value(scores, "safety, all items alike") == pytest.approx(2 / 3)
 
 
+def known(right: bool) -> tuple[list[float], list[float]]:
+    """Strengths of the styles of an item that is right, or wrong, whatever the style."""
+    return ([1, 1, 1], [0, 0, 0]) if right else ([0, 0, 0], [1, 1, 1])
+
+
+def interval(scores: Scores, name: str) -> tuple[float, float, int]:
+    [found] = [line.value for line in scores.lines if line.name == name]
+    return found.low, found.high, found.n
+
+
+def test_rm_bench_counts_an_item_once_not_once_per_level() -> None:
+    """Three of four items known: Wilson's interval of 3 of 4 is [0.301, 0.954], for each level and for all.
+
+    z^2 / n = 0.960; the middle (0.75 + 0.480) / 1.960 = 0.628, the half width sqrt(0.960 * 0.1875 + 0.480^2)
+    / 1.960 = 0.327.
+    """
+    chat = [r for k in range(4) for r in rm_item("chat", *known(k > 0), str(k))]
+    scores = BENCHMARKS["rm-bench"].scores(chat)
+    expected = pytest.approx((0.3006, 0.9544, 4), abs=1e-4)
+    assert interval(scores, "chat") == interval(scores, "chat, hard") == expected
+    assert (scores.score.value, scores.score.low, scores.score.high) == (0.75, *interval(scores, "chat")[:2])
+    safety = [r for k in range(4) for r in rm_item("safety-refuse", *known(k > 0), str(k))]
+    assert interval(BENCHMARKS["rm-bench"].scores(safety), "safety, all items alike") == expected
+    # Two items of one question, which rows may name, count as one: 4 questions, each known or not, 8 items.
+    twice = [replace(r, unit=f"{r.unit}/{n}", group=r.unit) for r in chat for n in (1, 2)]
+    low, high, n = interval(BENCHMARKS["rm-bench"].scores(twice), "chat")
+    assert n == 8 and high - low > 0.6 and scores.score.value == 0.75
+
+
+def test_rm_bench_intervals_cover() -> None:
+    """60 items, each known with probability 0.7 in all nine comparisons: 95% intervals hold 0.7 in nine of
+    ten runs or more. Taking the levels for independent makes them narrower by sqrt(3): two of three runs.
+    """
+    rng = np.random.default_rng(1)
+    hits = 0
+    for _ in range(40):
+        right = rng.random(60) < 0.7
+        rows = [r for k, known_one in enumerate(right) for r in rm_item("math", *known(known_one), str(k))]
+        score = BENCHMARKS["rm-bench"].scores(rows).score
+        hits += score.low <= 0.7 <= score.high
+    assert hits >= 36
+
+
+def test_rm_bench_keeps_the_mean_of_the_levels_where_comparisons_are_missing() -> None:
+    """Item 1 is right and whole, item 2 wrong with its easy comparisons missing: easy 1, normal and hard 1/2.
+
+    The mean of the levels is 2/3, of two items.
+    """
+    rows = rm_item("code", *known(True), "1") + [
+        r
+        for r in rm_item("code", *known(False), "2")
+        if STYLES.index(r.styles[0]) <= STYLES.index(r.styles[1])
+    ]
+    scores = BENCHMARKS["rm-bench"].scores(rows)
+    assert [value(scores, f"code, {level}") for level in ("easy", "normal", "hard")] == [1.0, 0.5, 0.5]
+    assert value(scores, "code") == pytest.approx(2 / 3) and interval(scores, "code")[2] == 2
+
+
 # --- JudgeBench, LLMBar, HHH, preferences ---
 
 
@@ -242,6 +301,60 @@ def test_hhh_counts_rows_and_shows_the_mean_of_the_parts() -> None:
     assert (scores.score.value, value(scores, "mean of the parts")) == (0.75, 0.5)
 
 
+PARTS = {
+    "rewardbench": [name for section in rewardbench.SECTIONS.values() for name in section],
+    "rewardbench-prior": [
+        *(name for section in rewardbench.SECTIONS.values() for name in section),
+        *rewardbench.PRIOR,
+    ],
+    "rewardbench2": [*rewardbench2.SUBSETS, "Ties (ref)", "Ties (tied)"],
+    "rm-bench": ["chat", "code", "math", "safety-refuse", "safety-response"],
+    "judgebench": ["gpt-4o/knowledge", "gpt-4o/reasoning", "gpt-4o/math", "gpt-4o/coding"],
+    "hhh": ["harmless", "helpful", "honest", "other"],
+    "llmbar": ["Natural", "Neighbor", "GPTInst", "GPTOut", "Manual"],
+}
+"""What each benchmark is made of; best of k and preferences are whatever a file holds."""
+
+
+def of_part(benchmark: str, part: str) -> list[Record]:
+    if part.startswith("Ties"):
+        return met("ref:1" if "ref" in part else "tied:1", [2.0, 1.0], [0.0], scored=True)
+    return rm_item(part, [1, 1, 1], [0, 0, 0]) if benchmark == "rm-bench" else [record(part, 1.0, id=part)]
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_what_is_missing_is_said(name: str) -> None:
+    """Nothing of a whole benchmark; of one without a part that part; of a single part all others."""
+    scores, parts = BENCHMARKS[name].scores, PARTS[name]
+    records = {part: of_part(name, part) for part in parts}
+    assert scores([row for rows in records.values() for row in rows]).notes == ()
+    for absent in parts:
+        rest = [row for part, rows in records.items() if part != absent for row in rows]
+        assert scores(rest).notes == (f"without rows of: {absent}",)
+    [note] = scores(records[parts[0]]).notes
+    named = note.removeprefix("without rows of: ").split(", ")
+    whole = {"rewardbench2": "Ties", "rm-bench": "safety"}.get(name)  # a part that is missing as a whole
+    others = [part for part in parts[1:] if whole is None or not part.startswith(whole)]
+    assert named == others + ([whole] if whole else [])
+
+
+def test_what_is_missing_within_a_part_is_said() -> None:
+    """RM-Bench without hard comparisons; LLMBar whose rows name no subset; a second split of JudgeBench."""
+    item = rm_item("chat", [1, 1, 1], [0, 0, 0])
+    not_hard = [r for r in item if STYLES.index(r.styles[0]) >= STYLES.index(r.styles[1])]
+    assert BENCHMARKS["rm-bench"].scores(not_hard).notes == (
+        "without rows of: code, math, safety, chat (hard)",
+    )
+    unnamed, missing = BENCHMARKS["llmbar"].scores([record("", 1.0)]).notes
+    assert "no subset" in unnamed and missing.endswith("Natural, Neighbor, GPTInst, GPTOut, Manual")
+    split = [record(f"claude/{part}", 1.0) for part in ("knowledge", "math", "coding")]
+    both = [record(f"gpt-4o/{part}", 1.0) for part in ("knowledge", "reasoning", "math", "coding")] + split
+    assert BENCHMARKS["judgebench"].scores(both).notes[1:] == ("without rows of: claude/reasoning",)
+    core = BENCHMARKS["rewardbench"].scores([record("hep-go", 1.0)]).notes[0]
+    assert "shp" not in core  # the prior sets are no part of it
+    assert BENCHMARKS["rewardbench"].scores([record("summarize", 1.0)]).notes[0].endswith("shp")
+
+
 def test_preferences_leave_variants_and_ties_out() -> None:
     tie = Record("t", "", 0.5, (1.0, 1.0), (1.0, 1.0), 5, 4)
     records = [record("", 1.0), record("", -1.0, variant="filler"), tie]
@@ -272,6 +385,20 @@ def test_best_of_k_scores() -> None:
     assert value(scores, "best of 3, perfect judge") == 1.0
     assert value(scores, "best of 3, chance") == pytest.approx(1 / 3)
     assert value(scores, "accuracy on pairs") == 0.75
+
+
+def test_best_of_k_draws_the_prompts_of_a_group_together() -> None:
+    """Eight prompts of two candidates, four of them right. In two groups, one right and one wrong, the mean
+    is drawn as 0, 1/2 or 1: the interval is all of [0, 1]. One by one, 8 coins: within [1/8, 7/8].
+    """
+    rows = [
+        record("", 1.0 if k < 4 else -1.0, id=f"q{k}", group="right" if k < 4 else "wrong") for k in range(8)
+    ]
+    together = BENCHMARKS["best-of-k"].scores(rows).score
+    apart = BENCHMARKS["best-of-k"].scores([replace(row, group="") for row in rows]).score
+    assert together.value == apart.value == 0.5 and together.n == apart.n == 8
+    assert (together.low, together.high) == (0.0, 1.0)
+    assert apart.low >= 0.125 and apart.high <= 0.875
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -38,21 +39,58 @@ def test_first_place_reads_single_verdicts() -> None:
 
 def test_slope_of_the_margin_on_the_doubling_of_length() -> None:
     """Length ratios 2, 1, 1/2 are 1, 0, -1 doublings; margins 3, 1, -1 lie on 1 + 2x without residual."""
-    found = bias([record(3, 3, 8, 4), record(1, 1), record(-1, -1, 4, 8)])
+    found = bias([record(3, 3, 8, 4, id="1"), record(1, 1, id="2"), record(-1, -1, 4, 8, id="3")])
     assert found.slope == pytest.approx(2.0)
     assert found.slope_low == found.slope_high == pytest.approx(2.0)
     assert math.isnan(bias([record(1, 1)] * 5).slope)
 
 
-def test_slope_interval_by_hand() -> None:
-    """x = -1, -1, 1, 1 and y = 0, 2, 2, 4: slope 1, residuals -1, 1, -1, 1 and sum of squares 4 of x.
+def four_rows(*groups: str) -> list[Record]:
+    """x = -1, -1, 1, 1 doublings and margins y = 0, 2, 2, 4."""
+    lengths = [(4, 8), (4, 8), (8, 4), (8, 4)]
+    return [
+        record(y, y, *length, id=str(k), group=group)
+        for k, (y, length, group) in enumerate(zip((0, 2, 2, 4), lengths, groups, strict=True))
+    ]
 
-    Robust variance: sum (x e)^2 * 4 / (4 - 2) / 4^2 = 4 * 2 / 16 = 1/2.
+
+@pytest.mark.parametrize(
+    ("groups", "variance"),
+    [("1234", 4 * 4 / 2 / 16), ("1221", 8 * 2 * 3 / 2 / 16), ("1122", 0.0), ("1111", NAN)],
+)
+def test_slope_interval_by_hand(groups: str, variance: float) -> None:
+    """Slope 1, residuals e = -1, 1, -1, 1, so x e = 1, -1, -1, 1, and the sum of squares of x is 4.
+
+    Each row by itself: sum (x e)^2 = 4, times n / (n - 2) = 4 / 2, over 4^2: 1/2. Rows 1 and 4 in a cluster,
+    and 2 and 3: their sums are 2 and -2, so 8, times g / (g - 1) (n - 1) / (n - 2) = 2 * 3 / 2, over 4^2:
+    3/2. Rows 1 and 2, and 3 and 4: the sums are 0. One cluster tells nothing of the spread between clusters.
     """
-    rows = [record(y, y, 4, 8) for y in (0.0, 2.0)] + [record(y, y, 8, 4) for y in (2.0, 4.0)]
-    found = bias(rows)
+    found = bias(four_rows(*groups))
     assert found.slope == pytest.approx(1.0)
-    assert found.slope_high - found.slope == pytest.approx(1.959964 * math.sqrt(0.5), abs=1e-5)
+    for half in (found.slope_high - found.slope, found.slope - found.slope_low):
+        assert half == pytest.approx(1.959964 * math.sqrt(variance), abs=1e-5, nan_ok=True)
+
+
+def test_the_slope_interval_covers_where_answers_meet_many_others() -> None:
+    """Strengths know nothing of lengths, so the slope is 0. Six answers to a prompt meet in 15 comparisons,
+    which share answers; as independent rows their interval holds 0 in two of three runs.
+    """
+    rng = np.random.default_rng(0)
+    hits = {"": 0, "apart": 0}
+    for _ in range(50):
+        rows = []
+        for prompt in range(25):
+            strength, length = 2 * rng.normal(size=6), rng.integers(50, 800, size=6)
+            for i, j in itertools.combinations(range(6), 2):
+                margin = float(strength[i] - strength[j])
+                rows.append(
+                    record(margin, margin, int(length[i]), int(length[j]), id=f"{prompt}", pair=(i, j))
+                )
+        apart = [replace(row, group=str(k)) for k, row in enumerate(rows)]
+        for name, tried in (("", rows), ("apart", apart)):
+            found = bias(tried)
+            hits[name] += found.slope_low <= 0 <= found.slope_high
+    assert hits[""] >= 44 and hits["apart"] <= 40, hits
 
 
 def test_longer_and_length_bins() -> None:
@@ -134,9 +172,43 @@ def test_temperature_has_a_closed_form_for_one_size_of_log_odds() -> None:
     assert found.ece_after == pytest.approx(0.0, abs=1e-6) and found.n == 4
 
 
-def test_temperature_needs_a_mistake_and_rows() -> None:
-    with pytest.raises(DataError, match="right on every row"):
-        fit_temperature([record(1, 1)] * 3)
+@pytest.mark.parametrize("size", [1e-4, 0.01, 40.0, 3000.0])
+def test_a_temperature_has_the_scale_of_the_log_odds(size: float) -> None:
+    """As above with log-odds of any size: best is size / ln 3, and the log loss is that of saying 3/4.
+
+    It is -(3 ln(3/4) + ln(1/4)) / 4 = 0.562, below ln 2, which a range that ends at 100 misses for 3000.
+    """
+    rows = [record(size, size)] * 3 + [record(-size, -size)]
+    found = fit_temperature(rows)
+    assert found.temperature == pytest.approx(size / math.log(3), rel=1e-6)
+    assert found.log_loss_after == pytest.approx(-(3 * math.log(0.75) + math.log(0.25)) / 4)
+
+
+def test_one_order_and_both_have_the_same_best_temperature_where_they_agree() -> None:
+    both = fit_temperature([record(5, 5), record(5, 5), record(-5, -5)])
+    one = fit_temperature([record(5, math.nan), record(math.nan, 5), record(-5, math.nan)])
+    assert one.temperature == pytest.approx(both.temperature) == pytest.approx(5 / math.log(2))
+
+
+@pytest.mark.parametrize(
+    ("rows", "seen"),
+    [
+        ([record(1, 1)] * 3, "right on 3, wrong on 0 and tied on 0; the smaller it is"),
+        ([record(1, 1)] * 9 + [record(0, 0)], "right on 9, wrong on 0 and tied on 1; the smaller it is"),
+        ([record(0, 0)] * 2, "right on 0, wrong on 0 and tied on 2; the smaller it is"),
+        ([record(-1, -1)] * 9, "right on 0, wrong on 9 and tied on 0; always saying 0.5 is better"),
+        ([record(1, 1), record(-2, -2)], "right on 1, wrong on 1 and tied on 0; always saying 0.5 is better"),
+    ],
+)
+def test_where_no_temperature_is_best_none_is_fitted(rows: list[Record], seen: str) -> None:
+    """Where nothing is wrong the loss falls towards temperature 0. Log-odds 1 right and 2 wrong: the loss is
+    (ln(1 + e^-b) + ln(1 + e^2b)) / 2 for b = 1/T, with the slope (-1 + 2) / 4 at b = 0: best is b = 0.
+    """
+    with pytest.raises(DataError, match=seen):
+        fit_temperature(rows)
+
+
+def test_a_temperature_needs_rows() -> None:
     with pytest.raises(DataError, match="no records"):
         fit_temperature([])
 

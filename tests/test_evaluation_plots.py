@@ -101,6 +101,31 @@ def test_reliability_diagram_by_hand() -> None:
     assert low < 0.1
 
 
+@pytest.mark.parametrize("name", ["cost_$5_$6", "a$\\x$", "$", "$$", "\\$1 or $2", "100 % _ ^ \\frac{"])
+def test_names_are_shown_as_they_stand(name: str) -> None:
+    """Between two ``$`` matplotlib reads a formula, which a file's name is not: it fails, or shows another.
+
+    What is shown is what ``Text`` makes of its string when drawn: the text, and whether it is a formula.
+    """
+    bars, lines, dots = axes(), axes(), axes()
+    plots.accuracy_bars(bars, {name: {name: estimate(0.5)}}, title=name)
+    plots.curve(lines, [1, 2], {name: [estimate(0.5)] * 2}, xlabel=name, ylabel=name, title=name)
+    plots.reliability_diagram(dots, np.array([0.6, 0.9]), np.array([1.0, 0.0]), title=name)
+    labels = [
+        *bars.get_yticklabels(),
+        *bars.get_legend().get_texts()[:1],
+        lines.xaxis.label,
+        lines.yaxis.label,
+    ]
+    labels += [ax._left_title for ax in (bars, lines, dots)]
+    for label in labels:
+        assert label._preprocess_math(label.get_text()) == (name, False)
+    [end] = [text for text in lines.texts if text.get_text() != "chance"]
+    assert end._preprocess_math(end.get_text()) == (f"0.50 {name}", False)
+    for ax in (bars, lines, dots):
+        assert plots.to_data_uri(ax.figure, dpi=40)
+
+
 def test_a_picture_in_a_page() -> None:
     uris = []
     for _ in range(2):

@@ -106,6 +106,15 @@ def test_one_order_and_certainty_survive_the_journal(tmp_path: Path) -> None:
     assert [record.p_a for record in again] == pytest.approx([1 / (1 + math.exp(-1.5)), 0.5, 0.0])
 
 
+def test_log_odds_of_any_size_are_kept_as_they_are(tmp_path: Path) -> None:
+    """Sums of nats over long answers differ by thousands: only what is infinite needs another number."""
+    model = Fixed((3000.0, 1e7), (-2500.5, NAN))
+    records = evaluate(model, rows(2), journal=Journal(tmp_path / "r.jsonl", {}))
+    again = evaluate(Fixed(), rows(2), journal=Journal(tmp_path / "r.jsonl", {}))
+    assert repr(again) == repr(records)
+    assert [record.margin for record in again] == [5_001_500.0, -2500.5]
+
+
 def test_no_verdict_in_both_orders_names_the_row_and_keeps_what_was_done(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "r.jsonl", {})
     with pytest.raises(ScoringError, match="item r1 "):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from gram.evaluation.sources import load, parse, training_rows
 
 
@@ -12,6 +14,30 @@ def test_no_two_sources_share_a_name() -> None:
     """A file may be called a#2 by itself."""
     assert [source.name for source in parse(["a.jsonl", "b/a.jsonl", "a#2.jsonl"])] == ["a", "a#2", "a#2#2"]
     assert [source.name for source in parse(["a#2.jsonl", "a.jsonl", "b/a.jsonl"])] == ["a#2", "a", "a#3"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("/x/.hidden.jsonl", "hidden"),
+        ("/x/..hidden.jsonl::test", "hidden"),
+        ("/x/.jsonl", "jsonl"),
+        ("/x/pairs.v2.jsonl", "pairs"),
+        ("/x/my.folder/", "my"),
+        ("../", "data"),
+        ("..", "data"),
+        (".", "data"),
+        ("/", "data"),
+        ("a/../../", "data"),
+        ("me/pairs", "pairs"),
+    ],
+)
+def test_a_name_is_that_of_the_file_and_no_path(spec: str, name: str) -> None:
+    """Files in the output folder carry it, so it must not lead out of there."""
+    [source] = parse([spec])
+    assert source.name == name and "/" not in source.name
+    first, second = parse([spec, spec])
+    assert (first.name, second.name) == (name, f"{name}#2")
 
 
 def test_each_file_of_a_source_keeps_its_rejects(tmp_path: Path) -> None:

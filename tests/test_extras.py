@@ -178,6 +178,7 @@ def test_a_command_names_the_extra(
     home = tmp_path / "home"
     monkeypatch.setenv("GRAM_HOME", str(home))
     (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "state.json").write_text("{}")  # as ``save_to_disk`` leaves one
     table = tmp_path / "table.parquet"
     table.write_bytes(b"PAR1")
     output = tmp_path / "out"

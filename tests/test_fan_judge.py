@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,6 @@ ANSWERS = ["the silver key .", "bread", "a river of silver and music .", "the ga
 @pytest.fixture(scope="module")
 def fan_folder(judge_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The saved judge of the tests, asked in the fan layout; its weights are those of the sequence judge."""
-    import shutil
-
     folder = tmp_path_factory.mktemp("fan") / "judge"
     shutil.copytree(judge_folder, folder)
     content = json.loads((folder / "gram.json").read_text()) | {"layout": "fan"}
@@ -354,3 +353,24 @@ def test_typed_questions_and_tokens_are_asked_as_of_any_judge(fan_folder: Path, 
     fan, sequence = gram.load(fan_folder), gram.load(judge_folder)
     one, two = (model.token_logprobs(PROMPT, ANSWERS[0]) for model in (fan, sequence))  # type: ignore[union-attr]
     np.testing.assert_allclose(one.values, two.values, atol=1e-5)
+
+
+@pytest.mark.parametrize(("trained", "other"), [("sequence", "fan"), ("fan", "sequence")])
+def test_a_temperature_is_that_of_one_layout(
+    trained: str, other: Any, judge_folder: Path, fan_folder: Path, rows: Path, tmp_path: Path, capsys: Any
+) -> None:
+    """Another layout has other log-odds: it gets no temperature, and none of its own is stored."""
+    folder = tmp_path / "judge"
+    shutil.copytree(fan_folder if trained == "fan" else judge_folder, folder)
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    replace(manifest, calibration={"temperature": 3.0}).write(folder)
+    assert gram.load(folder).temperature == gram.load(folder, layout=trained).temperature == 3.0  # type: ignore[arg-type]
+    assert gram.load(folder, layout=other).temperature == 1.0
+    assert gram.load(folder, both_orders=False, max_length=99, neutralise=False).temperature == 3.0
+
+    content = (folder / "gram.json").read_bytes()
+    command = ["eval", "--model", folder, "--calibrate", rows, "--output", tmp_path / "out"]
+    code, _, err = run(capsys, *command, "--layout", other)
+    assert code == 1 and "in another template or layout than trained" in err
+    assert (folder / "gram.json").read_bytes() == content and not (tmp_path / "out/records.jsonl").exists()

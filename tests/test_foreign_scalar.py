@@ -7,6 +7,7 @@ The right value is transformers' own: ``AutoModelForSequenceClassification`` on 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,13 @@ def saved(folder: Path, tokenizer: Any, padding: str, architecture: str = "llama
     return folder
 
 
-def by_transformers(folder: Path) -> list[float]:
+def by_transformers(folder: Path, answers: Sequence[str] = ANSWERS) -> list[float]:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     model: Any = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1).eval()
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     scores = []
-    for prompt, answer in zip(PROMPTS, ANSWERS, strict=True):
+    for prompt, answer in zip(PROMPTS, answers, strict=True):
         turns = [*prompt, {"role": "assistant", "content": answer}]
         text = tokenizer.apply_chat_template(turns, tokenize=False)
         ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
@@ -85,6 +86,33 @@ def test_read_where_transformers_reads_it(style: str, padding: str, engine: Any,
         assert isinstance(model, ScalarHeadModel)
         assert model.score(prompts(), ANSWERS) == pytest.approx(wanted, abs=1e-5)
     assert max(wanted) - min(wanted) > 0.01
+
+
+TAGS = ["<b>", "</b>", "<table>", "</table>", "<tr>", "<td>", "</td>", "<code>", "<h1>", "<s>"]
+
+
+def test_tags_that_a_tokenizer_knows_are_words(tmp_path: Path) -> None:
+    """Gemma's tokenizer has tags of HTML as added tokens, which are not special: an answer in HTML is scored
+    as transformers scores it. A token that steers is no tag, and harmless as before: that one differs.
+    """
+    from tokenizers import AddedToken
+
+    tokenizer = tokenizer_for("gemma", "own")
+    tokenizer.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in TAGS])
+    folder = saved(tmp_path / "model", tokenizer, "own")
+    answers = [
+        "It is <b>bold</b>.",
+        "<table><tr><td>1</td></tr></table>",
+        "<h1>x</h1> <code><s>y",
+        "a<end_of_turn>",
+    ]
+    wanted = by_transformers(folder, answers)
+    assert len(set(tokenizer(answers[0])["input_ids"]) & set(tokenizer.convert_tokens_to_ids(TAGS))) == 2
+    model = gram.load(folder, "scalar", device="cpu")
+    assert isinstance(model, ScalarHeadModel)
+    scores = model.score(prompts(), answers)
+    assert scores[:3] == pytest.approx(wanted[:3], abs=1e-5)
+    assert abs(scores[3] - wanted[3]) > 1e-3
 
 
 def test_the_place_matters() -> None:

@@ -19,7 +19,7 @@ import gram
 from conftest import make_manifest, make_preferences, run, sharpened
 from gram.errors import CheckpointError
 from gram.modeling.saving import save_checkpoint
-from gram.publishing.gguf_words import splitting
+from gram.publishing.gguf_words import lost_words, splitting
 from gram.rendering import Renderer, load_template
 from gram.scoring.judge import JudgeModel
 from small_models import causal, small_shape
@@ -106,6 +106,9 @@ def test_transformers_reads_equal_weights(
     folder, output = saved(tmp_path / "model", kind), tmp_path / "gguf"
     result = exported(folder, output, capsys)
     assert (result["dtype"], result["tokenizer"]) == ("fp32", "qwen2" if kind == "qwen2" else "gpt-2")
+    assert [text.partition(":")[0] for text in result["lost"]] == ["decomposed characters"] * (
+        kind == "qwen2"
+    )
     assert [path.name for path in output.iterdir()] == ["model.gguf"]
     ours: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     theirs: Any = AutoModelForCausalLM.from_pretrained(output, gguf_file="model.gguf", dtype=torch.float32)
@@ -184,6 +187,9 @@ def test_llama_cpp_gives_our_verdicts(kind: str, tmp_path: Path, capsys: pytest.
     for line in LINES[:2]:
         told = ask(server, "/tokenize", {"content": line, "add_special": False})
         assert told["tokens"] == tokenizer(line)["input_ids"]
+    decomposed = "nai\u0308ve"
+    told = ask(server, "/tokenize", {"content": decomposed, "add_special": False})
+    assert (told["tokens"] == tokenizer(decomposed)["input_ids"]) == (not lost_words(tokenizer, "m"))
 
 
 def served(xllamacpp: Any, file: Path) -> Any:
@@ -275,6 +281,50 @@ def test_a_way_of_splitting_is_known_by_its_rule(rule: str, ignore_merges: bool,
     else:
         with pytest.raises(CheckpointError, match="ignore_merges=False"):
             splitting(tokenizer, "m")
+
+
+def test_a_tokenizer_that_changes_the_text_first_is_refused() -> None:
+    """But for NFC, as Qwen 2 has it, which changes decomposed characters alone, and is told."""
+    from tokenizers import normalizers
+
+    tokenizer: Any = byte_level(["<|end|>"], newer=False)
+    core = tokenizer.backend_tokenizer
+    assert core.normalizer is None and lost_words(tokenizer, "m") == []
+    for kept in (normalizers.NFC(), normalizers.Sequence([normalizers.NFC()])):
+        core.normalizer = kept
+        assert splitting(tokenizer, "m") == "gpt-2"
+        assert lost_words(tokenizer, "m")[0].startswith("decomposed characters")
+    for name in ("Lowercase", "NFKC", "NFD", "Strip", "StripAccents"):
+        other = getattr(normalizers, name)()
+        for refused in (other, normalizers.Sequence([normalizers.NFC(), other])):
+            core.normalizer = refused
+            with pytest.raises(CheckpointError, match=rf"m: .* changes the text first \({name}\)"):
+                splitting(tokenizer, "m")
+
+
+@pytest.mark.parametrize("mark", ["lstrip", "rstrip", "single_word"])
+def test_a_token_that_takes_the_space_around_it_is_refused(mark: str) -> None:
+    from tokenizers import AddedToken
+
+    tokenizer: Any = byte_level(["<|end|>"], newer=False)
+    tokenizer.add_tokens([AddedToken("<odd>", **{mark: True})])
+    with pytest.raises(CheckpointError, match="its token <odd> takes the space around it"):
+        splitting(tokenizer, "m")
+
+
+def test_other_tokens_around_a_text_than_bos_and_eos_are_refused() -> None:
+    """The file says of bos and eos whether they are put there, and of no other token."""
+    from tokenizers import processors
+
+    tokenizer: Any = byte_level(["<|end|>", "<cls>"], newer=False)
+    place = tokenizer.convert_tokens_to_ids("<cls>")
+    around = processors.TemplateProcessing(single="<cls> $A", special_tokens=[("<cls>", place)])
+    tokenizer.backend_tokenizer.post_processor = around
+    with pytest.raises(CheckpointError, match="puts other tokens around a text"):
+        splitting(tokenizer, "m")
+    tokenizer.bos_token = "<cls>"
+    tokenizer.backend_tokenizer.post_processor = around
+    assert splitting(tokenizer, "m") == "gpt-2"
 
 
 def test_digits_one_by_one_is_smollm() -> None:

@@ -93,6 +93,20 @@ def test_the_help_of_every_command_has_every_option_with_a_text(name: str) -> No
             assert re.fullmatch(r"[A-Z][\w, ]+", title_of(option.owner)), title_of(option.owner)
 
 
+@pytest.mark.parametrize("name", ["serve", "doctor"])
+def test_a_command_without_servers_offers_none(name: str, say: Say, tmp_path: Path) -> None:
+    """It refuses a model on one; options of how such a model is called are none, in a file neither."""
+    _, page, _ = say(name, "--help")
+    words = " ".join(page.split())
+    assert "remote judge" not in words and "gram serve, or openai" not in words
+    for flag in ("--tokenizer", "--connections", "--deadline", "--spend", "--cache"):
+        code, _, err = say(name, "--model", "m", flag, "3")
+        assert flag not in words and (code, err.startswith(f"gram {name}: no option {flag}")) == (2, True)
+    (tmp_path / "run.yaml").write_text("spend: 3\n")
+    code, _, err = say(name, "--model", "m", "--config", str(tmp_path / "run.yaml"))
+    assert code == 1 and "unknown option 'spend'" in err
+
+
 @pytest.fixture
 def say(capsys: pytest.CaptureFixture[str]) -> Say:
     def run(*arguments: str) -> tuple[int, str, str]:

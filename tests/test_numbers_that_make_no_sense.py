@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +81,11 @@ def test_options_that_make_no_sense_are_refused(make: Any) -> None:
 def test_a_temperature_that_turns_verdicts_round_is_refused(
     temperature: Any, judge_folder: Path, tmp_path: Path
 ) -> None:
-    content = json.loads((judge_folder / "gram.json").read_text())
-    (tmp_path / "gram.json").write_text(json.dumps(content | {"calibration": {"temperature": temperature}}))
+    folder = shutil.copytree(judge_folder, tmp_path / "judge")
+    content = json.loads((folder / "gram.json").read_text())
+    (folder / "gram.json").write_text(json.dumps(content | {"calibration": {"temperature": temperature}}))
     with pytest.raises(CheckpointError, match=r"gram\.json: field 'calibration\.temperature'"):
-        gram.load(tmp_path)
+        gram.load(folder)
 
 
 def test_the_command_names_the_option(

@@ -236,9 +236,10 @@ def test_a_writer_takes_plain_prompts() -> None:
         def train(self, mode: bool) -> None: ...
 
     class Plain(Writer):
-        def _write(self, prompts: Any) -> list[str]:
-            return [prompt[0].content for prompt in prompts]
+        def _write(self, texts: Any) -> list[str]:
+            return list(texts)
 
-    writer = Plain(Model(), byte_level([]))  # type: ignore[arg-type]
-    assert writer(["one", [{"role": "user", "content": "two"}]]) == ["one", "two"]
+    template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}{% endfor %}"
+    writer = Plain(Model(), byte_level([], template=template))  # type: ignore[arg-type]
+    assert writer(["one", [{"role": "user", "content": "two"}]]) == ["user: one", "user: two"]
     assert as_chats(iter(["one"])) == [(Message("user", "one"),)]

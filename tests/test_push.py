@@ -16,10 +16,14 @@ from typing import Any
 
 import pytest
 
+import gram
 from conftest import run
+from gram.asking import LoadOptions
 from gram.errors import ConfigError
 from gram.modeling.manifest import Manifest
-from gram.publishing.card import Run, card_text, evaluation_results, read_run
+from gram.publishing.card import card_text, evaluation_results
+from gram.publishing.measured import Run, read_run
+from gram.publishing.measured import measured as measured_model
 from stand_in_hub import TOKEN, Hub, hub_at_work
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "docs" / "example-report"
@@ -46,7 +50,8 @@ def measured(folder: Path, tmp_path: Path) -> Path:
     """The numbers of a real run, said to be this model's."""
     place = tmp_path / "eval"
     place.mkdir()
-    content = json.loads((EXAMPLE / "results.json").read_text()) | {"model": str(folder)}
+    content = json.loads((EXAMPLE / "results.json").read_text()) | {"model": str(folder), "kind": "judge"}
+    content["measured"] = measured_model(str(folder), LoadOptions("judge"))
     (place / "results.json").write_text(json.dumps(content))
     shutil.copyfile(EXAMPLE / "report.md", place / "report.md")
     return place
@@ -115,6 +120,47 @@ def test_a_model_goes_there_and_comes_back(hub: Hub, folder: Path, measured: Pat
     assert (measured / "report.md").read_text().strip() in card.text
 
 
+@pytest.mark.parametrize("kind", ["likelihood", "scalar"])
+def test_who_loads_it_by_name_gets_its_scores(
+    kind: str, hub: Hub, likelihood_folder: Path, scalar_folder: Path, tmp_path: Path
+) -> None:
+    """Over the network, and from the cache afterwards; without a word on stderr but the loader's.
+
+    A file that the repository lacks is told. Raw weights, a repository without ``gram.json``, stay raw.
+    """
+    folder = tmp_path / "model"
+    shutil.copytree(likelihood_folder if kind == "likelihood" else scalar_folder, folder)
+    code, _, err = push(hub, folder, "--to", "me/small")
+    assert code == 0, err
+    raw = {"gram.json", "gram-train.json", "adapt.json", "README.md"}
+    hub.repositories["me/raw"] = {k: v for k, v in hub.repositories["me/small"].items() if k not in raw}
+    model: Any = gram.load(folder, device="cpu")
+    wanted = model.score(["why ?"], ["it is old ."])
+    here, without = environment(hub, tmp_path / "home"), "chat_template.jinja"
+    offline = {**here, "HF_HUB_OFFLINE": "1"}
+    for names in (here, offline):
+        done = scored_by_name("me/small", names)
+        assert json.loads(done.stdout) == wanted.tolist(), done.stderr
+        assert "Warning" not in done.stderr
+        if kind == "likelihood":  # a scalar model without gram.json is one of others
+            done = scored_by_name("me/raw", names)
+            assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
+    hub.commits.append({})  # another commit
+    del hub.repositories["me/small"][without]
+    done = scored_by_name("me/small", here)
+    assert done.returncode != 0 and f"it was saved with {without}, and without it" in done.stderr
+
+
+def scored_by_name(name: str, names: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    script = (
+        "import gram, sys; model = gram.load(sys.argv[1], device='cpu', kind=sys.argv[2] or None); "
+        "print(model.score(['why ?'], ['it is old .']).tolist())"
+    )
+    kind = "likelihood" if name == "me/raw" else ""
+    command = [sys.executable, "-c", script, name, kind]
+    return subprocess.run(command, env=names, capture_output=True, text=True, check=False)
+
+
 def test_a_repository_that_is_there_is_asked_for(hub: Hub, folder: Path) -> None:
     """Unless ``--update`` says so nothing of it is touched; then files are replaced and others stay."""
     hub.repositories["me/small"] = {"config.json": b"mine", "notes.txt": b"mine"}
@@ -157,6 +203,8 @@ def test_what_is_refused(
     assert "no such folder" in says("--model", tmp_path / "gone", "--to", "me/small")
     other = tmp_path / "other"
     shutil.copytree(likelihood_folder, other)
+    content = json.loads((measured / "results.json").read_text())
+    (measured / "results.json").write_text(json.dumps(content | {"measured": None}))  # of a name on the Hub
     told = says("--model", other, "--to", "me/small", "--evaluation", measured)
     assert f"measured {folder}, not {other}" in told
     (measured / "results.json").unlink()
@@ -196,7 +244,7 @@ def one_score(value: float, source: str = "held_out") -> Run:
     }
     part = {"source": source, "benchmark": "preferences", "scores": scores}
     part["summary"] = {"overall": {"consistency": 0.5}}
-    return Run({"data": [], "kind": "judge", "benchmarks": [part]}, f"## {source} says {value}")
+    return Run({"data": [], "benchmarks": [part]}, f"## {source} says {value}", "judge", {})
 
 
 def test_numbers_that_were_measured_again_replace_the_old_ones(folder: Path) -> None:
@@ -268,7 +316,7 @@ def test_a_score_that_is_none_is_not_told(measured: Path) -> None:
     content = json.loads((measured / "results.json").read_text())
     content["benchmarks"] = content["benchmarks"][:2]
     content["benchmarks"][0]["scores"]["score"]["value"] = None
-    found = evaluation_results(Run(content | {"kind": "scalar"}, ""))
+    found = evaluation_results(Run(content, "", "scalar", {}))
     assert [(part.dataset_name, part.metric_type) for part in found] == [
         (content["benchmarks"][1]["source"], "accuracy")
     ]

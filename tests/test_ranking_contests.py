@@ -66,6 +66,36 @@ def test_an_oracle_without_noise_gives_the_true_order(schedule: str, values: lis
     assert best_of_n(model, "q", answers(values)) == int(np.argmax(values))
 
 
+class Winners:
+    """Names the larger number in every pair, with a probability that tells nothing else."""
+
+    def compare(self, pairs: Sequence[Pair]) -> Verdicts:
+        odds = np.abs(Noisy().compare(pairs).log_odds) + 0.01
+        return Verdicts(odds * np.sign(Oracle().compare(pairs).log_odds), np.ones_like(odds))
+
+
+@given(values=distinct)
+def test_what_needs_no_right_probabilities(values: list[int]) -> None:
+    """Of a judge that always names the better one: the winner of two schedules, and the order of one."""
+    order = sorted(range(len(values)), key=lambda i: -values[i])
+    for schedule in ("linear", "knockout"):
+        assert rank(Winners(), "q", answers(values), schedule).order[0] == order[0]
+    assert rank(Winners(), "q", answers(values), "merge").order == order
+
+
+def test_a_round_robin_needs_right_probabilities() -> None:
+    """a beats b and c with 0.51 each, b beats c with 0.99. Wins: a 0.51, b (0.49 + 0.99) / 2 = 0.74."""
+    p = {("a", "b"): 0.51, ("a", "c"): 0.51, ("b", "c"): 0.99}
+
+    class Narrow:
+        def compare(self, pairs: Sequence[Pair]) -> Verdicts:
+            p_a = np.array([p.get((one.a, one.b), 1 - p.get((one.b, one.a), 0.0)) for one in pairs])
+            return Verdicts(np.repeat(np.log(p_a / (1 - p_a))[:, None], 2, axis=1), np.ones((len(pairs), 2)))
+
+    got = rank(Narrow(), "q", ["a", "b", "c"])
+    assert (got.order, got.wins[:2]) == ([1, 0, 2], pytest.approx([0.51, 0.74]))
+
+
 @given(values=distinct)
 def test_round_robin_asks_every_pair_once_in_one_call(values: list[int]) -> None:
     model = Oracle()
@@ -149,6 +179,55 @@ def test_equal_answers_tie_and_are_asked_about_once() -> None:
     assert (same.order, same.comparisons, list(same.wins)) == ([0, 1, 2], 0, [0.5, 0.5, 0.5])
 
 
+@settings(deadline=None)
+@pytest.mark.parametrize("schedule", ALL)
+@given(
+    copies=st.lists(st.integers(0, 4), min_size=1, max_size=9),
+    seed=st.integers(0, 99),
+    budget=st.none() | st.integers(1, 9),
+)
+def test_copies_get_what_their_text_gets_alone(
+    schedule: str, copies: list[int], seed: int, budget: int | None
+) -> None:
+    """Whatever the opinion: the ranking is that of the different texts, in the order of their first copies.
+
+    Copies stand together, the first in front; only the probability of being the best is shared.
+    """
+    texts = [f"answer {copy}" for copy in copies]
+    different = list(dict.fromkeys(texts))
+    got = rank(Noisy(), f"q{seed}", texts, schedule, seed=seed, budget=budget)
+    alone = rank(Noisy(), f"q{seed}", different, schedule, seed=seed, budget=budget)
+    places = [different.index(text) for text in texts]
+    assert got.order == [i for k in alone.order for i, place in enumerate(places) if place == k]
+    for name in ("strengths", "stderr", "wins"):
+        assert np.array_equal(getattr(got, name), getattr(alone, name)[places])
+    assert got.p_best == pytest.approx([alone.p_best[k] / places.count(k) for k in places])
+    assert np.array_equal(got.p, alone.p[np.ix_(places, places)], equal_nan=True)
+    for name in ("comparisons", "ties", "cyclic", "position_gap"):
+        assert getattr(got, name) == pytest.approx(getattr(alone, name), nan_ok=True)
+
+
+def test_copies_are_no_further_games_by_hand() -> None:
+    """4 x and 4 y, log-odds 2: one comparison, p = sigmoid(2) = 0.880797, whose strengths are those of two.
+
+    With the prior's gradient 0.01 s = p - sigmoid(2 s): s = 0.956; the curvature is 2 q (1 - q) + 0.01 in
+    the direction (1, -1) with q = sigmoid(2 s) = 0.871246: 0.234352, so that the standard error of both is
+    sqrt(0.5 / 0.234352) = 1.4607. Sixteen games would give errors of a quarter of the size.
+    """
+    got = rank(Oracle(), "q", answers([2.0] * 4 + [0.0] * 4))
+    assert got.comparisons == 1 and got.order == list(range(8))
+    assert got.wins == pytest.approx([0.880797] * 4 + [0.119203] * 4, abs=1e-6)
+    assert got.strengths == pytest.approx([0.956] * 4 + [-0.956] * 4, abs=1e-3)
+    assert got.stderr == pytest.approx([1.4607] * 8, abs=1e-3)
+    two = rank(Oracle(), "q", answers([2.0, 0.0]))
+    assert got.p_best == pytest.approx(np.repeat(two.p_best, 4) / 4)
+
+
+def test_a_verdict_that_is_missing_names_the_candidates_of_the_contest() -> None:
+    with pytest.raises(ScoringError, match=r"candidates (0 and 3|3 and 0) of contest number 1"):
+        rank(Silent(), "q", ["1", "1", "1", "2"])
+
+
 def test_ties_go_to_the_first_index() -> None:
     class Undecided:
         def compare(self, pairs: Sequence[Pair]) -> Verdicts:
@@ -188,6 +267,11 @@ def test_clear_errors() -> None:
         rank(Oracle(), "q", ["1", "2"], "swis")
     with pytest.raises(ConfigError, match="budget must be at least 1"):
         rank(Oracle(), "q", ["1", "2"], budget=0)
+    with pytest.raises(ConfigError, match="no schedule"):
+        rank(Oracle(), "q", ["1", "2"], ["merge"])  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="seed must be at least 0 and at most 4294967295, got 4294967296"):
+        rank(Oracle(), "q", ["1", "2"], seed=2**32)
+    assert rank(Oracle(), "q", ["1", "2"], seed=2**32 - 1).order == [1, 0]  # as far as the option goes
     with pytest.raises(ScoringError, match=r"candidates \d and \d of contest number 1"):
         rank(Silent(), "q", ["1", "2"])
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,8 +15,9 @@ from conftest import run
 from gram.cli.main import main
 from gram.data import read_preferences
 from gram.errors import ConfigError
-from gram.ranking import Ranking, mine
-from gram.types import Contest, as_chat
+from gram.ranking import SCHEDULES, Ranking, mine, rank
+from gram.ranking.mining import Rule
+from gram.types import Contest, Pair, Verdicts, as_chat
 
 PROMPT = as_chat("which ?")
 
@@ -51,12 +54,37 @@ def test_equal_texts_and_equal_strengths_make_no_pair() -> None:
     assert [(p.chosen, p.rejected) for p in twice] == [("a", "b")]
 
 
+@pytest.mark.parametrize("schedule", sorted(SCHEDULES))
+def test_copies_lose_no_pair(schedule: str) -> None:
+    """x beats y beats z beats x, and three answers are x: whoever comes first, another text comes last."""
+    odds = {("x", "y"): 1.0, ("y", "z"): 3.0, ("z", "x"): 0.2}
+
+    class Cycle:
+        def compare(self, pairs: Sequence[Pair]) -> Verdicts:
+            values = [odds.get((p.a, p.b), -odds.get((p.b, p.a), 0.0)) for p in pairs]
+            return Verdicts(np.array([[value] * 2 for value in values]), np.ones((len(pairs), 2)))
+
+    for seed in range(10):
+        got = rank(Cycle(), "q", list("xyxzx"), schedule, seed=seed)
+        assert "xyxzx"[got.order[0]] != "xyxzx"[got.order[-1]]
+        alone = rank(Cycle(), "q", list("xyz"), schedule, seed=seed)
+        for rule in get_args(Rule):
+            pairs = mine(Contest(PROMPT, tuple("xyxzx")), got, rule)
+            assert pairs == mine(Contest(PROMPT, tuple("xyz")), alone, rule) != []
+
+
 def test_nonsense_is_refused() -> None:
     contest, got = Contest(PROMPT, ("a", "b")), ranking([1.0, 0.0])
     with pytest.raises(ConfigError, match="margin"):
         mine(contest, got, margin=-1)
     with pytest.raises(ConfigError, match="limit"):
         mine(contest, got, "margin", limit=0)
+    for margin in ("1", None, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="margin must be a"):
+            mine(contest, got, margin=margin)  # type: ignore[arg-type]
+    for limit in (1.5, "1", True):
+        with pytest.raises(ConfigError, match="limit must be a whole number"):
+            mine(contest, got, "margin", limit=limit)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="rule"):
         mine(contest, got, "best")  # type: ignore[arg-type]
 

@@ -98,6 +98,40 @@ def test_a_judge_is_shown_any_order_of_turns(
     assert (code, result["rows"], result["rejected"]) == (0, 3, 0)
 
 
+@pytest.mark.parametrize("option", [[], ["--context", "judge"]])
+def test_stage_1_checks_single_answers_whatever_the_context(
+    option: list[str], model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They stand in the chat format, also of a model that is asked in the judge prompt, as one that learned
+    from pairs is; a pair of the same turns is shown to the judge.
+    """
+    pairs = rows(tmp_path / "pairs.jsonl", GOOD, TWICE)
+    how = ("train", "--stage", "pretrain", "--max-steps", "1", "--token-budget", "200", "--device", "cpu")
+    code, result, said = run(
+        capsys, *how, "--model", model, "--data", pairs, "--output", tmp_path / "first", *option
+    )
+    assert (code, result["rejected"]) == (0, 0), said
+    assert json.loads((tmp_path / "first" / "gram.json").read_text())["context"] == "judge"
+    answers = tmp_path / "answers.jsonl"
+    lines = [{"prompt": prompt, "response": "Yes, it is."} for prompt in (GOOD, TWICE, GOOD)]
+    answers.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    call = (
+        *how,
+        "--model",
+        tmp_path / "first",
+        "--data",
+        answers,
+        pairs,
+        "--output",
+        tmp_path / "out",
+        *option,
+    )
+    code, _, said = run(capsys, *call)
+    assert code == 1 and f"{answers}:2: field 'prompt': cannot be shown to the model" in said
+    code, result, said = run(capsys, *call, "--on-error", "skip")
+    assert (code, result["rejected"], result["samples"]) == (0, 1, 4), said
+
+
 def test_in_python_the_place_in_the_call_is_named(model: Path) -> None:
     likelihood = gram.load(model, kind="likelihood")
     with pytest.raises(TemplateError, match=r"prompts\[1\]: the tokenizer's chat template refuses turns"):

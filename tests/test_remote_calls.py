@@ -21,7 +21,7 @@ import gram
 from conftest import make_preferences, run
 from fake_servers import Fake, log_odds, running
 from gram.asking import LoadOptions
-from gram.errors import ConfigError, ScoringError
+from gram.errors import ConfigError, ScoringError, UnreachableError
 from gram.rendering import load_template
 from gram.scoring.remote.prompts import shown_text
 from gram.scoring.remote.source import RemoteSource
@@ -109,7 +109,7 @@ def test_what_does_not_pass_is_told_at_once(fake: Fake, failure: Any, says: str)
 def test_no_answer_within_the_deadline(fake: Fake, caplog: pytest.LogCaptureFixture) -> None:
     """After three tries the waiting is told, once."""
     fake.failures = [(503, {"error": "loading"}, {})] * 50
-    with pytest.raises(ScoringError, match=r"503: loading \(given up after 3 s\)"):
+    with pytest.raises(UnreachableError, match=r"503: loading \(given up after 3 s\)"):
         compare(fake, deadline=3.0)
     assert [record.getMessage() for record in caplog.records] == [
         f"{fake.url}: 503: loading; trying again for up to 3 s"
@@ -160,6 +160,13 @@ def test_a_budget_of_tokens(fake: Fake, tmp_path: Path) -> None:
     fake.change = lambda answer: answer | {"usage": None}
     with pytest.raises(ScoringError, match="tells no usage, so that spend= cannot be held to"):
         compare(fake, spend=505)
+
+
+def test_tokens_of_a_text_are_no_part_of_the_budget() -> None:
+    """vLLM's ``/tokenize`` tells no usage, and no model reads what it is asked: 12 prompts of 101 tokens."""
+    with running(Fake("vllm")) as fake:
+        assert compare(fake, spend=12 * 101, connections=1).log_odds == right()
+        assert len(fake.bodies("/tokenize")) == 2
 
 
 def test_what_was_answered_is_not_asked_again(fake: Fake, tmp_path: Path) -> None:
@@ -306,7 +313,7 @@ def test_what_commands_refuse(
     assert code == 1 and "is a server already" in err
     code, _, err = run(capsys, "doctor", "--model", name_of(fake))
     assert code == 1 and "the doctor looks at a model's files" in err
-    code, _, err = run(capsys, "doctor", "--model", "gram-135m", "--spend", "9")
+    code, _, err = run(capsys, "score", "--model", "gram-135m", *asked[2:], "--input", pairs, "--spend", "9")
     assert code == 1 and "spend: for remote judges only" in err
     code, _, err = run(
         capsys, "eval", "--model", name_of(fake), "--calibrate", pairs, "--output", tmp_path / "c"

@@ -117,12 +117,6 @@ def test_what_the_listed_leave_over_bounds_too(fake: Fake) -> None:
     """Two are listed, 0.7 and 0.2999: B has at most 0.0001, though the least of them is far above."""
     fake.model = lambda prompt: {"A": 0.7, "C": 0.2999, "B": 0.00005, "w5": 0.00005}
     fake.most = 2
-
-    def undrawn(answer: dict[str, Any]) -> dict[str, Any]:
-        answer["choices"][0]["logprobs"]["content"][0] |= {"token": "A", "logprob": math.log(0.7)}
-        return answer
-
-    fake.change = undrawn
     verdicts = judge(f"openai:judge@{fake.v1}").compare(PAIRS[:1])
     assert verdicts.log_odds[0, 0] == pytest.approx(math.log(0.7 / 0.0001), abs=1e-6)
 
@@ -280,6 +274,33 @@ def test_llama_cpp_is_asked_for_all_tokens_where_a_label_is_missing() -> None:
         )
 
 
+def test_llama_cpp_names_the_tokens_of_our_prompts_by_their_ids(judge_folder: Path) -> None:
+    """The label tokens have 0.3 and 0.1. Others are written alike: the byte of A has 0.4, and with a space.
+
+    The log-odds are log(3) of the tokens asked for, and the first of them is the one that is to be drawn.
+    """
+    from gram.modeling.loading import load_tokenizer
+    from gram.rendering import Renderer
+
+    ids = Renderer(load_tokenizer(judge_folder), load_template("compact"), 512).label_ids
+    written = [(1, "A", 0.4), (ids[0], "A", 0.3), (2, "B", 0.05), (ids[1], " B", 0.1)]
+    top = [{"id": token, "token": text, "logprob": math.log(p)} for token, text, p in written]
+    with running(Fake("llamacpp")) as fake:
+        fake.change = lambda answer: (
+            {"choices": [{"logprobs": {"content": [{"top_logprobs": top}]}}]}
+            if "choices" in answer
+            else answer
+        )
+        model = judge(f"openai-completions:m@{fake.v1}", tokenizer=judge_folder, both_orders=False)
+        verdicts = model.compare(PAIRS[:1])
+        assert fake.bodies("/v1/completions")[0]["logit_bias"] == [[ids[0], 100.0]]
+        for entry in top:
+            del entry["id"]
+        with pytest.raises(ScoringError, match="log-probabilities of another form"):
+            model.compare(PAIRS[1:2])
+    assert verdicts.log_odds[0, 0] == pytest.approx(math.log(3)) and verdicts.mass[0, 0] == pytest.approx(0.4)
+
+
 def test_completions_of_plain_text(fake: Fake) -> None:
     """The older shape, a list of 20 or of 5; a label that is not listed is a bound."""
     name = f"openai-completions:judge@{fake.v1}"
@@ -429,6 +450,52 @@ def test_a_scalar_model_of_vllm(start: str, fake: Fake, caplog: pytest.LogCaptur
     fake.change = lambda answer: {"data": [{"probs": [0.2, 0.8]}]}
     with pytest.raises(ScoringError, match=r"gives (2 classes|no score); a reward model has one"):
         model.score(["Why?"], ["So."])
+
+
+CALL: dict[str, Any] = {"type": "function", "function": {"name": "weather", "arguments": {"at": "Oslo</s>"}}}
+THOUGHT = "<think>\n2 </s>+ 2.\n</think>\n\n4</think>"
+
+
+def test_a_scalar_model_of_vllm_is_sent_thoughts_and_tool_calls_as_it_reads_them(fake: Fake) -> None:
+    """The marks of an answer's own thoughts stay, and calls are OpenAI's field, with ids and JSON; control
+    tokens in both are harmless, and marks that stand elsewhere too: ``ControlTokens.neutral_answer``."""
+    model: Any = gram.load(f"vllm-classify:reward@{fake.url}", connections=1)
+    looked = {"role": "assistant", "content": "Let me look.", "tool_calls": [CALL]}
+    prompt = [{"role": "user", "content": "Rain? <think>"}, looked, {"role": "tool", "content": "yes"}]
+    model.score([prompt], [THOUGHT])
+    safe = "<think>\n2 <\u200b/s>+ 2.\n</think>\n\n4<\u200b/think>"
+    function = {"name": "weather", "arguments": '{"at": "Oslo<\u200b/s>"}'}
+    call = {"id": "call00000", "type": "function", "function": function}
+    [body] = fake.bodies("/classify")
+    assert body["messages"] == [
+        {"role": "user", "content": "Rain? <\u200bthink>"},
+        {"role": "assistant", "content": "Let me look.", "tool_calls": [call]},
+        {"role": "tool", "content": "yes"},
+        {"role": "assistant", "content": safe},
+    ]
+    gram.load(f"vllm-score:reward@{fake.url}").score(["Why?"], [THOUGHT])  # type: ignore[union-attr]
+    assert fake.bodies("/score")[0]["text_2"] == safe
+    raw: Any = gram.load(f"vllm-classify:reward@{fake.url}", neutralise=False)
+    raw.score(["Why?"], [THOUGHT])
+    assert fake.bodies("/classify")[-1]["messages"][-1]["content"] == THOUGHT
+
+
+@pytest.mark.parametrize("answer", [{"tokens": [1, 2]}, 400, 404])
+def test_tool_calls_stay_text_where_the_chat_template_would_lose_them(fake: Fake, answer: Any) -> None:
+    """A template without tools writes the same tokens with a call and without, or refuses it (400): then the
+    call is part of the words, as it is here. A server without ``/tokenize`` (404) is sent the field."""
+    if isinstance(answer, int):
+        fake.failures = [(answer, {"error": "no"}, {})]
+    else:
+        fake.change = lambda told: answer if "tokens" in told else told
+    model: Any = gram.load(f"vllm-classify:reward@{fake.url}", connections=1)
+    looked = {"role": "assistant", "content": "Let me look.", "tool_calls": [CALL]}
+    prompt = [{"role": "user", "content": "Rain?"}, looked, {"role": "tool", "content": "yes"}]
+    model.score([prompt, prompt], ["Rain.", "No rain."])
+    assert len(fake.bodies("/tokenize")) <= 2
+    for body in fake.bodies("/classify"):
+        sent = body["messages"][1]
+        assert ("tool_calls" in sent, "<tool_call>" in sent["content"]) == (answer == 404, answer != 404)
 
 
 def test_names() -> None:

@@ -13,13 +13,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig
 
 import gram
-from conftest import make_preferences, run
+from conftest import make_manifest, make_preferences, run, sharpened
 from gram import Pair
 from gram.fetching.catalogue import fetchable
 from gram.fetching.place import is_there, place_of
+from gram.modeling.saving import save_checkpoint
+from gram.modeling.source import ModelSource
+from gram.publishing import gguf_file
+from gram.rendering import Renderer, load_template
 from gram.scoring.judge import JudgeModel
+from small_models import small_shape
+from small_tokenizers import tokenizer_of
 from test_gguf import saved, served
 
 xllamacpp = pytest.importorskip("xllamacpp", reason="xllamacpp (llama.cpp's server) is not installed")
@@ -66,6 +74,59 @@ def test_a_small_judge_through_chat_and_completions(
     plain = gram.load(folder, device="cpu", template="default")
     chat = gram.load(f"openai:m@{url}/v1", template="default", connections=2, deadline=30)
     assert differences(chat, plain, pairs).max() < 1e-3
+
+
+def test_tokens_that_are_written_alike_are_told_apart_by_their_ids(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A SentencePiece vocabulary writes A by the word A, and by the byte 0x41, which is another token.
+
+    Our export leaves such tokenizers to llama.cpp's own converter; the file is as that writes it.
+    """
+    tokenizer = tokenizer_of("inst")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        shape: dict[str, Any] = small_shape(len(tokenizer)) | {"tie_word_embeddings": False}
+        model = sharpened(AutoModelForCausalLM.from_config(LlamaConfig(**shape)).eval(), 3.0)
+    renderer = Renderer(tokenizer, load_template("compact"), 512)
+    a, b = renderer.label_ids
+    assert tokenizer.convert_ids_to_tokens([a, b]) == ["A", "B"]
+    assert a != tokenizer.convert_tokens_to_ids("<0x41>")
+    save_checkpoint(tmp_path / "model", model, tokenizer, make_manifest("judge", renderer))
+    monkeypatch.setattr(gguf_file, "add_words", add_sentencepiece)
+    monkeypatch.setattr(gguf_file, "lost_words", lambda *_: [])
+    gguf_file.export_gguf(ModelSource(model=str(tmp_path / "model")), tmp_path / "gguf")
+    server = served(xllamacpp, tmp_path / "gguf" / "model.gguf")  # which ends with its name
+    there = gram.load(
+        f"openai-completions:m@{server.listening_address}/v1", tokenizer=tmp_path / "model", deadline=30
+    )
+    here = gram.load(tmp_path / "model", device="cpu")
+    assert differences(there, here, [item.pair for item in make_preferences(3)]).max() < 1e-3
+
+
+def add_sentencepiece(writer: Any, tokenizer: Any, rows: int, name: str) -> str:
+    """In the place of ``gguf_words.add_words``."""
+    import gguf
+
+    kinds = gguf.TokenType
+    words = {token: word for word, token in tokenizer.get_vocab().items()}
+    control = {"<s>", "</s>", "[INST]", "[/INST]"}
+    types = [
+        kinds.UNKNOWN
+        if word == "<unk>"
+        else kinds.CONTROL
+        if word in control
+        else kinds.BYTE
+        if word.startswith("<0x")
+        else kinds.NORMAL
+        for word in (words[token] for token in range(rows))
+    ]
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list([words[token] for token in range(rows)])
+    writer.add_token_scores([-float(token) for token in range(rows)])
+    writer.add_token_types(types)
+    return "spm"
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import pytest
 
 from gram import Message, Pair
 from gram.errors import ConfigError, TemplateError
-from gram.rendering import Encoded, JudgeTemplate, Renderer, load_template, usage_of
+from gram.rendering import NEW_SETTINGS, Encoded, JudgeTemplate, Renderer, load_template, usage_of
 from gram.types import Chat, Usage, as_chat
 from small_tokenizers import CHATML, STYLES, byte_level, naive_answer, naive_judge, tokenizer_of
 
@@ -258,6 +258,23 @@ def test_added_words_count_as_control_tokens_where_they_look_like_it() -> None:
     chat = Renderer(tokenizer, TEMPLATES["compact"], 100).chat
     assert chat.neutral("<tool_call>[INST]") == "<\u200btool_call>[\u200bINST]"
     assert chat.neutral("a blockchain") == "a blockchain"
+
+
+def test_tags_of_html_are_control_tokens_only_where_they_are_special() -> None:
+    """Marks for media stay marks, and so does ``<s>`` where texts begin with it. ``html: control`` is how
+    models are asked that were trained before.
+    """
+    tokenizer = byte_level(["<s>", "<im_end>", "<h2>"], bos="<s>", eos="<im_end>", template=CHATML)
+    tokenizer.add_tokens(["<b>", "</b>", "<h1>", "<sub>", "<img>", "<video>", "<b class>", "<think>", "[x]"])
+    text = "<b>x</b><h1><sub><h2><s><img><video><b class><think>[x]"
+    chat = Renderer(tokenizer, TEMPLATES["compact"], 100).chat
+    words = ["<b>", "x", "</b>", "<h1>", "<sub>"]
+    marks = ["<h2>", "<s>", "<img>", "<video>", "<b class>", "<think>", "[x]"]
+    assert text == "".join(words + marks)
+    safe = "".join(word[0] + "\u200b" + word[1:] for word in marks)
+    assert chat.neutral(text) == "".join(words) + safe
+    before = Renderer(tokenizer, TEMPLATES["compact"], 100, chat={**NEW_SETTINGS, "html": "control"}).chat
+    assert before.neutral("a<b>x</b>") == "a<\u200bb>x<\u200b/b>"
 
 
 def test_switched_off_control_tokens_act() -> None:

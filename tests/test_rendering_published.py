@@ -98,6 +98,73 @@ def test_the_switch_matters() -> None:
         assert official(name, chat) != official(name, chat, enable_thinking=False)
 
 
+# Where an answer begins
+
+ALL = sorted(
+    path.stem
+    for spec in [find_spec("trl")]
+    if spec and spec.origin
+    for path in (Path(spec.origin).parent / "chat_templates").glob("*.jinja")
+    if not path.stem.endswith("_training")
+    and path.stem not in ("idefics3", "llava_next", "smolvlm")  # which take no text, only parts
+)
+BARE = ("Yes.", "\nYes.", "\n\nYes.", " Yes.", "Yes.\n", "Yes. ")
+EMPTY = ("<think>\n\n</think>\n\nYes.", "<think></think>\nYes.", "<think></think>Yes.")
+THOUGHTFUL = ("<think>\nHm.\n</think>\n\nYes.", "<think>Hm.</think>Yes.", "\n<think>\nHm.\n</think>\nYes.")
+BEFORE = {
+    "a question": [USER],
+    "white space around it": [{"role": "user", "content": "\nWarm?\n"}],
+    "an earlier answer": [USER, said("No."), USER],
+    "an earlier answer with thoughts": [USER, said("<think>\nHm.\n</think>\n\nNo."), USER],
+    "thoughts without line breaks": [USER, said("<think>Hm.</think>No."), USER],
+}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_equal_tokens_have_their_answer_in_one_place(name: str) -> None:
+    """White space that a template removes and thoughts of earlier answers that it leaves out change nothing:
+    where two prompts are the same tokens, the same of them are the answer. An answer without thoughts is
+    its words; an empty block that the template writes is no part of it, so that it is none either where the
+    answer brings it along. Thoughts belong to the answer wherever they are shown.
+    """
+    render = renderer(name)
+    places: dict[tuple[int, ...], set[tuple[int, int]]] = {}
+    for before in BEFORE.values():
+        items = render.answers([before] * 12, [*BARE, *EMPTY, *THOUGHTFUL])
+        for item in items:
+            places.setdefault(tuple(item.ids), set()).add(item.spans["a"])
+        for item in items[: len(BARE)]:
+            assert text_of(render, item, "a").strip() == "Yes."
+        for item in items[-len(THOUGHTFUL) :]:
+            shown = text_of(render, item).count("Hm.") > text_of(render, items[0]).count("Hm.")
+            assert text_of(render, item, "a").count("Hm.") == shown
+    assert [found for found in places.values() if len(found) > 1] == []
+
+
+# Empty turns of the system
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_an_empty_turn_of_the_system_is_what_the_template_makes_of_it(name: str) -> None:
+    """Phi-3.5, gpt-oss and LFM2 leave it out. Where a template refuses turns of the system, an empty one goes
+    in front of the user's like others.
+    """
+    empty = {"role": "system", "content": ""}
+    render = renderer(name, neutralise=False)
+    for chat in ([empty, USER, said("No.")], [empty, USER, said("Yes."), USER, said("No.")]):
+        item = rendered(render, chat)
+        assert text_of(render, item, "a") == "No."
+        try:
+            right = official(name, chat)
+        except Exception:  # jinja's own, and the templates'
+            right = official(name, [{"role": "user", "content": "\n\nWarm?"}, *chat[2:]])
+        assert text_of(render, item) == right
+    long = [empty, {"role": "user", "content": "so and so " * 100}, said("No.")]
+    short = Renderer(tokenizer(name), JUDGE, 150 + len(rendered(renderer(name), chat).ids))
+    cut = rendered(short, long)
+    assert len(cut.ids) <= short.max_length and text_of(short, cut, "a") == "No."
+
+
 # Tool calls, replies and empty answers
 
 CALL = {"type": "function", "function": {"name": "weather", "arguments": {"at": "Oslo"}}}

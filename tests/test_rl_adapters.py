@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import unicodedata
 from typing import Any
 
 import numpy as np
 import pytest
 
-from gram.errors import DataError, ScoringError
+from gram.errors import ConfigError, DataError, ScoringError
 from gram.rl import GroupReward, ReferenceReward
 from gram.rl.openrlhf import END_TOKENS, OpenRlhfReward, answer_in
 from gram.rl.trl import AsyncTrlReward, TrlReward, text_of
@@ -77,7 +78,10 @@ def test_trl_sync(conversational: bool) -> None:
 
 def test_trl_async_is_seen_as_async_and_gathered() -> None:
     """TRL asks whether ``__call__`` is a coroutine function, then gathers all such rewards."""
-    functions = [AsyncTrlReward(ReferenceReward(NumberJudge())), AsyncTrlReward(GroupReward(NumberJudge()))]
+    functions = [
+        AsyncTrlReward(ReferenceReward(NumberJudge())),
+        AsyncTrlReward(GroupReward(NumberJudge()), name="inside"),
+    ]
     assert all(inspect.iscoroutinefunction(type(one).__call__) for one in functions)
     assert not inspect.iscoroutinefunction(type(TrlReward(GroupReward(NumberJudge()))).__call__)
 
@@ -88,6 +92,30 @@ def test_trl_async_is_seen_as_async_and_gathered() -> None:
     against, inside = asyncio.run(both())
     assert against == [2, 0]
     assert inside == pytest.approx([0.880797, 0.119203], abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", [TrlReward, AsyncTrlReward])
+def test_two_rewards_of_one_trainer_need_two_names(kind: type[TrlReward]) -> None:
+    """TRL would log one mean of both. Another trainer's reward may have the name, and so may a later one."""
+
+    def ask(function: TrlReward, trainer: object) -> list[float | None]:
+        call: dict[str, Any] = call_of_trl(["q"], ["3"], reference=["1"]) | {"trainer_state": trainer}
+        got = function(**call)
+        return asyncio.run(got) if inspect.iscoroutine(got) else got  # type: ignore[arg-type]
+
+    first, second, named = (
+        kind(ReferenceReward(NumberJudge()), **name) for name in ({}, {}, {"name": "second"})
+    )
+    one, other = object(), object()
+    for _ in range(2):
+        assert ask(first, one) == ask(named, one) == [2.0]
+        with pytest.raises(ConfigError, match="two rewards of this trainer are called 'gram'"):
+            ask(second, one)
+    assert ask(second, other) == [2.0]
+    assert ask(first, None) == ask(second, None) == [2.0]
+    ask(first, one)
+    del first
+    assert ask(second, one) == [2.0]
 
 
 def test_trl_online_dpo_passes_lists_without_log_metric() -> None:
@@ -132,9 +160,8 @@ def test_openrlhf_has_no_word_for_none() -> None:
     assert (failed["rewards"].tolist(), failed["scores"].tolist()) == ([0.0], [0.5])
     assert failed["extra_logs"]["gram_failed"].tolist() == [1.0]
     assert list(failed["extra_logs"]) == list(scored["extra_logs"])
-    assert OpenRlhfReward(GroupReward(NumberJudge()), neutral=-1.0)(["qbad", "q2"], ["q", "q"], ["", ""])[
-        "rewards"
-    ].tolist() == [-1.0, -1.0]
+    both = OpenRlhfReward(ReferenceReward(NumberJudge()), neutral=-1.0)(["qbad", "q2"], ["q", "q"], ["1"] * 2)
+    assert both["rewards"].tolist() == [-1.0, 1.0]
     with pytest.raises(ScoringError, match="over the limit"):
         function(["qbad"], ["q"], ["1"])
 
@@ -208,6 +235,52 @@ def test_the_answer_after_a_cut_prompt_whose_end_stands_in_earlier_turns_too(fro
     seen = prompt[5 + len(front) :]
     for answer in ("ANSWER", f"A2\n{seen}ANSWER", f"Q2{tail}ANSWER"):
         assert answer_in(f"{front}{seen}{answer}<|im_end|>", prompt) == answer
+
+
+CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+DECOMPOSED = unicodedata.normalize("NFD", "Où est le café ? \uc65c")  # the last a syllable of three letters
+
+
+@pytest.mark.parametrize(
+    ("prompt", "seen"),
+    [
+        (DECOMPOSED, unicodedata.normalize("NFC", DECOMPOSED)),
+        (unicodedata.normalize("NFC", DECOMPOSED), DECOMPOSED),
+        (CHAT.format(DECOMPOSED), CHAT.format(unicodedata.normalize("NFC", DECOMPOSED))),
+        ("\u0958 \u212b", "\u0915\u093c \u00c5"),  # composed characters that NFC takes apart, or replaces
+        ("<s> [INST] Why? [/INST]", "<s>[INST] Why? [/INST]"),
+        ("<s>[INST] Why? [/INST]", "<s> [INST] Why? [/INST]"),
+        ("user: Why?\r\n\r\nassistant:", "user: Why?\n\nassistant:"),
+        ("user: Why?\nassistant:", "user: Why?\r\nassistant:"),
+        ("Why?\u00a0Really?", "Why? Really?"),
+        ("Q: Why? A: ", "Q: Why? A:"),
+        ("user:\r\nWhy?\r\n", "user:\nWhy?\n"),
+        (
+            "x" * 50 + DECOMPOSED + " the end of the prompt, long enough to be found again, surely: ",
+            "x" * 9
+            + unicodedata.normalize("NFC", DECOMPOSED)
+            + " the end of the prompt, long enough to be found again, surely: ",
+        ),
+    ],
+)
+def test_the_answer_after_a_prompt_that_the_tokenizer_wrote_in_another_way(prompt: str, seen: str) -> None:
+    """The query is decoded tokens. The answer, of both forms itself, is to the letter of the query."""
+    assert prompt != seen
+    answer = f"Café {unicodedata.normalize('NFD', 'é')}\r\n  2"
+    assert answer_in(f"{seen}{answer}<|im_end|>\n", prompt) == answer
+    assert answer_in(f"{seen}{seen}{answer}</s>", prompt).endswith(answer)
+    assert answer_in(seen, prompt) == ""
+
+
+def test_a_letter_more_or_less_is_another_prompt() -> None:
+    for prompt, query in [
+        ("Why?", "why? so"),
+        ("Why not?", "Why? so"),
+        ("caf\u00e9", "cafe so"),
+        ("a b", "acb"),
+    ]:
+        with pytest.raises(DataError, match="does not hold its prompt"):
+            answer_in(query, prompt)
 
 
 # --- verl ---

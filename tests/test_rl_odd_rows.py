@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -171,7 +173,9 @@ def test_lists_that_are_none_stop_at_once() -> None:
 
 REFERENCES: list[tuple[Any, str | None]] = [
     (None, None), ("", None), ("1", "1"), (0, "0"), (0.5, "0.5"), (np.int64(7), "7"),
-    (np.float64(0.5), "0.5"),
+    (np.float64(0.5), "0.5"), (4.0, "4"), (-0.0, "0"), (np.float32(7), "7"), (1e300, "1e+300"),
+    (math.nan, None), (math.inf, None), (np.float32("nan"), None), (np.float64("-inf"), None), ("nan", "nan"),
+    (True, "True"), (np.bool_(False), "False"),
     ([assistant("1")], "1"), ([user("q"), assistant([{"type": "text", "text": "1"}])], "1"), ([], None),
 ]  # fmt: skip
 ODD_REFERENCES: list[Any] = [{"answer": 4}, ["4"], [4], b"4", [assistant([IMAGE])], HALF, object()]
@@ -251,7 +255,7 @@ def test_an_odd_row_of_one_process_leaves_the_groups_of_all() -> None:
             self.rank, self.other = rank, other
 
         def gather(self, value: Any) -> list[Any]:
-            other = self.other.pop(0)
+            other = replace(value, value=self.other.pop(0))
             return [value, other] if self.rank == 0 else [other, value]
 
     odd: list[Any] = [None, "q"]
@@ -264,9 +268,9 @@ def test_an_odd_row_of_one_process_leaves_the_groups_of_all() -> None:
 
     class Rank0(Shared):
         def gather(self, value: Any) -> list[Any]:
-            if isinstance(value, tuple):
-                ranking.update(value[0])
-                return [value, ({}, 1)]
+            if isinstance(value.value, tuple):
+                ranking.update(value.value[0])
+                return [value, replace(value, value=({}, 1))]
             return super().gather(value)
 
     GroupReward(judge, processes=Rank0(0, [theirs]))(["q", "q"], ["0", "1"])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gram.errors import ConfigError, DataError, ScoringError
+from gram.errors import ConfigError, DataError, ScoringError, UnreachableError
 from gram.rl import GroupReward, LikelihoodReward, ReferenceReward, Rewards, Shaping
 from gram.rl.failures import Failures
+from gram.rl.openrlhf import OpenRlhfReward
 from gram.rl.shaping import residual
+from gram.rl.trl import AsyncTrlReward
+from gram.rl.verl import VerlReward
 from gram.types import Chat, as_chat
 from oracles import NumberJudge, NumberScorer
 
@@ -83,20 +89,41 @@ def test_too_many_failures_stop_the_run() -> None:
         reward(["q"], ["bad"], ["0"])
 
 
-def test_a_dead_model_is_not_asked_for_ever() -> None:
+@pytest.mark.parametrize("error", [ScoringError, OSError])
+def test_a_broken_model_is_not_asked_for_ever(error: type[Exception]) -> None:
     """Of 64 rows one by one, with a limit of 3: halves down to the first row, then four failures, then no
     more: 7 calls on the way down to the pair (0, 1), and few after."""
     calls = []
 
     def ask(items: Sequence[int]) -> list[int | None]:
         calls.append(len(items))
-        raise ConnectionError("gone")
+        raise error("broken")
 
     failures = Failures(3)
     assert failures.attempt(list(range(64)), ask) == [None] * 64
     assert failures.count == 64 and len(calls) < 16
     with pytest.raises(ScoringError):
         failures.check()
+
+
+@pytest.mark.parametrize("error", [UnreachableError, ConnectionError, ConnectionRefusedError, TimeoutError])
+def test_a_model_that_is_gone_is_asked_once_a_batch(error: type[Exception]) -> None:
+    """The fault of no row: 8 rows are 8 failures after one call, and the limit of 100 is passed by the 13th.
+
+    By halves, each waiting for the deadline, it would be asked 191 times.
+    """
+    calls = []
+
+    def ask(items: Sequence[int]) -> list[int | None]:
+        calls.append(len(items))
+        raise error("given up after 300 s")
+
+    failures = Failures(100)
+    with pytest.raises(ScoringError, match="no reward 104 times, over the limit of 100; the last: given up"):
+        while True:
+            assert failures.attempt(range(8), ask) == [None] * 8
+            failures.check()
+    assert calls == [8] * 13
 
 
 def test_a_bug_is_not_a_failure() -> None:
@@ -124,6 +151,14 @@ def test_group_rewards_by_hand() -> None:
     cheap = NumberJudge()
     GroupReward(cheap, schedule="knockout")(["q"] * 8, [str(k) for k in range(8)])
     assert len(cheap.asked) == 7
+
+
+def test_copies_of_an_answer_are_one_opponent() -> None:
+    """0 against 1, which two answers are: sigmoid(-1) = 0.268941 and sigmoid(1) = 0.731059, asked once."""
+    judge = NumberJudge()
+    got = GroupReward(judge)(["q"] * 3, ["1", "0", "1"])
+    assert got.rewards == pytest.approx([0.731059, 0.268941, 0.731059], abs=1e-6)
+    assert len(judge.asked) == 1
 
 
 def test_a_failed_comparison_costs_its_group_only() -> None:
@@ -215,30 +250,51 @@ def test_failures_of_one_process_are_known_to_all_and_stop_all() -> None:
     assert all(isinstance(part, ScoringError) for part in parts)
 
 
-def _in_process(rank: int, folder: str) -> None:
-    import json
+class Late(NumberJudge):
+    """Answers after a while."""
 
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    def compare(self, pairs: Any) -> Any:
+        time.sleep(self._seconds)
+        return super().compare(pairs)
+
+
+SPLIT_PROMPTS, SPLIT_RESPONSES = ["a"] * 4 + ["b"] * 4, ["0", "3", "1", "2", "5", "5", "0", "1"]
+
+
+def _in_process(rank: int, folder: str) -> None:
+    """The strengths alone, then these and win rates at once; in each process another judge is faster."""
     import torch.distributed as distributed
 
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    prompts, responses = ["a"] * 4 + ["b"] * 4, ["0", "3", "1", "2", "5", "5", "0", "1"]
     own = slice(0, 3) if rank == 0 else slice(3, 8)
-    got = GroupReward(NumberJudge(), value="strength")(prompts[own], responses[own])
-    Path(folder, f"{rank}.json").write_text(json.dumps(got.rewards))
+    prompts, responses = SPLIT_PROMPTS[own], SPLIT_RESPONSES[own]
+    alone = GroupReward(NumberJudge(), value="strength")(prompts, responses).rewards
+    functions = [
+        AsyncTrlReward(GroupReward(Late(0.2 * (rank == 0)), value="strength"), name="strength"),
+        AsyncTrlReward(GroupReward(Late(0.2 * (rank == 1))), name="rate"),
+    ]
+
+    async def both() -> list[Any]:
+        return await asyncio.gather(*(one(prompts, responses) for one in functions))
+
+    Path(folder, f"{rank}.json").write_text(json.dumps([alone, *asyncio.run(both())]))
     distributed.destroy_process_group()
 
 
 def test_two_processes_of_torch_give_what_one_gives(tmp_path: Path) -> None:
-    import json
-
     import torch.multiprocessing as multiprocessing
 
     multiprocessing.spawn(_in_process, args=(str(tmp_path),), nprocs=2)  # type: ignore[attr-defined]
     found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
-    prompts, responses = ["a"] * 4 + ["b"] * 4, ["0", "3", "1", "2", "5", "5", "0", "1"]
-    whole = GroupReward(NumberJudge(), value="strength")(prompts, responses)
-    assert [len(part) for part in found] == [3, 5]
-    assert found[0] + found[1] == pytest.approx(whole.rewards)
+    strengths = GroupReward(NumberJudge(), value="strength")(SPLIT_PROMPTS, SPLIT_RESPONSES).rewards
+    rates = GroupReward(NumberJudge())(SPLIT_PROMPTS, SPLIT_RESPONSES).rewards
+    for first, second, whole in zip(*found, [strengths, strengths, rates], strict=True):
+        assert [len(first), len(second)] == [3, 5]
+        assert first + second == pytest.approx(whole)
 
 
 # --- Shaping ---
@@ -280,11 +336,24 @@ def test_missing_rewards_stay_missing() -> None:
 def test_nonsense_is_refused() -> None:
     for wrong in (
         lambda: Shaping(clip=(1, 1)),
+        lambda: Shaping(clip=5.0),  # type: ignore[arg-type]
+        lambda: Shaping(clip=(1.0,)),  # type: ignore[arg-type]
+        lambda: Shaping(clip="01"),  # type: ignore[arg-type]
+        lambda: Shaping(clip={0.0, 1.0}),  # type: ignore[arg-type]
+        lambda: Shaping(clip=(0, "1")),  # type: ignore[arg-type]
+        lambda: Shaping(clip=(math.nan, 1)),
         lambda: Shaping(scale=0),
         lambda: Shaping(length_penalty=math.inf),
         lambda: ReferenceReward(NumberJudge(), value="odds"),  # type: ignore[arg-type]
         lambda: GroupReward(NumberJudge(), value="wins"),  # type: ignore[arg-type]
         lambda: GroupReward(NumberJudge(), schedule="swis"),
+        lambda: GroupReward(NumberJudge(), schedule=["merge"]),  # type: ignore[arg-type]
+        lambda: GroupReward(NumberJudge(), value=["strength"]),  # type: ignore[arg-type]
+        lambda: GroupReward(NumberJudge(), seed=2**32),
+        lambda: GroupReward(NumberJudge(), budget=1.5),  # type: ignore[arg-type]
+        lambda: ReferenceReward(NumberJudge(), failure_limit=1.5),  # type: ignore[arg-type]
+        lambda: VerlReward(GroupReward(NumberJudge())),
+        lambda: OpenRlhfReward(GroupReward(NumberJudge())),
         lambda: ReferenceReward(NumberJudge(), failure_limit=-1),
     ):
         with pytest.raises(ConfigError):

@@ -6,6 +6,7 @@ The slow side pads on the right, keeps every logit, and asks the Hugging Face mo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -232,6 +233,59 @@ def test_likelihood_variants(
         found = LikelihoodModel(renderer, runner, context=context, **dict(options)).score(prompts, responses)
         close(found, scores)
     assert (sums < 0).all() and sums.std() > 1
+
+
+class Seen(Runner):
+    """Keeps the rows that it was asked about, call by call."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.calls: list[list[TokenRow]] = []
+
+    def span_logprobs(self, rows: Sequence[TokenRow]) -> tuple[FloatArray, FloatArray]:
+        self.calls.append(list(rows))
+        return super().span_logprobs(rows)
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0])
+@pytest.mark.parametrize("context", ["chat", "judge"])
+def test_what_is_subtracted_are_the_tokens_that_were_shown(
+    context, power: float, preset: LoadedModel, renderer: Renderer
+) -> None:
+    """PMI of answers that are whole, cut, and cut because of a long prompt.
+
+    Both sides hold the same tokens of the answer, so a model that knows neither gives both the same number of
+    terms. Expected: the slow sum over the shown row, minus that over the same tokens behind the beginning of
+    an answer to nothing, each over the same count.
+    """
+    short = Renderer(preset.tokenizer, renderer.template, 120)
+    model = causal("llama", len(preset.tokenizer))
+    prompts = [as_chat("what ?"), as_chat("what ?"), as_chat("what is the river ? " * 40)]
+    responses = ["small .", "old and green . " * 40, "old and green . " * 40]
+    runner = Seen(model)
+    found = LikelihoodModel(
+        short, runner, context=context, baseline="unconditional", length_power=power
+    ).score(prompts, responses)
+
+    answers, subtracted = runner.calls
+    for answer, bare in zip(answers, subtracted, strict=True):
+        [(start, stop)], [(first, last)] = answer.spans, bare.spans
+        assert list(answer.ids[start:stop]) == list(bare.ids[first:last])
+    shown = short.answers(prompts, responses, context)
+    assert ["a" in item.cut for item in shown] == [False, True, True]
+    begin, whole = short.answers([as_chat("")] * 2, ["small .", "old"], context)
+    head = begin.ids[: begin.spans["a"][0]]
+    assert head == whole.ids[: whole.spans["a"][0]]
+    bare_rows = []
+    for item in shown:
+        start, stop = item.spans["a"]
+        span = (len(head), len(head) + stop - start)
+        bare_rows.append(Encoded(head + item.ids[start:], {"a": span}))
+    assert bare_rows[0].ids == begin.ids  # an answer that is whole is asked as ever
+    sums, counts = slow_likelihood(model, shown)
+    without, same_counts = slow_likelihood(model, bare_rows)
+    assert (counts == same_counts).all()
+    close(found, (sums - without) / counts**power)
 
 
 @pytest.mark.law(3)

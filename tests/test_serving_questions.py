@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import gram
+from gram import Pair
 from gram.decisions import Choice, Noul, Score
 from gram.serving.limits import Limits
 from served import Here, Served, serving, together
@@ -61,6 +62,27 @@ def test_systemone_answers_as_decide_does(served: Served, judge: Any) -> None:
     assert answer["x_gram"]["tone"]["orders"] == 2
     assert answer["x_gram"]["tone"]["spread"] == pytest.approx(expected["tone"].spread, abs=1e-5)
     assert answer["usage"]["input_tokens"] > 0 == answer["usage"]["output_tokens"]
+
+
+def test_a_state_that_was_shortened_is_told(judge_folder: Path) -> None:
+    """Each order of the options is a prompt of its own: one of a yes/no question, two of a choice. Told again
+    where the answer is remembered."""
+    model: Any = gram.load(judge_folder, max_length=600)
+    long = "a bird " * 800
+    asked = [{"type": "predicate", "instructions": "is it ?"}]
+    yes = {"yes": {"type": "noul", "instructions": "is it ?"}}
+    with serving(Here(model)) as server:
+        for _ in range(2):
+            _, answer = server.post("/v1/systemone", {"state": long, "questions": QUESTIONS | yes})
+            told = {name: about["truncated"] for name, about in answer["x_gram"].items()}
+            assert told == {"old": 1, "tone": 2, "size": 2, "yes": 1}
+        _, answer = server.post("/v1/decisions", {"input": long, "questions": asked})
+        assert answer["x_gram"]["0"]["truncated"] == 1
+        _, answer = server.post("/v1/systemone", {"state": "a bird", "questions": yes})
+        assert answer["x_gram"]["yes"]["truncated"] == 0
+        there: Any = gram.load(f"systemone:jev-latest@{server.url}")
+        verdicts = there.compare([Pair("what is it ?", long, "a fish"), Pair("what ?", "a", "b")])
+    assert verdicts.usage.truncated == 2  # one pair in both orders
 
 
 def test_decisions_are_the_same_in_another_shape(served: Served, judge: Any) -> None:

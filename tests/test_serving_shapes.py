@@ -12,7 +12,7 @@ import pytest
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import gram
-from gram.types import Pair, sigmoid
+from gram.types import Pair, Usage, Verdicts, sigmoid
 from served import Here, Served, serving
 
 from gram.serving.reference import example_of  # isort: skip - needs what served.py skips without
@@ -80,6 +80,65 @@ def test_rerank_by_a_likelihood(likelihood_folder: Path) -> None:
     expected = sigmoid(scores - scores.mean())
     found = {row["index"]: row["relevance_score"] for row in answer["results"]}
     assert [found[k] for k in range(4)] == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+class Scorer:
+    """Answers are numbers, which are their scores."""
+
+    template = None
+
+    def __init__(self, slope: float = 1.0) -> None:
+        self.slope = slope
+        self.usage = Usage()
+
+    def tokens_cut(self, pairs: Any) -> None:
+        return None
+
+    def score(self, prompts: Any, responses: Any) -> np.ndarray:
+        return np.array([float(text) for text in responses])
+
+    def compare(self, pairs: Any) -> Verdicts:
+        raise AssertionError("a model that scores is asked for scores")
+
+
+def reranked(model: Any, kind: str, documents: list[str], **options: Any) -> list[tuple[str, float]]:
+    with serving(Here(model, kind)) as server:
+        _, answer = server.post("/rerank", {"query": QUERY, "documents": documents, **options})
+    return [(documents[row["index"]], row["relevance_score"]) for row in answer["results"]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "documents", "order"),
+    [
+        ("likelihood", ["-150", "-100", "-300", "-400", "-120"], ["-100", "-120", "-150", "-300", "-400"]),
+        ("ensemble", ["-150", "-100", "-300", "-400", "-120"], ["-100", "-120", "-150", "-300", "-400"]),
+        ("scalar", ["40", "3", "55", "60", "-800", "-750"], ["60", "55", "40", "3", "-750", "-800"]),
+    ],
+)
+def test_rerank_sorts_what_the_logistic_function_rounds_to_1(
+    kind: str, documents: list[str], order: list[str]
+) -> None:
+    """In doubles it is 1 from 37 on and 0 below -745: such documents are not equal, they look so.
+
+    The mean of the five is -214, so that -150, -100 and -120 are at 64, 114 and 94: all 1.
+    """
+    found = reranked(Scorer(), kind, documents)
+    assert [text for text, _ in found] == order
+    assert [x for _, x in found] == sorted((x for _, x in found), reverse=True)
+    assert sum(x == 1.0 for _, x in found) == 3
+    assert [text for text, _ in reranked(Scorer(), kind, documents, top_n=2)] == order[:2]
+
+
+def test_the_temperature_of_a_scalar_model_is_not_in_its_relevance() -> None:
+    """The logistic function of the score: 1/(1+e^-2) = 0.8808 and 1/(1+e^-1) = 0.7311, as in ``/score``.
+
+    A likelihood is asked for a probability of beating: slope 0.5 and scores 0.5 from their mean: 0.5622.
+    """
+    assert reranked(Scorer(0.5), "scalar", ["1", "2"]) == [
+        ("2", pytest.approx(0.8808, abs=1e-4)),
+        ("1", pytest.approx(0.7311, abs=1e-4)),
+    ]
+    assert reranked(Scorer(0.5), "likelihood", ["1", "2"])[0] == ("2", pytest.approx(0.5622, abs=1e-4))
 
 
 @pytest.mark.parametrize("names", [("queries", "documents"), ("text_1", "text_2"), ("data_1", "items")])

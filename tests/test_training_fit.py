@@ -510,6 +510,49 @@ def test_the_best_weights_are_kept(
     assert_close(weights(model), weights(stopped), atol=0)
 
 
+class Scripted(Mortal):
+    """Whose evaluations, of one batch each, have given losses in turn."""
+
+    def __init__(self, inner: Objective[Any], losses: Sequence[float], calls: int = 1000) -> None:
+        super().__init__(inner, calls)
+        self._losses = iter(losses)
+
+    def loss_sum(self, model: nn.Module, batch: Batch) -> Sums:
+        if model.training:
+            return super().loss_sum(model, batch)
+        return Sums(next(self._losses) * self.count(batch).double())
+
+
+CURVE = (0.7390, 0.7313, 0.7071, 0.6986, 0.7019, 0.7016, 0.7018, 0.7080, 0.7161, 0.7191, 0.7183, 0.7185)
+RARELY_SAVED = replace(SETTINGS, steps=12, eval_steps=1, save_steps=3)
+ITS_LAST = 9.0  # of the weights that are kept, after the twelve
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_of_the_weights_that_are_saved_the_best_are_kept(
+    killed: bool, make_model: MakeModel, work: Any, tmp_path: Path
+) -> None:
+    """Saved are steps 3 (.7071), 6 (.7016), 9 (.7161) and 12 (.7185): the sixth is kept. The lowest loss,
+    .6986, is that of step 4, which is not saved. A run that is killed in step 8 goes on from step 6, with the
+    evaluations from the seventh on.
+    """
+    objective, samples = work("language")
+    how: dict[str, Any] = {"eval_samples": samples[:3], "checkpoints": tmp_path}
+    if killed:
+        with pytest.raises(Killed):
+            fit(make_model(), Scripted(objective, CURVE, 7), samples, RARELY_SAVED, **how)
+        assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-6"
+    to_come = (*CURVE[6 if killed else 0 :], ITS_LAST)
+    model = make_model()
+    result = fit(model, Scripted(objective, to_come), samples, RARELY_SAVED, **how)
+    assert eval_losses(result) == pytest.approx([*CURVE])
+    stopped = make_model()
+    with pytest.raises(Killed):
+        fit(stopped, Mortal(objective, 6), samples, RARELY_SAVED)
+    assert_close(weights(model), weights(stopped), atol=0)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-6", "checkpoint-12"}
+
+
 def test_without_checkpoints_the_last_weights_stay(
     make_model: MakeModel, work: Any, strange: list[Sample]
 ) -> None:

@@ -210,6 +210,30 @@ def test_deepspeed_trains_in_bf16_what_one_process_does(
         assert mine[name] == pytest.approx(wanted[name], rel=5e-3)
 
 
+def dropping(work: Work) -> tuple[list[float], list[float]]:
+    """The losses of a model that came with dropout, and the shares that the trained model has."""
+    model = work[0]
+    for holder in (model.config, *(layer.self_attn for layer in model.model.layers)):
+        holder.attention_dropout = 0.5
+    result = fit(*work, SETTINGS, title=None)
+    trained: Any = result.model
+    layers = [layer.self_attn.attention_dropout for layer in trained.model.layers]
+    losses = [entry["loss"] for entry in result.history if "loss" in entry]
+    return losses, [trained.config.attention_dropout, *layers]
+
+
+@pytest.mark.slow
+def test_a_divided_model_drops_nothing_and_keeps_its_shares(
+    make: Callable[..., Work], tmp_path: Path
+) -> None:
+    """As a whole one: one process without any dropout has the same losses."""
+    [(losses, shares), _] = together(
+        2, dropping, make("preference", True, everything), folder=tmp_path, **SHARDED
+    )
+    assert losses == pytest.approx(run(make("preference", True, everything), SETTINGS)["losses"], rel=1e-5)
+    assert set(shares) == {0.5} and len(shares) > 2
+
+
 def low_run(work: Work, settings: FitSettings) -> dict[str, Any]:
     choose_engine(work[0], training=True, bf16=True)  # fused layers cannot be sent to a process
     return run(work, settings)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 import gram
 from conftest import MAX_LENGTH, make_preferences
-from gram import Preference
+from gram import Message, Preference
 from gram.cli.main import main
 from gram.errors import CheckpointError, ConfigError, DataError, TemplateError, TrainingError
 from gram.modeling.loading import load_model
@@ -74,6 +74,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "held_out": write_rows(folder / "held_out.jsonl", rows[24:]),
         "unlabeled": write_rows(folder / "unlabeled.jsonl", unlabeled[:24]),
         "mixed": write_rows(folder / "mixed.jsonl", mixed),
+        "answers": write_rows(folder / "answers.jsonl", mixed[8:]),
         "text": write_rows(folder / "text.jsonl", [{"text": row["a"] + row["b"]} for row in rows]),
     }
 
@@ -146,7 +147,13 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    ("sources", "context"), [(["unlabeled"], "judge"), (["text"], "chat"), (["mixed", "text"], "judge")]
+    ("sources", "context"),
+    [
+        (["unlabeled"], "judge"),
+        (["answers"], "chat"),
+        (["text"], "chat"),
+        (["mixed", "text"], "judge"),
+    ],
 )
 def test_stage_1_gives_a_likelihood_model(
     sources: list[str], context: str, make_config: MakeConfig, data: dict[str, str], tmp_path: Path
@@ -160,6 +167,46 @@ def test_stage_1_gives_a_likelihood_model(
     assert (result["stage"], result["objective"], result["steps"]) == ("pretrain", "language", 2)
     scores = model.score([gram.Pair("who ?", "a", "b").prompt], ["the old tower ."])
     assert scores.shape == (1,) and scores[0] < 0
+
+
+@pytest.mark.parametrize(
+    ("source", "context"),
+    [("answers", "chat"), ("text", "judge"), ("mixed", "judge"), ("unlabeled", "judge")],
+)
+def test_stage_1_on_stage_1_is_asked_where_its_own_answers_stand(
+    source: str, context: str, stage_1: Path, make_config: MakeConfig, data: dict[str, str], tmp_path: Path
+) -> None:
+    """After pairs, in the judge prompt: single answers stand in the chat format, texts nowhere. The loss per
+    token before the first step is minus the log-likelihood of the answers, as they are asked, over their
+    tokens: sum / mean of each answer is its number of tokens.
+    """
+    config = make_config(
+        model=str(stage_1), stage="pretrain", data=[data[source]], template=None, vocab_size=None
+    )
+    result = train(replace(config, max_steps=1, batch_size=8, learning_rate=1e-12))
+    assert manifest_of(tmp_path / "out").context == context
+    if source == "answers":
+        rows = [json.loads(line) for line in Path(data[source]).read_text(encoding="utf-8").splitlines()]
+        prompts = [tuple(Message(**turn) for turn in row["prompt"]) for row in rows]
+        answers = [row["response"] for row in rows]
+        sums = scores_of(tmp_path / "out", prompts, answers)
+        means = gram.load(tmp_path / "out", length_power=1.0).score(prompts, answers)  # type: ignore[union-attr]
+        assert result["train_loss"] == pytest.approx(-sums.sum() / (sums / means).sum(), rel=1e-4)
+
+
+def test_the_judge_prompt_is_no_context_of_data_without_pairs(
+    make_config: MakeConfig, data: dict[str, str], tmp_path: Path
+) -> None:
+    """It would stand in gram.json alone. Where any pair is among the data, or in stage 2, it is followed; a
+    chat model that learned from pairs may still be asked in its own format.
+    """
+    config = make_config(stage="pretrain", context="judge", max_steps=1)
+    for source in ("answers", "text"):
+        with pytest.raises(ConfigError, match="only pairs stand in the judge prompt, and the data have none"):
+            train(replace(config, data=[data[source]]))
+    train(replace(config, data=[data["mixed"]]))
+    train(replace(config, data=[data["unlabeled"]], context="chat", output=tmp_path / "chat"))
+    assert [manifest_of(tmp_path / name).context for name in ("out", "chat")] == ["judge", "chat"]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,9 @@ from gram.types import as_chat
 CALL = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"at": "Oslo"}'}}
 TEXT = '<tool_call>\n{"name": "weather", "arguments": {"at": "Oslo"}}\n</tool_call>'
 
+OTHER = {"name": "weather", "arguments": '{"at": "Rome"}'}
+NULL = {"name": None, "arguments": None}  # as tables write a call that is not there
+
 
 @pytest.mark.parametrize(
     ("message", "text"),
@@ -23,6 +26,10 @@ TEXT = '<tool_call>\n{"name": "weather", "arguments": {"at": "Oslo"}}\n</tool_ca
         ({"content": None, "tool_calls": [CALL, CALL]}, f"{TEXT}\n{TEXT}"),
         ({"tool_calls": (CALL,)}, TEXT),
         ({"content": None, "function_call": CALL["function"]}, TEXT),
+        ({"content": None, "function_call": CALL["function"], "tool_calls": [CALL]}, TEXT),
+        ({"content": None, "function_call": NULL, "tool_calls": [CALL]}, TEXT),
+        ({"content": "Wait.", "function_call": NULL}, "Wait."),
+        ({"content": "Wait.", "tool_calls": [None, {"id": None, "function": NULL}]}, "Wait."),
         ({"content": [{"type": "text", "text": "Wait."}], "tool_calls": [CALL]}, f"Wait.\n{TEXT}"),
         ({"content": "Wait.", "tool_calls": None}, "Wait."),
         ({"content": "Wait.", "tool_calls": []}, "Wait."),
@@ -46,6 +53,12 @@ def test_calls_and_thoughts_become_text(message: dict[str, Any], text: str) -> N
         ({"content": "x", "tool_calls": "call"}, "chosen.tool_calls"),
         ({"content": "x", "tool_calls": [{"function": {}}]}, "chosen.tool_calls"),
         ({"content": "x", "tool_calls": ["weather"]}, "chosen.tool_calls"),
+        ({"content": "x", "function_call": OTHER, "tool_calls": [CALL]}, "chosen.function_call"),
+        (
+            {"content": "x", "function_call": CALL["function"], "tool_calls": [CALL, CALL]},
+            "chosen.function_call",
+        ),
+        ({"content": None, "function_call": NULL}, "chosen.content"),
         ({"content": "x", "tool_calls": [{"name": "w", "arguments": "{"}]}, "chosen.tool_calls"),
         ({"content": "x", "reasoning": [{"type": "image"}]}, r"chosen.reasoning\[0\]"),
         ({"content": [{"type": "image_url"}], "tool_calls": [CALL]}, r"chosen.content\[0\]"),

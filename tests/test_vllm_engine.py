@@ -162,6 +162,29 @@ def test_a_command_goes_on_where_it_was_and_keeps_answers(
     assert first.fingerprint() != RemoteSource(f"vllm:{judge_folder}", LoadOptions()).fingerprint()
 
 
+def test_another_configuration_is_another_model(
+    asked: Path, judge_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Answers that are kept, and runs that go on, are those of the options that vLLM had.
+
+    The last ``--dtype`` counts, so that the second one rounds to bf16: it is asked itself.
+    Words behind the program come before all, and count too.
+    """
+    options = LoadOptions(dtype="fp32", cache=tmp_path / "kept.sqlite")
+    first = RemoteSource(f"vllm:{judge_folder}", options)
+    in_fp32, mark = first.load().compare(PAIRS[:2]), first.fingerprint()
+    monkeypatch.setenv("GRAM_VLLM_OPTIONS", f"--asked {asked} --dtype bfloat16")
+    second = RemoteSource(f"vllm:{judge_folder}", options)
+    in_bf16 = second.load().compare(PAIRS[:2])
+    assert len(lines(asked)) == 2 * (1 + 4)
+    assert np.abs(in_bf16.log_odds - in_fp32.log_odds).max() > 1e-4
+    assert second.fingerprint() != mark
+    monkeypatch.setenv("GRAM_VLLM_OPTIONS", f"--asked {asked}")
+    assert first.fingerprint() == mark
+    monkeypatch.setenv("GRAM_VLLM", f"{sys.executable} -I {STAND_IN}")
+    assert first.fingerprint() != mark
+
+
 @pytest.mark.parametrize(
     ("program", "options", "says"),
     [

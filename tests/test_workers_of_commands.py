@@ -28,6 +28,7 @@ from gram.modeling.manifest import read_manifest
 from gram.ranking import rows as ranking_rows
 from gram.scoring.asked import take_share
 from gram.workers import WHOLE, Share
+from small_models import mostly_right
 
 SMALL = """
 import sys, gram.cli.score
@@ -179,6 +180,7 @@ def test_a_temperature_from_workers(
     judge_folder: Path, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Fitted on log-odds without the temperature that stands there, in every worker."""
+    write(pairs, mostly_right(judge_folder, [json.loads(line) for line in pairs.read_text().splitlines()]))
     found = []
     for workers in (1, 2):
         model = tmp_path / f"model-{workers}"

@@ -15,7 +15,7 @@ from experiments.foundation.rows import RINGS
 from experiments.foundation.ship import SHIPPED
 
 from gram import plots
-from gram.statistics import Estimate
+from gram.statistics import HIGHEST, Estimate
 from gram.training.config import load_config
 
 TITLES = {name: arm.title for name, arm in ARMS.items()} | FLOORS
@@ -138,7 +138,8 @@ def calibration_table(found: Numbers) -> str:
         gap = f"{of['order_gap']:+.3f}" if ARMS[name].kind == "judge" else "none"
         mass = f"{of['label_mass']:.3f}" if "label_mass" in of else ""
         values = (f"{of[key]:.3f}" for key in ("ece", "ece_tempered", "log_loss", "log_loss_tempered"))
-        rows.append([TITLES[name], f"{arm['temperature']:.2f}", *values, gap, mass])
+        temperature = "none" if arm["temperature"] >= HIGHEST else f"{arm['temperature']:.2f}"
+        rows.append([TITLES[name], temperature, *values, gap, mass])
     head = [
         "",
         "temperature",

@@ -187,6 +187,17 @@ class ModelFlags(LoadOptions):
         return LoadOptions(**values)
 
 
+@dataclass(frozen=True, kw_only=True)
+class NoCalling:
+    """No flags for ``Calling``: to stand before ``ModelFlags`` in a command whose model is always here."""
+
+    tokenizer: str | Path | None = field(default=None, init=False)
+    connections: int = field(default=Calling.connections, init=False)
+    deadline: float = field(default=Calling.deadline, init=False)
+    spend: int | None = field(default=None, init=False)
+    cache: str | Path | None = field(default=None, init=False)
+
+
 def given(options: LoadOptions, *, but: Collection[str] = ()) -> list[str]:
     """The options, but some, that have another value than by default.
 

@@ -57,7 +57,8 @@ class Within:
 
 Count: TypeAlias = Annotated[int, Within(1)]
 Folds: TypeAlias = Annotated[int, Within(2)]
-Seed: TypeAlias = Annotated[int, Within(0, 2**32 - 1)]  # of numpy's older generator, which training seeds too
+SEEDS = Within(0, 2**32 - 1)  # of numpy's older generator, which training seeds too
+Seed: TypeAlias = Annotated[int, SEEDS]
 Rate: TypeAlias = Annotated[float, Within(0, 1, open="low")]
 """A learning rate of AdamW, which moves every weight by about that much in a step."""
 Rank: TypeAlias = Annotated[int, Within(1, 65_536)]

@@ -233,7 +233,7 @@ def _converted(value: Any, hint: Any, place: str) -> Any:
         return [_converted(item, get_args(hint)[0], place) for item in value]
     if hint is Path and isinstance(value, str):
         if not value:
-            raise ConfigError(f"{place}: is empty: leave it out, or name a path")
+            raise ConfigError(f"{place}: is empty: leave it out, or name one")
         return at_home(value)
     if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:

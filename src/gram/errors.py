@@ -76,3 +76,7 @@ class TrainingError(GramError):
 
 class ScoringError(GramError):
     """A model that gave no usable answer."""
+
+
+class UnreachableError(ScoringError):
+    """A server that cannot be reached, or gives no answer in time: the fault of no row, and so of all."""

@@ -102,7 +102,7 @@ def _refuse_unknown(kind: type[Any], flags: Sequence[str], program: str) -> None
         choices = options[name].choices
         given = [value] if mark else flags[place + 1 : place + 2]
         if given == [""] and options[name].value == "PATH":  # a variable of the shell that is not set
-            _end(program, f"{spelled} is empty: leave it out, or name a path")
+            raise ConfigError(f"{spelled} is empty: leave it out, or name one")
         if choices and given and given[0] not in (*choices, "None"):
             near = did_you_mean(given[0], choices)
             _end(program, f"{spelled} must be one of {', '.join(choices)}, not '{given[0]}'{near}")

@@ -239,16 +239,37 @@ def message_text(turn: Mapping[str, Any], field: str) -> str:
         if turn.get(name):
             words = with_thoughts(content_text(turn[name], f"{field}.{name}"), words)
             break
-    try:
-        text = with_calls(words, calls) if calls else words
-    except ValueError as error:
-        raise WrongTypeError(str(error), field=f"{field}.tool_calls") from None
+    text = _with_calls(words, calls, field) if calls else words
     return as_text(text, f"{field}.tool_calls")
 
 
+def is_null(value: object) -> bool:
+    """Whether ``value`` is null, or an object of nothing else, as tables write one that is not there.
+
+    Example:
+        >>> is_null(None), is_null({"name": None, "arguments": None}), is_null({})
+        (True, True, False)
+    """
+    if isinstance(value, Mapping):
+        return len(value) > 0 and all(is_null(part) for part in value.values())
+    return value is None
+
+
 def _calls(turn: Mapping[str, Any], field: str) -> list[Any]:
-    """The tool calls of a message; one of OpenAI's older kind (``function_call``) counts."""
-    if turn.get("function_call"):
-        return [turn["function_call"]]
-    calls = turn.get("tool_calls")
-    return as_list(calls, f"{field}.tool_calls", "a list of tool calls") if calls is not None else []
+    """The tool calls of a message; one of OpenAI's older kind (``function_call``) counts, nulls do not."""
+    given = turn.get("tool_calls")
+    calls = [] if given is None else as_list(given, f"{field}.tool_calls", "a list of tool calls")
+    calls = [call for call in calls if not is_null(call)]
+    older = turn.get("function_call")
+    if not older or is_null(older):
+        return calls
+    if calls and _with_calls("", calls, field) != _with_calls("", [older], field):
+        raise WrongTypeError("is another call than those of 'tool_calls'", field=f"{field}.function_call")
+    return [older]
+
+
+def _with_calls(words: str, calls: list[Any], field: str) -> str:
+    try:
+        return with_calls(words, calls)
+    except ValueError as error:
+        raise WrongTypeError(str(error), field=f"{field}.tool_calls") from None

@@ -48,6 +48,18 @@ def canvas(width: float = 6.4, height: float = 3.8) -> tuple[Figure, Axes]:
     return figure, ax
 
 
+def verbatim(text: str) -> str:
+    """``text`` for matplotlib to show as it stands: a pair of ``$`` would be set as a formula, or refused.
+
+    All functions here pass their names and titles through it.
+
+    Example:
+        >>> print(verbatim("cost_$5_$6"))
+        cost_\\$5_\\$6
+    """
+    return text.replace("$", r"\$")
+
+
 def style(ax: Axes, title: str = "") -> None:
     """The one look of all pictures: a light grid behind, no box, quiet ticks, the title at the left."""
     for side, spine in ax.spines.items():
@@ -59,7 +71,7 @@ def style(ax: Axes, title: str = "") -> None:
     ax.xaxis.label.set(color=INK, fontsize=10)
     ax.yaxis.label.set(color=INK, fontsize=10)
     if title:
-        _title(ax, title)
+        _title(ax, verbatim(title))
 
 
 def accuracy_bars(
@@ -80,7 +92,7 @@ def accuracy_bars(
         bars = [(i, row[name]) for i, row in enumerate(rows.values()) if name in row]
         y = [i + (k - (len(names) - 1) / 2) * thickness for i, _ in bars]
         values, color = [e.value for _, e in bars], PALETTE[k % len(PALETTE)]
-        ax.barh(y, values, height=0.86 * thickness, color=color, label=name)
+        ax.barh(y, values, height=0.86 * thickness, color=color, label=verbatim(name))
         for position, (_, e) in zip(y, bars, strict=True):
             ax.plot([e.low, e.high], [position, position], color=INK, linewidth=1.2, solid_capstyle="butt")
             ax.annotate(
@@ -92,7 +104,7 @@ def accuracy_bars(
                 fontsize=8.5,
                 color=INK,
             )
-    ax.set_yticks(range(len(rows)), list(rows))
+    ax.set_yticks(range(len(rows)), [verbatim(name) for name in rows])
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_xlim(0, 1.08)
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
@@ -146,8 +158,8 @@ def curve(
         ax.set_xlim(min(x) - 0.1 * min(positive), 1.1 * max(x))
     ax.set_xticks(list(x), [f"{value:g}" for value in x])
     ax.minorticks_off()
-    ax.set_xlabel(xlabel)
-    ax.set_ylabel(ylabel)
+    ax.set_xlabel(verbatim(xlabel))
+    ax.set_ylabel(verbatim(ylabel))
 
 
 def best_of_n_curve(
@@ -245,7 +257,7 @@ def _name_ends(ax: Axes, x: float, values: Mapping[str, float]) -> None:
     for name, value in sorted(values.items(), key=lambda item: item[1]):
         place = max(value, place + gap)
         ax.annotate(
-            f"{value:.2f} {name}",
+            f"{value:.2f} {verbatim(name)}",
             (x, place),
             xytext=(8, 0),
             textcoords="offset points",

@@ -10,7 +10,7 @@ import math
 import statistics
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +19,11 @@ from gram.types import FloatArray, Verdicts
 
 Z95 = 1.959963984540054
 BINS = 15
-LOWEST, HIGHEST = 0.01, 100.0  # ends of the range in which a temperature is looked for
+Clusters: TypeAlias = Sequence[Hashable] | None  # (n,) names: values of one name are not independent
+LOWEST, HIGHEST = 1e-6, 1e6  # ends of the range in which a temperature is looked for
 
 _T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
-_GRID = 61
+_GRID = 181
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -36,11 +37,11 @@ class Estimate:
     n: int
 
 
-def accuracy(correct: FloatArray, clusters: Sequence[Hashable] | None = None) -> Estimate:
+def accuracy(correct: FloatArray, clusters: Clusters = None) -> Estimate:
     """Mean of (n,) values 0, 0.5 or 1, with its Wilson interval.
 
-    With half credits it is on the wide side. Values of one name in ``clusters`` are not independent: the
-    interval is that of as many independent values as tell as much (``effective_number``).
+    With half credits it is on the wide side. With ``clusters`` it is that of as many independent values as
+    tell as much (``effective_number``).
 
     Example:
         >>> estimate = accuracy(np.array([1.0, 1.0, 1.0, 0.0]))
@@ -54,7 +55,7 @@ def accuracy(correct: FloatArray, clusters: Sequence[Hashable] | None = None) ->
     return Estimate(value, *wilson(value, effective_number(correct, clusters)), n)
 
 
-def effective_number(values: FloatArray, clusters: Sequence[Hashable] | None = None) -> float:
+def effective_number(values: FloatArray, clusters: Clusters = None) -> float:
     """How many independent values tell as much about the mean as these n shares in clusters.
 
     n over the design effect: the variance of the mean by ``clustered_error`` over that of independent values
@@ -103,12 +104,12 @@ def weighted(parts: Sequence[tuple[float, Estimate]]) -> Estimate:
     return Estimate(value, value - below, value + above, sum(part.n for _, part in parts))
 
 
-def mean(values: FloatArray, *, seed: int = 0, resamples: int = 2_000) -> Estimate:
-    """Mean of (n,) values of any scale, with a 95% bootstrap interval (percentiles)."""
+def mean(values: FloatArray, clusters: Clusters = None, *, seed: int = 0, resamples: int = 2_000) -> Estimate:
+    """Mean of (n,) values of any scale, with a 95% bootstrap interval (percentiles); clusters stay whole."""
     n = len(values)
     if n == 0:
         return Estimate(math.nan, 0.0, 1.0, 0)
-    low, high = paired_bootstrap(values, np.zeros(n), seed=seed, resamples=resamples)
+    low, high = paired_bootstrap(values, np.zeros(n), clusters, seed=seed, resamples=resamples)
     return Estimate(float(np.mean(values)), low, high, n)
 
 
@@ -205,19 +206,21 @@ def reliability(p_a: FloatArray, labels: FloatArray, bins: int = BINS) -> Reliab
 
 
 def best_temperature(log_odds: FloatArray, labels: FloatArray) -> float:
-    """The temperature between 0.01 and 100 with the lowest log loss of ``tempered``.
+    """The temperature with the lowest log loss of ``tempered``, to (n,) labels in [0, 1].
 
-    Args:
-        log_odds: (n, 2), both orders; NaN: not asked.
-        labels: (n,) in [0, 1]. Where the model is right on all of them the least temperature comes out.
+    ``LOWEST`` where no verdict is wrong; ``HIGHEST`` where always saying 0.5 is better than any temperature.
+    The (n, 2) log-odds are finite; NaN: not asked.
     """
 
     def loss(logarithm: float) -> float:
-        return log_loss(tempered(log_odds, math.exp(logarithm)), labels)
+        scaled = log_odds * math.exp(-logarithm)
+        return -float(np.mean(labels * _log_mean(scaled) + (1 - labels) * _log_mean(-scaled)))
 
     grid = np.linspace(math.log(LOWEST), math.log(HIGHEST), _GRID)
     best = int(np.argmin([loss(place) for place in grid]))
-    low, high = grid[max(best - 1, 0)], grid[min(best + 1, _GRID - 1)]
+    if best in (0, _GRID - 1):
+        return HIGHEST if best else LOWEST
+    low, high = grid[best - 1], grid[best + 1]
     for _ in range(40):  # golden section: the bracket shrinks by 0.618 each time, to 1e-9 of its width
         left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
         if loss(left) <= loss(right):
@@ -227,18 +230,20 @@ def best_temperature(log_odds: FloatArray, labels: FloatArray) -> float:
     return math.exp((low + high) / 2)
 
 
+def _log_mean(log_odds: FloatArray) -> FloatArray:
+    """(n,) logarithm of P(a), averaged over the orders asked; exact where P(a) itself would be 0 or 1."""
+    asked = ~np.isnan(log_odds)
+    losses = np.logaddexp(0.0, -log_odds, where=asked, out=np.full(log_odds.shape, np.inf))
+    return np.logaddexp.reduce(-losses, axis=1) - np.log(np.sum(asked, axis=1))
+
+
 def tempered(log_odds: FloatArray, temperature: float) -> FloatArray:
     """(n,) P(a) of (n, 2) log-odds divided by ``temperature``, averaged over the orders asked."""
     return Verdicts(log_odds / temperature, np.ones_like(log_odds)).p_a
 
 
 def paired_bootstrap(
-    x: FloatArray,
-    y: FloatArray,
-    clusters: Sequence[Hashable] | None = None,
-    *,
-    seed: int = 0,
-    resamples: int = 10_000,
+    x: FloatArray, y: FloatArray, clusters: Clusters = None, *, seed: int = 0, resamples: int = 10_000
 ) -> tuple[float, float]:
     """95% percentile interval of mean(x - y), for (n,) results of two models on the same items.
 
@@ -274,8 +279,7 @@ class PairedDifference:
     """Accuracy of one model minus that of another on the same ``n`` items.
 
     Attributes:
-        difference: above 0 if the first is better.
-        low, high: its 95% interval (paired bootstrap, whole clusters).
+        difference, low, high: above 0 if the first is better; its interval (paired bootstrap of clusters).
         p_value: of McNemar's exact test, which takes the items for independent.
         n: items with a right answer.
     """
@@ -288,12 +292,7 @@ class PairedDifference:
 
 
 def paired_difference(
-    x: FloatArray,
-    y: FloatArray,
-    clusters: Sequence[Hashable] | None = None,
-    *,
-    seed: int = 0,
-    resamples: int = 10_000,
+    x: FloatArray, y: FloatArray, clusters: Clusters = None, *, seed: int = 0, resamples: int = 10_000
 ) -> PairedDifference:
     """Mean of (n,) ``x`` minus mean of ``y``, results on the same items, with interval and p-value."""
     low, high = paired_bootstrap(x, y, clusters, seed=seed, resamples=resamples)

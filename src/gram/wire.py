@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import httpx2
 
 from gram.bounds import Within, check_number
-from gram.errors import ConfigError, ScoringError
+from gram.errors import ConfigError, ScoringError, UnreachableError
 
 T = TypeVar("T")
 
@@ -105,7 +105,8 @@ class Wire:
 
         Raises:
             RefusedError: the server refuses, as it would again.
-            ScoringError: no answer in time, or one that is no JSON.
+            UnreachableError: no answer in time.
+            ScoringError: an answer that is no JSON.
         """
         return await self._send("POST", path, content)
 
@@ -138,7 +139,7 @@ class Wire:
                 self._waits = True
                 _log.warning("%s: %s; trying again for up to %.3g s", self._url, reason, self._deadline)
             await asyncio.sleep(pause)
-        raise ScoringError(f"{self._url}{path}: {reason} (given up after {self._deadline:g} s)")
+        raise UnreachableError(f"{self._url}{path}: {reason} (given up after {self._deadline:g} s)")
 
     def _json(self, path: str, answer: httpx2.Response) -> Any:
         try:

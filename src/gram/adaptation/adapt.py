@@ -138,7 +138,7 @@ def _held_back(
     progress: bool,
 ) -> FloatArray:
     """(c, n, 2) log-odds of every candidate, each row judged by a model trained on the other folds."""
-    log_odds = np.empty((len(candidates), len(rows), 2))
+    log_odds = np.full((len(candidates), len(rows), 2), np.nan)
     steps = {rate: [c.steps for c in candidates if c.learning_rate == rate] for rate in _rates(candidates)}
     runs = [(rate, k) for rate in steps for k in np.unique(fold)]
     bar = parts_with_progress([range(steps[rate][-1]) for rate, _ in runs], title="held back", show=progress)

@@ -24,11 +24,12 @@ from gram.files import finite, replaced_folder
 from gram.modeling.adapter_folder import base_of
 from gram.modeling.adapters import adapter_base, base_to_name, check_can_be_named
 from gram.modeling.loading import Head, LoadedModel, choose_device, load_model
-from gram.modeling.manifest import Manifest, read_manifest
+from gram.modeling.manifest import Manifest
+from gram.modeling.on_hub import manifest_of, on_disk
 from gram.modeling.precision import precision_of
 from gram.modeling.reference import asking_where, check_reference, recorded
 from gram.modeling.saving import copy_checkpoint, library_versions, save_checkpoint
-from gram.modeling.shipped import is_on_hub, model_folder
+from gram.modeling.shipped import find_place, is_on_hub
 from gram.modeling.showing import showing
 from gram.objectives.objective import Objective
 from gram.paths import path_beside
@@ -62,7 +63,7 @@ def adapt_checkpoint(config: AdaptConfig) -> dict[str, Any]:
     dtype = precision_of(config.model, config.dtype, config.device, **_of_model(config))
     config = replace(config, dtype=dtype)  # from here on it is what it is, wherever it is told
     settings = _settings(config)
-    models = [config.model, base_of(config.model, config.base), config.reference]
+    models = [config.model, base_of(config.model, config.base, config.revision), config.reference]
     reads = Reads([*models, config.template], config.data)
     rejects = [_rejects(config)] if config.on_error == "skip" else []
     with claimed_folder(config.output, reads=reads, beside=rejects, whole=True):
@@ -80,8 +81,7 @@ def _adapt(config: AdaptConfig, settings: AdaptSettings, fresh: Path, began: flo
     if config.adapter == "kept":
         check_can_be_named(config.model, config.revision, config.base)
     rows = _read(config)
-    folder = model_folder(config.model)
-    manifest = _with_reference(config, read_manifest(folder) if folder else None)
+    manifest = _with_reference(config, manifest_of(config.model, config.revision))
     kind = _kind(config, manifest)
     device = choose_device(config.device)
     head: Head = "score" if kind == "scalar" else "lm"
@@ -276,14 +276,14 @@ def _write(
 
 
 def _write_unchanged(fresh: Path, config: AdaptConfig, manifest: Manifest, beside: dict[str, str]) -> None:
-    """Write the old model: a copy of its folder or, for a Hub name, the weights as published there.
+    """Write the old model: a copy of its folder or, of a whole model on the Hub, the weights as published.
 
     Of an adapter that stands on another base than it names, or names it from where it stands, the copy names
     that base.
     """
-    if folder := model_folder(config.model):
-        base = base_to_name(config.model, config.base)
-        copy_checkpoint(folder, fresh, manifest, beside, base)
+    place = on_disk(find_place(config.model, config.revision))
+    if place.folder is not None:
+        copy_checkpoint(place.folder, fresh, manifest, beside, base_to_name(place, config.base))
         return
     head: Head = "score" if manifest.kind == "scalar" else "lm"
     again = load_model(config.model, head, dtype="auto", **_of_model(config))

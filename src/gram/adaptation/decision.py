@@ -141,8 +141,8 @@ def decide(verdicts: HeldOutVerdicts) -> Decision:
     It is if all of this is true on the rows held back:
 
     - the candidate with the lowest log loss is not the old model;
-    - the log loss falls by more than its standard error, against the old model *at its best temperature*
-      (between 0.01 and 100): a mere change of confidence is no win;
+    - the log loss falls by more than its standard error, against the old model *at its best temperature*: a
+      mere change of confidence is no win;
     - it ends below log 2, the loss of always saying 0.5;
     - the accuracy does not fall.
 

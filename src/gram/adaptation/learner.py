@@ -43,7 +43,7 @@ class AdaptSettings:
 
     Attributes:
         method: low-rank adapters, all weights, or the output head of a frozen model.
-        learning_rates: candidates for the rate; empty: those of the method.
+        learning_rates: candidates for the rate, each tried once; empty: those of the method.
         max_steps: largest number of optimizer steps among the candidates; None: by the number of rows.
         batch_size: rows per step.
         token_budget: most tokens of a forward pass in training; None: by the free memory.
@@ -78,7 +78,7 @@ class AdaptSettings:
 
     @property
     def rates(self) -> tuple[float, ...]:
-        return self.learning_rates or RATES[self.method]
+        return tuple(dict.fromkeys(self.learning_rates)) or RATES[self.method]
 
     def steps_for(self, rows: int) -> int:
         """Most steps tried: twelve passes over the rows, but no fewer than 32 and no more than 200."""

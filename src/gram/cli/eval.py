@@ -55,18 +55,21 @@ def run(config: Config) -> dict[str, Any]:
 
 def _measure(config: Config, selection: Selection, shard: Shard) -> dict[str, Any]:
     from gram.evaluation import Session
+    from gram.publishing.measured import measured
     from gram.report import write_run
 
-    session = Session(selection, config.output, config.source.fingerprint() | {"calibrating": False}, shard)
+    fingerprint = config.source.fingerprint() | {"calibrating": False}
+    about: dict[str, Any] = {"model": config.model, "kind": config.kind, "dtype": config.source.precision}
+    about["measured"] = None if config.ensemble_with else measured(config.model, config.options)
+    session = Session(selection, config.output, fingerprint, shard)
     train = session.training_rows()
-    records = session.on_file()
+    records, missing = session.on_file()
     resumed = len(records)
-    if not records:
+    if not records and not missing:
         with config.at_work(session.calls) as workers:
             records, resumed, missing = session.ask(workers, both_orders=config.source.both_orders)
-        if missing:
-            return {"output": str(config.output), "shard": config.shard, "waiting_for": missing}
-    about: dict[str, Any] = {"model": config.model, "kind": config.kind, "dtype": config.source.precision}
+    if missing:
+        return {"output": str(config.output), "shard": config.shard, "waiting_for": missing}
     about["single_order"] = config.single_order
     if config.ensemble_with:
         about["ensemble"] = [config.ensemble, *config.ensemble_with]
@@ -78,13 +81,14 @@ def _calibrate(config: Config, selection: Selection) -> dict[str, Any]:
     """Fit the temperature and store it; loading checks that it can be stored, as asking may take an hour."""
     from gram.evaluation import Session, fit_temperature
     from gram.modeling.manifest import FILE
+    from gram.report import truncated_prompts
     from gram.scoring.calibrated import store, uncalibrated
 
     session = Session(selection, config.output, config.source.fingerprint() | {"calibrating": True})
     load = partial(uncalibrated, config.load_model, at_home(config.model), config.options)
     with config.at_work(session.calls, load) as workers, claimed_files([at_home(config.model) / FILE]):
-        records = session.on_file() or session.ask(workers, both_orders=config.source.both_orders)[0]
+        records = session.on_file()[0] or session.ask(workers, both_orders=config.source.both_orders)[0]
         calibration = asdict(fit_temperature([record for record in records if record.judged]))
         about = {**calibration, "data": Path(str(config.calibrate)).name, "seed": config.seed}
         store(at_home(config.model), records[0].template, about.pop("temperature"), about, config.options)
-    return {"model": config.model, **calibration}
+    return {"model": config.model, **calibration, "truncated_prompts": truncated_prompts(records)}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from gram.asking import NoCalling
 from gram.cli.options import ModelOptions
 from gram.errors import ConfigError
 from gram.scoring.remote.address import is_elsewhere
@@ -18,11 +19,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(ServeOptions, ModelOptions):
+class Config(ServeOptions, NoCalling, ModelOptions):
     """Serve a model over HTTP: compare, rank, reward, and the shapes that OpenRLHF and rerank clients speak.
 
     Stops at SIGTERM or an interrupt, when what it has taken is answered. docs/serving.md has the endpoints.
     """
+
+    model: str
+    """Model folder, gram-135m (comes with the package), smollm2-135m (is fetched), or Hub name."""
 
     def about(self, model: RewardModel) -> About:
         """What a server says of the model."""

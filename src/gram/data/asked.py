@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 from gram.data.chats import check_prompt, messages_of, prompt_of, text_of
+from gram.data.row import Unreadable
 from gram.errors import DataError
 from gram.types import Chat, Message
 
@@ -23,6 +24,8 @@ CONVERSATIONS = ("messages", "conversations", "conversation", "context")
 SYSTEMS = ("system", "system_prompt")
 PARTS = ("input", "context")
 """Columns that may belong to a question, beside ``history``: the turns before it."""
+MEDIA = ("image", "images", "video", "videos", "audio", "audios")
+"""Columns that hold what no model here is shown."""
 
 _IN_BRACKETS = re.compile(r"[\[{]\s*[^\s\]}]")
 
@@ -152,13 +155,28 @@ def check_no_tools(value: object, field: str) -> None:
         raise DataError(reason, field=field)
 
 
+def check_no_media(fields: Fields) -> None:
+    """Refuse a row with pictures, films or sounds in columns of their own: an answer may be about them.
+
+    Raises:
+        DataError: naming the column.
+    """
+    for name in MEDIA:
+        value = fields.get(name)
+        if isinstance(value, str):
+            value = value.strip(" []{}")  # a list may stand there as text
+        if isinstance(value, str | bytes | list | Mapping | Unreadable) and _says_something(value):
+            reason = f"is shown to no model, as only text is read; leave it out with --columns ignore={name}"
+            raise DataError(reason, field=name)
+
+
 def _says_something(value: object) -> bool:
     """Whether there is anything in lists and objects but nulls, as tables write them where nothing is."""
     if isinstance(value, Mapping):
         return any(_says_something(part) for part in value.values())
     if isinstance(value, list):
         return any(_says_something(part) for part in value)
-    return value not in (None, "")
+    return value not in (None, "", b"")
 
 
 def _earlier(fields: Fields) -> Iterable[Message]:

@@ -6,7 +6,10 @@ is a ``DataError`` that names the field; ``rows`` adds the file and the line.
 
 from __future__ import annotations
 
+import ast
+import json
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 
 from gram.data.row import ListCell, ObjectCell, Unreadable
@@ -26,6 +29,7 @@ _MARKUP = re.compile(
     r"|\[(?:SYSTEM_PROMPT|AVAILABLE_TOOLS)\])"
 )
 _MESSAGES_AS_TEXT = re.compile(r"""\s*\[\s*\{\s*['"](?:role|content|from|value)['"]\s*:""")
+_SPEAKER_AS_TEXT = re.compile(r"""['"](?:role|from)['"]\s*:\s*['"]""")
 _ENDS_OF_QUESTIONS = ("?", "？", "؟", ":", "：")
 
 
@@ -50,11 +54,36 @@ def plain_text_of(value: object, field: str) -> str:
             f"give its turns as messages with role and content; {way_out}",
             field=field,
         )
-    if _MESSAGES_AS_TEXT.match(text):
+    if _MESSAGES_AS_TEXT.match(text) or _is_messages(text):
         raise DataError(
-            f"is a list of messages written as text: give the list itself; {way_out}", field=field
+            f"holds messages written as text: give the messages themselves; {way_out}", field=field
         )
     return text
+
+
+def _is_messages(text: str) -> bool:
+    """Whether ``text`` as a whole is a message or a list of them, in JSON or as Python prints it."""
+    if not text.lstrip().startswith(("[", "{")) or not _SPEAKER_AS_TEXT.search(text):
+        return False
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        # as numpy prints objects in arrays, and ``datasets`` in a CSV file
+        python = re.sub(r"\}\s+\{", "}, {", text.replace("array(", "(").replace(", dtype=object)", ")"))
+        try:
+            with warnings.catch_warnings(action="ignore"):  # a backslash may mean nothing to Python
+                value = ast.literal_eval(python.strip())
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+            return False
+    turns = value if isinstance(value, list) else [value]
+    return bool(turns) and all(isinstance(turn, dict) and _speaks(turn) for turn in turns)
+
+
+def _speaks(turn: Mapping[str, object]) -> bool:
+    """Whether an object has the speaker and the text of a message."""
+    speaker = turn.get("from")
+    is_of_sharegpt = isinstance(speaker, str) and _SHAREGPT_ROLES.get(speaker, speaker) in ROLES
+    return (turn.get("role") in ROLES and "content" in turn) or (is_of_sharegpt and "value" in turn)
 
 
 def prompt_of(value: object, field: str = "prompt") -> Chat:
@@ -86,14 +115,19 @@ def check_prompt(turns: Chat, field: str) -> Chat:
 def answer_of(value: object, field: str, prompt: Chat) -> str:
     """An answer given as a string or as one assistant message, or as either after the whole prompt.
 
+    A ``Message`` has been read before, and counts as it stands.
+
     Example:
         >>> answer_of([{"role": "assistant", "content": "4"}], "chosen", prompt_of("2 + 2?"))
         '4'
     """
-    if isinstance(value, str):
+    if isinstance(value, Message):
+        answer = value.content
+    elif isinstance(value, str):
         answer = text_of(value, field)
-        if _MARKUP.match(answer) and prompt[-1].content.strip() in answer:
-            plain_text_of(answer, field)  # the whole chat once more; without the question, an odd answer
+        is_chat = _MARKUP.match(answer) and prompt[-1].content.strip() in answer  # else an odd answer
+        if is_chat or _is_messages(answer):
+            plain_text_of(answer, field)
         turns = transcript_of(answer)
         if turns is not None and turns[:-1] == prompt and turns[-1].role == "assistant":
             answer = turns[-1].content
@@ -124,7 +158,7 @@ def answers_of(values: Mapping[str, object], prompt: Chat) -> list[str]:
     """
     answers = [answer_of(value, field, prompt) for field, value in values.items()]
     head = prompt[0].content.strip()
-    if len(prompt) > 1 or not all(isinstance(value, str) for value in values.values()):
+    if len(prompt) > 1 or not all(isinstance(value, str | Message) for value in values.values()):
         return answers
     if not all(answer.lstrip().startswith(head) for answer in answers):
         return answers
@@ -184,8 +218,8 @@ def transcript_of(text: str) -> Chat | None:
 def messages_of(value: object, field: str) -> Chat:
     """A list of messages, each with ``role`` and ``content``, or with ``from`` and ``value`` (ShareGPT)."""
     if isinstance(value, str | bytes | Unreadable) or not isinstance(value, Sequence):
-        if isinstance(value, Unreadable):
-            text_of(value, field)
+        if isinstance(value, str | Unreadable):
+            plain_text_of(value, field)
         kind = type(value).__name__
         raise DataError(f"expected a string or a list of messages, got {kind}", field=field)
     if not value:

@@ -15,15 +15,15 @@ from typing import Any
 from gram.claims import Reads, claimed_files
 from gram.config_file import READABLE_AS_MAPPING
 from gram.data.asked import QUESTIONS
-from gram.data.forms import BESIDE
+from gram.data.forms import BESIDE, Rated
 from gram.data.reading import read_as
 from gram.data.rejects import OnError
 from gram.data.row import Row
-from gram.data.rows import columns_of, to_preference
+from gram.data.rows import columns_of, parse, to_preference
 from gram.data.writing import PLAIN, Target, Written, beside, read_again, written
 from gram.errors import NoRowsError
 from gram.files import atomic_write
-from gram.messages import CALLS, THOUGHTS
+from gram.messages import CALLS, THOUGHTS, is_null
 from gram.paths import path_beside
 from gram.types import Preference
 
@@ -66,6 +66,7 @@ class _Converted:
 
     written: Written
     as_text: bool
+    has_others: bool
     left_out: frozenset[str]
 
 
@@ -75,7 +76,8 @@ def convert(options: ConvertOptions) -> dict[str, Any]:
     Returns:
         ``rows`` written, ``rejected`` and ``ties`` left out; ``beside``: the columns besides the trainer's
         own; and ``lost``: by what is not in the output any more, or is there and the trainer passes it over,
-        how many rows have it (of columns their names, of which ``split`` is one). For LLaMA-Factory
+        how many rows have it (of columns their names, of which ``split`` is one; ``rejected.NAME`` is one of
+        the worse answer's row, where two rows were joined). For LLaMA-Factory
         ``dataset_info``, the entry of its ``dataset_info.json``.
 
     Raises:
@@ -132,7 +134,11 @@ def dataset_info(output: Path) -> dict[str, Any]:
 
 def _converted(row: Row, target: Target) -> _Converted:
     preference = to_preference(row)
-    return _Converted(written(preference, target), _has_fields(row.values), _left_out(row, preference))
+    example = parse(row)
+    has_others = isinstance(example, Rated) and len(example.contest.responses) > 2
+    return _Converted(
+        written(preference, target), _has_fields(row.values), has_others, _left_out(row, preference)
+    )
 
 
 def _left_out(row: Row, preference: Preference) -> frozenset[str]:
@@ -162,7 +168,9 @@ def _has_fields(values: Mapping[str, Any]) -> bool:
     """Whether a message of the row has thoughts or tool calls in a field of their own."""
     turns = [turn for value in values.values() if isinstance(value, list) for turn in value]
     turns += [value for value in values.values() if isinstance(value, Mapping)]
-    return any(isinstance(turn, Mapping) and turn.get(name) for turn in turns for name in (*THOUGHTS, *CALLS))
+    messages = [turn for turn in turns if isinstance(turn, Mapping)]
+    fields = [turn.get(name) for turn in messages for name in (*THOUGHTS, *CALLS)]
+    return any(value and not is_null(value) for value in fields)
 
 
 def _columns_beside(rows: Iterable[Written]) -> list[str]:
@@ -181,6 +189,7 @@ def _lost(kept: list[_Converted], target: Target) -> dict[str, Any]:
         else margins,
         "white space around turns": sum(item.written.stripped for item in kept),
         "thoughts or tool calls in fields of their own (now in the text)": sum(item.as_text for item in kept),
+        "candidates besides the best and the worst": sum(item.has_others for item in kept),
     }
     lost: dict[str, Any] = {what: count for what, count in counts.items() if count}
     if columns := sorted(frozenset().union(*(item.left_out for item in kept))):

@@ -44,6 +44,17 @@ def is_file_name(name: str) -> bool:
     return _kind(name) in (*LINES, *TABLES, ".json", ".parquet")
 
 
+def stem_of(name: str) -> str:
+    """The name of a file without what says how it is written.
+
+    Example:
+        >>> stem_of("data/pairs.jsonl.zst")
+        'data/pairs'
+    """
+    bare = name[: -len(Path(name).suffix)] if name.lower().endswith(COMPRESSED) else name
+    return bare[: -len(Path(bare).suffix)]
+
+
 def file_reader(path: Path) -> Callable[[], Items]:
     """How to read the rows of ``path``.
 
@@ -191,7 +202,7 @@ def _decoded(path: Path) -> Iterable[str]:
 
 
 def _cell(text: str) -> Any:
-    if text.startswith(("[{", "{", '["')):
+    if text.lstrip().startswith(("[", "{")):
         try:
             value = json.loads(text, object_pairs_hook=unique_keys)
             return ListCell(value, text) if isinstance(value, list) else ObjectCell(value, text)

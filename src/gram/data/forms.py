@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from gram.data.asked import (
+    MEDIA,
     PARTS,
     QUESTIONS,
     SYSTEMS,
@@ -98,7 +99,7 @@ def _preference(fields: Fields) -> Preference:
     return labeled(fields, prompt, good, differs(bad, good, "rejected"), p_a)
 
 
-_READ_BESIDE = {"chosen", "rejected", "id", "subset", "group", "source", "split", *SYSTEMS}
+_READ_BESIDE = {"chosen", "rejected", "id", "subset", "group", "source", "split", *SYSTEMS, *MEDIA}
 
 
 def _is_conversation(value: object) -> bool:

@@ -114,13 +114,22 @@ class Joined:
 
 
 def _pair(better: _Side, worse: _Side, *, hard: bool = False) -> Row:
+    """Two rows as one: the better answer's, and what the other says else, in columns ``rejected.NAME``."""
     gap = better.rating - worse.rating
     label: dict[str, Any] = {} if hard else {"margin": gap, "p_chosen": 1.0 if gap else 0.5}
-    values = {name: value for name, value in better.row.values.items() if name not in _OF_ONE_ANSWER}
+    values, others = (
+        {name: value for name, value in side.row.values.items() if name not in _OF_ONE_ANSWER}
+        for side in (better, worse)
+    )
+    others = {
+        f"rejected.{name}": value
+        for name, value in others.items()
+        if name != "prompt" and value != values.get(name)
+    }
     texts = {"chosen": better.answer.response, "rejected": worse.answer.response}
     answers = {name: _messages((Message("assistant", text),)) for name, text in texts.items()}
     prompt = _messages(better.answer.prompt)
-    return Row({**values, "prompt": prompt, **answers, **label}, better.row.file, better.row.line)
+    return Row({**values, **others, "prompt": prompt, **answers, **label}, better.row.file, better.row.line)
 
 
 def _messages(turns: Chat) -> list[dict[str, str]]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from gram.data.asked import CONVERSATIONS, QUESTIONS, is_asked
+from gram.data.asked import CONVERSATIONS, QUESTIONS, check_no_media, is_asked
 from gram.data.forms import BESIDE, LABELED, UNLABELED, Example, Form, Rated
 from gram.data.row import Cell, ListCell, ObjectCell, Row, Unreadable
 from gram.data.shapes import SHAPES
@@ -101,6 +101,7 @@ def parse(row: Row) -> Example:
                 f"no known form of row; {_field_names(row)} (see docs/data-formats.md; "
                 "--columns NAME=COLUMN says what a column is)"
             )
+        check_no_media(row.values)
         return form.read(fields)
     except DataError as error:
         raise row.error(error.reason, error.field) from None

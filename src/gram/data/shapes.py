@@ -100,7 +100,7 @@ def _last_answers(fields: Fields, sides: Sequence[Chat], names: tuple[str, str],
         reason = f"differs from {names[0]!r} before the last answer: the two answers have no common prompt"
         raise DataError(reason, field=names[1])
     prompt = whole_prompt(fields, one[:-1], names[0])
-    answers = {names[0]: one[-1].content, names[1]: other[-1].content}
+    answers = {names[0]: one[-1], names[1]: other[-1]}
     return _pair(_beside(fields) | answers, prompt, names, p_a)
 
 
@@ -204,11 +204,12 @@ def _swift(fields: Fields) -> Preference:
     p_a = probability(fields, "p_chosen") if "p_chosen" in fields else 1.0
     if "rejected_messages" in fields:
         names = ("messages", "rejected_messages")
-        bad = answer_of(fields[names[1]], names[1], turns)
+        bad = Message("assistant", answer_of(fields[names[1]], names[1], turns))
     else:
         names = ("messages", "rejected_response")
         bad = fields[names[1]]
-    return _pair(_beside(fields) | {names[0]: good, names[1]: bad}, prompt, names, p_a)
+    answers = {names[0]: Message("assistant", good), names[1]: bad}
+    return _pair(_beside(fields) | answers, prompt, names, p_a)
 
 
 def _summaries(fields: Fields) -> Preference:

@@ -1,6 +1,7 @@
 """Where rows come from: files, folders and Hub names, as a stream of ``Row``.
 
-Knows splits, not file formats (``formats``) nor what a row means (``rows``). A source is
+Knows splits, not file formats (``formats``), names in a folder (``folders``) nor what a row means (``rows``).
+A source is
 
 - a file of JSON Lines, JSON, CSV, TSV or Parquet (``formats``);
 - a folder with such files, or one written by ``datasets``' ``save_to_disk``;
@@ -18,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
+from gram.data.folders import files_by_split, has_card
 from gram.data.formats import COMPRESSED, Items, file_reader, is_file_name
 from gram.data.row import Rejected, RejectSink, Row, Unreadable
 from gram.data.tables import read_dataset
@@ -135,7 +137,18 @@ def _choose(splits: Sequence[str], split: str | None, name: str) -> str:
 
 
 def _folder_parts(path: Path, config: str | None, split: str | None) -> list[_Part]:
-    """The data files of a folder, put into splits by ``datasets``' rules (file names, or the card)."""
+    """The data files of a folder, put into splits by its card or by their names."""
+    if has_card(path):
+        files = _files_of_card(path, config)
+    elif config not in (None, "default"):
+        raise DataError(f"a folder without a card has no configuration {config!r}", file=str(path))
+    else:
+        files = files_by_split(path, split)
+    split = _choose(list(files), split, str(path))
+    return [(split, file_reader(file)) for file in files[split]]
+
+
+def _files_of_card(path: Path, config: str | None) -> dict[str, list[Path]]:
     need("datasets")
     import datasets
 
@@ -143,9 +156,8 @@ def _folder_parts(path: Path, config: str | None, split: str | None) -> list[_Pa
         builder = datasets.load_dataset_builder(str(path), config)
     except Exception as error:  # the library raises many kinds; all of them mean: not a dataset folder
         raise DataError(f"not a dataset folder: {error}", file=str(path)) from error
-    files = {str(name): list(paths) for name, paths in (builder.config.data_files or {}).items()}
-    split = _choose(list(files), split, str(path))
-    return [(split, file_reader(Path(file))) for file in files[split]]
+    files = builder.config.data_files or {}
+    return {str(name): [Path(file) for file in paths] for name, paths in files.items()}
 
 
 def _saved_parts(path: Path, split: str | None) -> list[_Part]:

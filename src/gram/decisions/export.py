@@ -21,7 +21,8 @@ from gram.errors import CheckpointError
 from gram.files import atomic_folder, naming
 from gram.modeling.adapter_folder import base_of
 from gram.modeling.loading import LoadedModel, load_model
-from gram.modeling.manifest import completed, read_manifest
+from gram.modeling.manifest import completed
+from gram.modeling.on_hub import manifest_of
 from gram.modeling.pooling import save_whole
 from gram.modeling.renderers import renderer_for
 from gram.modeling.saving import save_checkpoint
@@ -72,15 +73,13 @@ def export_decision(
         CheckpointError: no judge, or one that the pipeline would ask in another way.
         TemplateError: labels that are not one token.
     """
-    folder = model_folder(model)
-    manifest = read_manifest(folder) if folder else None
-    kind = completed(Asking(), manifest).kind
+    kind = completed(Asking(), manifest_of(model, revision)).kind
     if kind != "judge":
         raise CheckpointError(
             f"{model}: is a {kind} model, which gives numbers to whole answers and reads no labels; "
             "decisions are those of a judge, or of a language model without gram.json"
         )
-    reads = Reads([folder or model, base_of(model, base)])
+    reads = Reads([model_folder(model) or model, base_of(model, base, revision)])
     with claimed_folder(output, reads=reads, whole=True):
         refuse_full(output)
         if read_decision_files(model, revision) is not None:

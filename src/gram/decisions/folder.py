@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from gram.errors import CheckpointError
-from gram.modeling.shipped import Place, find_place
+from gram.modeling.on_hub import file_of
+from gram.modeling.shipped import find_place
 from gram.modeling.strict_json import SWITCH, TEXT, Rule, check, each, number, or_null, read_object, record
 from gram.rendering.questions import QuestionKind
 
@@ -64,7 +65,7 @@ def read_decision_files(reference: str | Path, revision: str | None = None) -> D
         CheckpointError: a file that cannot be read, or a setting of the wrong type.
     """
     place = find_place(reference, revision)
-    settings, template = _file(place, SETTINGS), _file(place, TEMPLATE)
+    settings, template = file_of(place, SETTINGS), file_of(place, TEMPLATE)
     if settings is None and template is None:
         return None
     content: dict[str, Any] = {}
@@ -77,21 +78,3 @@ def read_decision_files(reference: str | Path, revision: str | None = None) -> D
         raise CheckpointError(f"{template}: cannot be read: {error}") from None
     known = {name: value for name, value in content.items() if name in _RULE.fields}
     return DecisionFiles(place.name, template=text, **known)
-
-
-def _file(place: Place, name: str) -> Path | None:
-    """A file of a model, in its folder or in the cache of the Hub."""
-    if place.folder is not None:
-        path = place.folder / name
-        return path if path.is_file() else None
-    from transformers.utils.hub import cached_file
-
-    found = cached_file(
-        place.name,
-        name,
-        revision=place.revision,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    return None if found is None else Path(found)

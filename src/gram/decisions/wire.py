@@ -90,11 +90,19 @@ def decisions_answers(
     ]
 
 
-def diagnostics(decisions: Decisions) -> dict[str, dict[str, Any]]:
-    """What is known of each answer beside it: the label mass, and of orders their number and spread."""
+def diagnostics(decisions: Decisions, truncated: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+    """What is known of each answer beside it: the label mass, and of orders their number and spread.
+
+    Args:
+        truncated: of each question, how many of its prompts were shortened to fit the model.
+
+    Example:
+        >>> diagnostics(Decisions({"q": NoulAnswer(0.75, 0.9)}), {"q": 1})
+        {'q': {'mass': 0.9, 'truncated': 1}}
+    """
     told: dict[str, dict[str, Any]] = {}
     for name, answer in decisions.items():
-        told[name] = {"mass": answer.mass}
+        told[name] = {"mass": answer.mass, "truncated": truncated[name]}
         if not isinstance(answer, NoulAnswer):
             told[name] |= {"orders": answer.orders, "spread": answer.spread}
     return told

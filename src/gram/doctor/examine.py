@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gram.asking import refuse_calling
 from gram.doctor.checks import CHECKS, Check
 from gram.doctor.facts import Facts
 from gram.doctor.finding import Finding, Level, error, skipped, warning
@@ -28,7 +27,7 @@ def diagnose(options: DoctorOptions, tell: Callable[[str], object] = lambda line
         tell: called with the text of each finding as soon as it is there.
 
     Raises:
-        ConfigError: a model on a server, or options for one.
+        ConfigError: a model on a server.
 
     Example:
         >>> found = diagnose(DoctorOptions(model="./no-such-folder"))
@@ -37,7 +36,6 @@ def diagnose(options: DoctorOptions, tell: Callable[[str], object] = lambda line
     """
     if is_elsewhere(options.model):
         raise ConfigError(f"{options.model}: is on a server; the doctor looks at a model's files")
-    refuse_calling(options.options)
     quiet_libraries()
     findings = []
     for finding in examine(Facts(options)):

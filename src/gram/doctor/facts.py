@@ -16,12 +16,14 @@ from gram.doctor.options import DoctorOptions
 from gram.doctor.table import Table, read_table
 from gram.engine.choose import refuse_dependence
 from gram.engine.heads import core
-from gram.modeling.adapters import on_disk
+from gram.errors import CheckpointError
 from gram.modeling.checks import check_settings
 from gram.modeling.digests import tell_lost_manifest
+from gram.modeling.kinds import holds_classifier, is_classifier
 from gram.modeling.loading import LoadedModel, load_tokenizer
-from gram.modeling.manifest import Manifest, completed, read_manifest
-from gram.modeling.opening import context_of, open_config
+from gram.modeling.manifest import Manifest, completed
+from gram.modeling.on_hub import manifest_at, on_disk
+from gram.modeling.opening import Head, context_of, open_config
 from gram.modeling.precision import whole_model
 from gram.modeling.renderers import chat_settings, renderer_of
 from gram.modeling.shipped import Place, find_place
@@ -73,10 +75,9 @@ class Facts:
     @Fact
     def manifest(self) -> Manifest | None:
         """``gram.json``; None where there is none."""
-        folder = self.folder.folder
-        found = read_manifest(folder) if folder else None
-        if folder and found is None:
-            tell_lost_manifest(folder)
+        found = manifest_at(self.folder)
+        if found is None and self.folder.folder:
+            tell_lost_manifest(self.folder.folder)
         return found
 
     @Fact
@@ -88,6 +89,15 @@ class Facts:
     def kind(self) -> str:
         """``judge``, ``likelihood`` or ``scalar``."""
         return self.asking.kind or "judge"
+
+    @Fact
+    def head(self) -> Head:
+        """The head that answers are read from; a classifier has no other than its own."""
+        folder = self.folder.folder
+        classifier = holds_classifier(folder) if folder else is_classifier(self.config.architectures)
+        if classifier and self.kind != "scalar":
+            raise CheckpointError(f"a sequence classifier, which gives a score and no words: no {self.kind}")
+        return "score" if self.kind == "scalar" else "lm"
 
     @property
     def in_judge_prompt(self) -> bool:
@@ -145,7 +155,7 @@ class Facts:
     @Fact
     def weights(self) -> LoadedModel:
         """The model in memory, whose weights are complete and finite."""
-        _ = self.config, self.tokenizer
+        _ = self.config, self.tokenizer, self.head
         return loaded_with(self.options.model, self.ask)
 
     @Fact

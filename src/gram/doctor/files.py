@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from gram.doctor.facts import Facts
 from gram.doctor.finding import Finding, error, ok, skipped, warning
 from gram.doctor.once import listening
-from gram.modeling.adapter_folder import is_adapter
-from gram.modeling.digests import check_files
+from gram.modeling.adapter_folder import holds_adapter
+from gram.modeling.digests import check_files_at
 from gram.modeling.manifest import FILE
 from gram.modeling.opening import context_of
 
@@ -17,7 +17,7 @@ def folder(facts: Facts) -> Iterator[Finding]:
     """Is there a model, and can its settings be read?"""
     place = facts.folder
     where = place.name if place.folder else f"{place.name} on the Hub, revision {place.revision or 'newest'}"
-    yield ok(f"an adapter: {where}" if is_adapter(facts.options.model) else where)
+    yield ok(f"an adapter: {where}" if holds_adapter(place) else where)
 
 
 def config(facts: Facts) -> Iterator[Finding]:
@@ -29,7 +29,7 @@ def config(facts: Facts) -> Iterator[Finding]:
 def manifest(facts: Facts) -> Iterator[Finding]:
     """Is ``gram.json`` there, and valid?"""
     if facts.manifest is None:
-        yield ok(f"no {FILE}: a raw model, asked as a {facts.kind}")
+        yield ok(f"no {FILE}: a raw model")
         return
     trained = facts.manifest.kind
     if trained != facts.kind:
@@ -41,10 +41,16 @@ def manifest(facts: Facts) -> Iterator[Finding]:
         yield ok(f"a {trained}, trained on prompts of up to {facts.manifest.max_length} tokens")
 
 
+def kind(facts: Facts) -> Iterator[Finding]:
+    """Can it be asked as this kind, by its head?"""
+    _ = facts.head
+    yield ok(f"asked as a {facts.kind}")
+
+
 def files(facts: Facts) -> Iterator[Finding]:
     """Are the files those that ``gram.json`` says the model was saved with?"""
     place, found = facts.folder, facts.manifest
-    if place.folder is None or found is None:
+    if found is None:
         yield ok(f"nothing to compare with: no {FILE}")
         return
     if not found.files:
@@ -53,11 +59,12 @@ def files(facts: Facts) -> Iterator[Finding]:
         )
         return
     with listening() as heard:
-        check_files(place.folder, found.files)
+        check_files_at(place, found.files)
     for text in heard:
         yield warning(text, "copy the folder again from where it was saved")
     if not heard:
-        yield ok(f"all {len(found.files)} files are as they were saved")
+        what = f"all {len(found.files)} files" if place.folder else "those that are on this machine"
+        yield ok(f"{what} are as they were saved")
 
 
 def tokenizer(facts: Facts) -> Iterator[Finding]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gram.asking import ModelFlags
+from gram.asking import ModelFlags, NoCalling
 from gram.config_file import READABLE_AS_MAPPING
 
 
 @dataclass(frozen=True, kw_only=True)
-class DoctorOptions(ModelFlags):
+class DoctorOptions(NoCalling, ModelFlags):
     """Look for what makes the scores of a model wrong or worth little, before a long run.
 
     Says a line for each question, ok, warning or error, with what to do; a question that a broken model

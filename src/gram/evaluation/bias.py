@@ -13,7 +13,7 @@ import numpy as np
 
 from gram.evaluation.records import Record
 from gram.evaluation.shares import accuracy, credits_of, share
-from gram.statistics import Z95, Estimate, PairedDifference, paired_difference
+from gram.statistics import Z95, Estimate, PairedDifference, numbered, paired_difference
 
 EDGES = (-1.0, -0.5, -0.1, 0.1, 0.5, 1.0)
 LOOPING = 0.2
@@ -38,7 +38,7 @@ class Bias:
         longer: share of the verdicts that favour the longer answer, where the lengths differ.
         slope: change of the log-odds when an answer becomes twice as long, at equal quality (least squares
             of the margin on log2 of the length ratio, with an intercept for quality); NaN: cannot be fitted.
-        slope_low, slope_high: ends of its 95% interval.
+        slope_low, slope_high: ends of its 95% interval; NaN: all rows are of one cluster.
         by_length: accuracy by length difference; the bins that hold any row.
         repetitive: answers of which a fifth or more repeats.
         more_repetitive: share of the verdicts that favour the more repetitive answer, where that differs by
@@ -176,15 +176,25 @@ def _by_length(records: Sequence[Record]) -> tuple[LengthBin, ...]:
 
 
 def _slope(records: Sequence[Record]) -> tuple[float, float, float]:
-    """Least squares with an intercept; the interval is robust to unequal variance (White, 1980)."""
+    """Least squares with an intercept; the interval allows for unequal variance, and for records that are not
+    independent: what one cluster contributes is summed before it is squared (Liang and Zeger, 1986).
+
+    The factor for few clusters g of n records, g / (g - 1) * (n - 1) / (n - 2), is White's (1980) n / (n - 2)
+    where every record is a cluster. A single cluster has no interval: NaN.
+    """
     nonempty = [r for r in records if r.length_a > 0 and r.length_b > 0]
     x = np.array([math.log2(r.length_a / r.length_b) for r in nonempty])
     y = np.array([r.margin for r in nonempty])
-    spread = float(np.sum((x - x.mean()) ** 2)) if len(x) else 0.0
-    if len(x) < 3 or spread < 1e-12:
+    n = len(x)
+    spread = float(np.sum((x - x.mean()) ** 2)) if n else 0.0
+    if n < 3 or spread < 1e-12:
         return math.nan, math.nan, math.nan
     centred = x - x.mean()
     slope = float(centred @ y / spread)
     residual = y - y.mean() - slope * centred
-    half = Z95 * math.sqrt(float(np.sum((centred * residual) ** 2)) * len(x) / (len(x) - 2)) / spread
+    sums = np.bincount(numbered([r.cluster for r in nonempty]), weights=centred * residual)
+    g = len(sums)
+    if g < 2:
+        return slope, math.nan, math.nan
+    half = Z95 * math.sqrt(float(np.sum(sums**2)) * g / (g - 1) * (n - 1) / (n - 2)) / spread
     return slope, slope - half, slope + half

@@ -6,7 +6,6 @@ Networks": dividing all log-odds by one number changes no verdict of a single or
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,11 +13,12 @@ import numpy as np
 
 from gram.errors import DataError
 from gram.evaluation.records import Record
-from gram.statistics import best_temperature, log_loss, reliability, tempered
+from gram.statistics import HIGHEST, LOWEST, best_temperature, log_loss, reliability, tempered
 
-LOWEST, HIGHEST = 0.01, 100.0
-_GRID = 61
-_GOLDEN = (math.sqrt(5) - 1) / 2
+_NONE_IS_BEST = {
+    LOWEST: "the smaller it is, the better: give harder rows",
+    HIGHEST: "always saying 0.5 is better than these verdicts at any temperature",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,11 @@ class Calibration:
 
 
 def fit_temperature(records: Sequence[Record]) -> Calibration:
-    """The temperature between 0.01 and 100 with the lowest log loss of P(a), averaged over the orders asked.
+    """The temperature with the lowest log loss of P(a), averaged over the orders asked.
 
     Raises:
-        DataError: there are no rows, or the model is right on all of them: then no temperature is best.
+        DataError: there are no rows, or no temperature is best: the smaller the better where no verdict is
+            wrong, the larger the better where the verdicts do not know better answers from worse.
 
     Example:
         >>> three_right_of_four = [
@@ -58,10 +59,9 @@ def fit_temperature(records: Sequence[Record]) -> Calibration:
         raise DataError("there are no records to fit a temperature on")
     log_odds = np.array([record.log_odds for record in records])
     labels = np.array([record.label for record in records])
-    if all(record.label == 1.0 for record in records) and np.nanmin(log_odds) > 0:
-        raise DataError("the model is right on every row, so no temperature is best; give harder rows")
-
     temperature = best_temperature(log_odds, labels)
+    if temperature in (LOWEST, HIGHEST):
+        raise DataError(f"no temperature is best: {_seen(records)}; {_NONE_IS_BEST[temperature]}")
     before, after = tempered(log_odds, 1.0), tempered(log_odds, temperature)
     return Calibration(
         temperature,
@@ -71,3 +71,10 @@ def fit_temperature(records: Sequence[Record]) -> Calibration:
         reliability(before, labels).ece,
         reliability(after, labels).ece,
     )
+
+
+def _seen(records: Sequence[Record]) -> str:
+    right = sum(record.correct == 1.0 for record in records)
+    wrong = sum(record.correct == 0.0 for record in records)
+    tied = len(records) - right - wrong
+    return f"of {len(records)} rows the model is right on {right}, wrong on {wrong} and tied on {tied}"

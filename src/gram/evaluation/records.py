@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from gram.errors import DataError
 from gram.types import sigmoid
 
 VERSION = 1
+
+Place: TypeAlias = tuple[str, str, str, int, int]
+"""Source, id and variant of an item, and two of its answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,7 @@ class Record:
         subset: of the item; may be empty.
         label: probability that answer a is the better one: 1, a soft label, or 0.5 for a tie.
         log_odds: natural-log odds that a beats b, with a shown first and with a shown second. Finite, since
-            JSON has no infinity, or NaN: not asked.
+            JSON has no infinity (1000 for a model that is certain), or NaN: not asked.
         mass: probability the model gave to the two labels together, in both orders.
         length_a: characters of answer a.
         length_b: characters of answer b.
@@ -131,7 +134,7 @@ class Record:
         return (self.source, self.group or self.unit or self.id)
 
     @property
-    def place(self) -> tuple[str, str, str, int, int]:
+    def place(self) -> Place:
         """Names the comparison: equal in two runs over the same items."""
         return (self.source, self.id, self.variant, *self.pair)
 
@@ -176,13 +179,14 @@ def read_records(path: Path) -> list[Record]:
         >>> read_records(Path("records.jsonl")) == [record]
         True
     """
-    records = list(_records(Path(path)))
+    records = list(records_in(Path(path)))
     if not records:
         raise DataError("holds no records", file=str(path))
     return records
 
 
-def _records(path: Path) -> Iterator[Record]:
+def records_in(path: Path) -> Iterator[Record]:
+    """As ``read_records``, one by one, and also none at all: a part of a run may have nothing to ask."""
     try:
         with path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):

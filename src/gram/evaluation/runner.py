@@ -15,15 +15,15 @@ import numpy as np
 
 from gram.errors import DataError, ScoringError
 from gram.evaluation.items import Item, shown_first
-from gram.evaluation.records import Record
+from gram.evaluation.records import Place, Record
 from gram.evaluation.texts import repetition
 from gram.journal import Journal
 from gram.progress import parts_with_progress
 from gram.types import Chat, FloatArray, PreferenceModel, RewardModel, ScalarModel, Usage, Verdicts
 from gram.workers import Alone, Workers
 
-# Largest log-odds in the records, also for a model that is certain: the probability is 0 or 1 long before.
-MAX_LOG_ODDS = 1000.0
+# Log-odds in the records of a model that is certain, for JSON has no infinity; finite ones stay as they are.
+CERTAIN = 1000.0
 
 CHUNK = 256
 
@@ -46,6 +46,10 @@ class Comparison:
     @property
     def name(self) -> str:
         return f"{self.item.id} (answers {self.i} and {self.j})"
+
+    @property
+    def place(self) -> Place:
+        return (self.item.source, self.item.id, self.item.variant, self.i, self.j)
 
 
 def evaluate(
@@ -90,7 +94,7 @@ def evaluate(
         ((8.0, 8.0), 1.0)
     """
     stamp = stamp or Stamp()
-    parts = list(_parts(items, chunk))[shard[0] - 1 :: shard[1]]
+    parts = _parts(items, chunk, shard)
     records = _resume(journal, parts) if journal is not None else []
     ends = np.cumsum([len(part) for part in parts])
     place = int(np.searchsorted(ends, len(records), side="right"))  # of the first call with records missing
@@ -118,7 +122,21 @@ def comparisons(items: Sequence[Item]) -> int:
     return sum(len(item.comparisons) for item in items)
 
 
-def _parts(items: Sequence[Item], chunk: int) -> Iterator[list[Comparison]]:
+def places(items: Sequence[Item], shard: tuple[int, int] = (1, 1), chunk: int = CHUNK) -> list[Place]:
+    """The places of the records that ``evaluate`` gives, in their order.
+
+    Example:
+        >>> places([Item("q1", prompt=(), responses=("4", "5", "6"))])
+        [('', 'q1', '', 0, 1), ('', 'q1', '', 0, 2)]
+    """
+    return [comparison.place for part in _parts(items, chunk, shard) for comparison in part]
+
+
+def _parts(items: Sequence[Item], chunk: int, shard: tuple[int, int]) -> list[list[Comparison]]:
+    return list(_calls(items, chunk))[shard[0] - 1 :: shard[1]]
+
+
+def _calls(items: Sequence[Item], chunk: int) -> Iterator[list[Comparison]]:
     part: list[Comparison] = []
     for item in items:
         part += [Comparison(item, i, j) for i, j in item.comparisons]
@@ -131,8 +149,8 @@ def _parts(items: Sequence[Item], chunk: int) -> Iterator[list[Comparison]]:
 
 def _resume(journal: Journal, parts: Sequence[Sequence[Comparison]]) -> list[Record]:
     records = [Record.from_dict(row) for row in journal.records()]
-    places = [(c.item.source, c.item.id, c.item.variant, c.i, c.j) for part in parts for c in part]
-    if [record.place for record in records] != places[: len(records)]:
+    expected = [comparison.place for part in parts for comparison in part]
+    if [record.place for record in records] != expected[: len(records)]:
         raise DataError("holds records of other rows; remove it", file=str(journal.partial))
     return records
 
@@ -148,7 +166,7 @@ def _judge(
         verdicts = _from_comparisons(model, part, both_orders)
     cut = _tokens_cut(model, part, before)
     bounded = verdicts.bounded if verdicts.bounded is not None else np.zeros((len(part), 2), bool)
-    finite = np.clip(verdicts.log_odds, -MAX_LOG_ODDS, MAX_LOG_ODDS)
+    finite = np.nan_to_num(verdicts.log_odds, nan=np.nan, posinf=CERTAIN, neginf=-CERTAIN)
     return [
         Record(
             id=c.item.id,

@@ -18,8 +18,8 @@ from gram.data import ColumnsLike
 from gram.errors import DataError
 from gram.evaluation import runner, sources
 from gram.evaluation.items import Item, preferences_of
-from gram.evaluation.records import Record, read_records
-from gram.evaluation.shards import RECORDS, WHOLE, Shard, merge, merge_files
+from gram.evaluation.records import Record, records_in
+from gram.evaluation.shards import RECORDS, WHOLE, Shard, merge_files
 from gram.evaluation.sources import Questions, Source
 from gram.evaluation.texts import perturbed
 from gram.files import make_folder
@@ -110,20 +110,34 @@ class Session:
         }
         self.run = sha256(json.dumps(self._header, sort_keys=True).encode()).hexdigest()[:16]
 
-    def on_file(self) -> list[Record]:
-        """The records of this very run, if it was finished before; else nothing.
+    def on_file(self) -> tuple[list[Record], list[str]]:
+        """What this very run left when it was finished before, so that no model is needed.
 
         A journal that the finished run had no time to remove goes.
+
+        Returns:
+            The records, if those of the whole run are on file, in one file or in those of all its parts. Else
+            none; and, if only this part is on file, the names of the files that are missing.
+
+        Raises:
+            DataError: this part is on file, and the file of another is of another run, or torn.
         """
-        try:
-            records = read_records(self.output / RECORDS)
-            records = merge(self.items, [records]) if records[0].run == self.run else []
-        except DataError:
-            return []  # no records there, or those of another run: the model must be asked
-        if records:
+        records, missing = self._finished(WHOLE), list[str]()
+        if records is None and self.shard.of > 1 and self._finished(self.shard) is not None:
+            records, missing = merge_files(self.output, self.shard.of, self.items)
+        if records or missing:
             for path in {self.output / RECORDS, self.shard.file(self.output)}:
                 remove_journal(path)
-        return records
+        return records or [], missing
+
+    def _finished(self, shard: Shard) -> list[Record] | None:
+        """The records of a part of this run, if all of them are in its file, and no others."""
+        try:
+            records = list(records_in(shard.file(self.output)))
+        except DataError:
+            return None
+        whole = [record.place for record in records] == runner.places(self.items, shard)
+        return records if whole and {record.run for record in records} <= {self.run} else None
 
     @property
     def calls(self) -> int:
@@ -133,7 +147,7 @@ class Session:
     def ask(
         self, workers: Workers[PreferenceModel | ScalarModel], *, both_orders: bool = True
     ) -> tuple[list[Record], int, list[str]]:
-        """Ask the model about every comparison that has no record on file yet.
+        """Ask the model about every comparison of this part that has no record in its journal yet.
 
         Returns:
             The records; how many were on file; and, if other parts of the run are missing, their files' names

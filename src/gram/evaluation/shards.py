@@ -5,7 +5,6 @@ Knows records and their files; knows no model.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import NamedTuple
 
 from gram.errors import ConfigError, DataError
 from gram.evaluation.items import Item
-from gram.evaluation.records import Record
+from gram.evaluation.records import Place, Record, records_in
 from gram.files import atomic_write
 
 RECORDS = "records.jsonl"
@@ -76,16 +75,18 @@ def merge_files(output: Path, of: int, items: Sequence[Item]) -> tuple[list[Reco
     """The records of all ``of`` parts, written to one file; or the names of the files that are missing.
 
     Raises:
-        DataError: as ``merge``.
+        DataError: as ``merge``; or a file that is torn or malformed, with its line.
     """
     paths = [Shard(number, of).file(output) for number in range(1, of + 1)]
     if missing := [path.name for path in paths if not path.is_file()]:
         return [], missing
-    # Split bytes, not text: splitlines of a text also splits at U+2028 and the like, which an id may contain.
-    lines = [line for path in paths for line in path.read_bytes().splitlines(keepends=True)]
-    records = [Record.from_dict(json.loads(line)) for line in lines]
+    records: list[Record] = []
+    line_of: dict[Place, str] = {}
+    for path in paths:
+        records += (inside := list(records_in(path)))
+        with path.open("rb") as file:  # bytes, not text, which also ends lines at U+2028 and the like
+            line_of |= {r.place: line.decode() for r, line in zip(inside, file, strict=True)}
     merged = merge(items, [records])
-    line_of = {record.place: line for record, line in zip(records, lines, strict=True)}
     with atomic_write(output / RECORDS) as file:
-        file.writelines(line_of[record.place].decode() for record in merged)
+        file.writelines(line_of[record.place].rstrip("\n") + "\n" for record in merged)
     return merged, []

@@ -69,7 +69,8 @@ def parse(specs: Sequence[str]) -> list[Source]:
             path = parse_source(spec)[0]
             if "/" not in path and not is_file_name(path) and not Path(path).exists():
                 _benchmark(spec)
-            source = Source(Path(path).name.partition(".")[0] or path, PREFERENCES, ((spec, ""),))
+            name = Path(path).name.lstrip(".").partition(".")[0] or "data"  # of files in the output folder
+            source = Source(name, PREFERENCES, ((spec, ""),))
         names = {other.name for other in sources}
         candidates = (source.name, *(f"{source.name}#{number}" for number in range(2, len(sources) + 2)))
         sources.append(replace(source, name=next(name for name in candidates if name not in names)))

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gram.errors import CheckpointError, ConfigError
-from gram.modeling.shipped import ADAPTER_CONFIG, Place, find_place, model_folder
+from gram.modeling.on_hub import on_disk
+from gram.modeling.shipped import ADAPTER_CONFIG, Place, find_place
 from gram.modeling.strict_json import TEXT, check, or_null, read_object, record
 from gram.paths import at_home
 
@@ -43,10 +44,21 @@ class Adapter:
     config: dict[str, Any]
 
 
-def is_adapter(reference: str | Path) -> bool:
-    """Whether a model's name stands for a PEFT folder on this machine."""
-    folder = model_folder(reference)
-    return folder is not None and (folder / ADAPTER_CONFIG).is_file()
+def is_adapter(reference: str | Path, revision: str | None = None) -> bool:
+    """Whether a model's name stands for an adapter: a PEFT folder on this machine, or one on the Hub.
+
+    Raises:
+        FetchError: as ``find_place``.
+    """
+    try:
+        return holds_adapter(on_disk(find_place(reference, revision)))
+    except (CheckpointError, ConfigError):
+        return False
+
+
+def holds_adapter(place: Place) -> bool:
+    """Whether there is a PEFT folder at ``place``; one on the Hub counts once ``on_disk`` has brought it."""
+    return place.folder is not None and (place.folder / ADAPTER_CONFIG).is_file()
 
 
 def no_adapter(place: Place) -> str:
@@ -66,7 +78,7 @@ def read_adapter(place: Place, base: str | Path | None = None) -> Adapter | None
         FetchError: the base has to be fetched, and cannot be or must not.
     """
     folder = place.folder
-    if folder is None or not (folder / ADAPTER_CONFIG).is_file():
+    if folder is None or not holds_adapter(place):
         if base is not None:
             raise ConfigError(f"base {base}: {place.name} {no_adapter(place)}; only adapters have a base")
         return None
@@ -78,19 +90,22 @@ def read_adapter(place: Place, base: str | Path | None = None) -> Adapter | None
     return Adapter(folder, _named_base(folder, config), False, config)
 
 
-def base_of(name: str, base: str | Path | None = None) -> str | None:
+def base_of(name: str, base: str | Path | None = None, revision: str | None = None) -> str | None:
     """The base of the adapter called ``name``, as a name that can be loaded; None for a whole model.
 
     What is wrong with an adapter is said when it is loaded, not here.
 
+    Args:
+        base: in place of the base that the adapter names; of a whole model passed over.
+        revision: of an adapter on the Hub.
+
     Raises:
         FetchError: the base has to be fetched, and cannot be or must not.
     """
-    folder = model_folder(name)
-    if folder is None or not is_adapter(folder):
+    if not is_adapter(name, revision):
         return None
     try:
-        found = read_adapter(Place(str(folder), folder), base)
+        found = read_adapter(on_disk(find_place(name, revision)), base)
     except (CheckpointError, ConfigError):
         return str(base) if base else None
     assert found is not None

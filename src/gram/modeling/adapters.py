@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from gram.errors import CheckpointError, ConfigError, GramError
 from gram.fetching import other_copy
-from gram.modeling.adapter_folder import WEIGHTS, Adapter, is_adapter, no_adapter, read_adapter
+from gram.modeling.adapter_folder import WEIGHTS, Adapter, holds_adapter, no_adapter, read_adapter
 from gram.modeling.attaching import PREFIX, attached, called, tensor_shapes
 from gram.modeling.digests import deciding_files
+from gram.modeling.on_hub import on_disk
 from gram.modeling.opening import Head
 from gram.modeling.shipped import ADAPTER_CONFIG, Place, find_place, portable_name
 from gram.modeling.strict_json import read_object
@@ -33,27 +34,6 @@ if TYPE_CHECKING:
 _SAME = {torch.float32: 1e-4}  # merged against apart, as a share of the size
 _SAME_HALF = 0.1
 _TRIAL = 24  # tokens
-
-
-def on_disk(place: Place) -> Place:
-    """An adapter on the Hub as a folder of its few files; any other model as it is."""
-    if place.folder is not None:
-        return place
-    from huggingface_hub import snapshot_download
-    from transformers.utils.peft_utils import find_adapter_config_file
-
-    try:
-        if find_adapter_config_file(place.name, revision=place.revision) is None:
-            return place
-        folder = snapshot_download(
-            place.name,
-            revision=place.revision,
-            allow_patterns=["adapter_*", "*.json", "*.jinja", "*.txt", "tokenizer*"],
-            ignore_patterns=["checkpoint-*"],
-        )
-    except (OSError, ValueError):  # no such name, no network: said where the model itself is asked for
-        return place
-    return Place(folder, Path(folder))
 
 
 def brings_score_head(adapter: Adapter) -> bool:
@@ -139,7 +119,10 @@ def check_can_be_named(reference: str, revision: str | None, base: str | None) -
     Raises:
         ConfigError: as said, with what can be done instead.
     """
-    if base is None or not is_adapter((place := on_disk(find_place(reference, revision))).name):
+    if base is None:
+        return
+    place = on_disk(find_place(reference, revision))
+    if not holds_adapter(place):
         return
     try:
         named = read_adapter(place)
@@ -205,14 +188,14 @@ def name_base(folder: Path, base: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
 
 
-def base_to_name(reference: str, base: str | None) -> dict[str, Any] | None:
-    """What a copy of an adapter elsewhere has to name as its base: ``Manifest.base``.
+def base_to_name(place: Place, base: str | None) -> dict[str, Any] | None:
+    """What a copy elsewhere of the adapter at ``place`` has to name as its base: ``Manifest.base``.
 
     Returns:
         None for a whole model, and where the adapter names that base already, in words that lead there from
         anywhere.
     """
-    adapter = read_adapter(find_place(reference), base)
+    adapter = read_adapter(place, base)
     if adapter is None:
         return None
     folder = adapter.base.folder

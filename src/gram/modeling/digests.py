@@ -13,11 +13,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from gram.errors import CheckpointError
+from gram.errors import CheckpointError, ConfigError
 from gram.files import is_ours
 from gram.modeling.adapter_folder import base_of
 from gram.modeling.manifest import FILE
-from gram.modeling.shipped import ADAPTER_CONFIG, model_folder
+from gram.modeling.on_hub import file_of, is_absent
+from gram.modeling.shipped import ADAPTER_CONFIG, Place, find_place, model_folder
 from gram.modeling.strict_json import read_object
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin*", "adapter_model.bin")
@@ -49,13 +50,15 @@ _WHOLE = 64 * _MIB  # files up to this size are read whole: a tenth of a second
 _STEP, _SAMPLE = 16 * _MIB, _MIB // 16  # of larger ones 64 KiB in every 16 MiB
 
 
-def content_of(name: str, base: str | Path | None = None) -> Any:
+def content_of(name: str, base: str | Path | None = None, revision: str | None = None) -> Any:
     """A digest of each file of a local file or folder; any other name (Hub, built-in template) as it is.
 
-    Of an adapter, the content of its base too.
+    Of a model on the Hub with a ``gram.json``, its digest beside the name. Of an adapter, the content of its
+    base too.
 
     Args:
         base: the base of an adapter, in place of the one that it names.
+        revision: of a model on the Hub.
 
     Raises:
         CheckpointError: a file cannot be read.
@@ -72,9 +75,19 @@ def content_of(name: str, base: str | Path | None = None) -> Any:
     if place.is_dir():  # a run may write into the folder of its model, and is the same run when it goes on
         files = [path for path in files if not is_ours(path.name) and not path.name.endswith(_RESULTS)]
     content: dict[str, Any] = {path.name: _digest(path) for path in files if path.is_file()}
-    if below := base_of(name, base):
-        content["base of the adapter"] = content_of(below)
-    return content or name
+    beside: dict[str, Any] = {}
+    if not content and (manifest := _manifest_on_hub(name, revision)):
+        beside[FILE] = _digest(manifest)
+    if below := base_of(name, base, revision):
+        beside["base of the adapter"] = content_of(below)
+    return (content or {"name": name}) | beside if beside else content or name
+
+
+def _manifest_on_hub(name: str, revision: str | None) -> Path | None:
+    try:
+        return file_of(find_place(name, revision), FILE)
+    except (CheckpointError, ConfigError):  # the name of a template, or told where the model is opened
+        return None
 
 
 def deciding_files(folder: Path, *, weights_only: bool = False) -> dict[str, str]:
@@ -150,6 +163,26 @@ def check_files(folder: Path, recorded: Mapping[str, str]) -> None:
             f"{folder}: not as it was saved, so that its scores may be others: {'; '.join(parts)}; {how}",
             stacklevel=2,
         )
+
+
+def check_files_at(place: Place, recorded: Mapping[str, str]) -> None:
+    """``check_files`` of a folder, or of a whole model on the Hub: whoever pushes one can forget a file.
+
+    Of the Hub that is compared which is on this machine. No weights are brought for it: ask once the model
+    is opened.
+
+    Raises:
+        CheckpointError: as ``check_files``.
+    """
+    if place.folder is not None:
+        check_files(place.folder, recorded)
+    elif (config := file_of(place, "config.json")) is not None:
+        folder = config.parent
+        for name in recorded:
+            if not (_holds_weights(name) or (folder / name).is_file()):
+                file_of(place, name)
+        here = [name for name in recorded if (folder / name).is_file() or is_absent(place, name)]
+        check_files(folder, {name: recorded[name] for name in here})
 
 
 def _only_saved_again(path: Path, digest: str) -> bool:

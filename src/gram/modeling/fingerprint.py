@@ -37,5 +37,6 @@ def fingerprint_of(models: Sequence[str], options: LoadOptions) -> dict[str, Any
         del settings[name]
     for name in ("reference", "template"):
         settings[name] = settings[name] and content_of(str(settings[name]))
-    first, *others = [content_of(name, options.base) for name in models]
+    first = content_of(models[0], options.base, options.revision)
+    others = [content_of(name, options.base) for name in models[1:]]
     return settings | {"model": first, "ensemble_with": others}

@@ -20,13 +20,13 @@ from gram.modeling.adapters import (
     check_going_on,
     continue_adapter,
     merge_adapter,
-    on_disk,
 )
 from gram.modeling.attaching import tensor_shapes
 from gram.modeling.checks import check_finite, unembedded_words
-from gram.modeling.digests import check_files, tell_lost_manifest
+from gram.modeling.digests import check_files, check_files_at, tell_lost_manifest
 from gram.modeling.language_head import keep_language_head
 from gram.modeling.manifest import Manifest, read_manifest
+from gram.modeling.on_hub import manifest_at, on_disk, tell_unknown_manifest
 from gram.modeling.opening import Head, context_of, has_tokenizer, open_tokenizer, open_weights
 from gram.modeling.pooling import check_score_head, pool_at_the_end, set_pooling_pad
 from gram.modeling.presets import build_model, find_preset, is_preset, train_tokenizer
@@ -107,7 +107,7 @@ def load_model(
             with a model that is no such adapter.
     """
     place = on_disk(find_place(reference, revision))
-    manifest = read_manifest(place.folder) if place.folder else None
+    manifest = manifest_at(place)
     adapter = read_adapter(place, base)
     tokenizer = _tokenizer(place, adapter, trust_remote_code)
     if place.folder:
@@ -117,6 +117,8 @@ def load_model(
     if go_on:
         check_going_on(place, adapter, head)
     model = _weights(place, adapter, head, new_head, dtype, trust_remote_code, go_on)
+    if place.folder is None:  # its files are here now
+        check_files_at(place, manifest.files) if manifest else tell_unknown_manifest(place)
     model = model.to(device).eval()  # type: ignore[arg-type]
     if not new_head:  # a model to train is found out by its first loss
         check_finite(place.name, model)

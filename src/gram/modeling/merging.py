@@ -16,6 +16,7 @@ from gram.errors import ConfigError, TemplateError
 from gram.files import atomic_folder, naming
 from gram.modeling.adapter_folder import Adapter, base_of, no_adapter, read_adapter
 from gram.modeling.manifest import Manifest, read_manifest
+from gram.modeling.on_hub import on_disk
 from gram.modeling.shipped import Place, find_place, model_folder
 from gram.modeling.source import ModelSource
 
@@ -53,11 +54,10 @@ def merge(options: MergeOptions) -> dict[str, Any]:
         ConfigError: the model is no adapter, or ``output`` holds something.
         CheckpointError: as ``load_model``; an adapter of a kind that cannot be merged.
     """
-    from gram.modeling.adapters import on_disk
     from gram.modeling.loading import load_model
 
     folder = model_folder(options.model)
-    reads = Reads([folder or options.model, base_of(options.model, options.base)])
+    reads = Reads([folder or options.model, base_of(options.model, options.base, options.revision)])
     with claimed_folder(options.output, reads=reads, whole=True):
         refuse_full(options.output)
         place = on_disk(find_place(options.model, options.revision))

@@ -78,7 +78,7 @@ def save_whole(model: PreTrainedModel, folder: Path) -> None:
     configs = [
         config
         for config in (model.config, model.config.get_text_config())
-        if config.pad_token_id == _NO_TOKEN
+        if getattr(config, "pad_token_id", None) == _NO_TOKEN  # a model that reads pictures: its text alone
     ]
     for config in configs:
         config.pad_token_id = None

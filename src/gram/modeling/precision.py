@@ -13,9 +13,9 @@ import torch
 
 from gram.asking import Dtype, Precision
 from gram.errors import ConfigError
-from gram.modeling.adapter_folder import is_adapter, read_adapter
-from gram.modeling.adapters import on_disk
+from gram.modeling.adapter_folder import holds_adapter, read_adapter
 from gram.modeling.loading import choose_device
+from gram.modeling.on_hub import on_disk
 from gram.modeling.opening import open_config
 from gram.modeling.presets import find_preset, is_preset
 from gram.modeling.shipped import Place, find_place
@@ -100,5 +100,5 @@ def whole_model(place: Place, base: str | Path | None = None) -> Place:
         CheckpointError, FetchError: as ``read_adapter``.
     """
     place = on_disk(place)
-    adapter = read_adapter(place, base if is_adapter(place.name) else None)
+    adapter = read_adapter(place, base if holds_adapter(place) else None)
     return place if adapter is None else whole_model(adapter.base)

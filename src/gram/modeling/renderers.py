@@ -91,8 +91,9 @@ def chat_settings(manifest: Manifest, *, source: str | Path) -> ChatSettings:
     Raises:
         CheckpointError: naming the field that has a wrong value.
     """
-    kept = {"thoughts": "text", "switch": "always", **manifest.chat}
-    for name, words in (("thoughts", ("template", "text")), ("switch", ("cue", "always"))):
+    kept = {"thoughts": "text", "switch": "always", "html": "control", **manifest.chat}
+    choices = {"thoughts": ("template", "text"), "switch": ("cue", "always"), "html": ("text", "control")}
+    for name, words in choices.items():
         if kept[name] not in words:
             raise CheckpointError(
                 f"{source}/{FILE}: field 'chat.{name}' is {kept[name]!r}, must be {' or '.join(words)}"
@@ -103,7 +104,7 @@ def chat_settings(manifest: Manifest, *, source: str | Path) -> ChatSettings:
         raise CheckpointError(
             f"{source}/{FILE}: field 'chat.date' is {kept['date']!r}, must be a day such as {DATE}"
         ) from None
-    return {"date": day, "thoughts": kept["thoughts"], "switch": kept["switch"]}
+    return {"date": day, "thoughts": kept["thoughts"], "switch": kept["switch"], "html": kept["html"]}
 
 
 def template_for(asking: Asking, manifest: Manifest | None, *, source: str | Path) -> JudgeTemplate:

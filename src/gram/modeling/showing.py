@@ -7,14 +7,15 @@ several turns comes. Knows prompts and chat formats; knows no rows and no weight
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gram.asking import LoadOptions
 from gram.errors import DataError, TemplateError
 from gram.modeling.loading import load_tokenizer
-from gram.modeling.manifest import completed, read_manifest
+from gram.modeling.manifest import completed
+from gram.modeling.on_hub import manifest_of
 from gram.modeling.renderers import chat_settings
-from gram.modeling.shipped import model_folder
 from gram.rendering import ChatFormat, Piece
 from gram.types import Chat, Message
 
@@ -72,13 +73,14 @@ def showing(references: Sequence[str | Path], options: LoadOptions) -> Showing |
     Raises:
         CheckpointError: a ``gram.json`` that cannot be read.
     """
-    openers = [opener for reference in references if (opener := _opener(reference, options))]
+    others = replace(options, revision=None)  # which is of the first alone
+    made = [_opener(reference, others if k else options) for k, reference in enumerate(references)]
+    openers = [opener for opener in made if opener]
     return Showing(openers) if openers else None
 
 
 def _opener(reference: str | Path, options: LoadOptions) -> Callable[[], ChatFormat] | None:
-    folder = model_folder(reference)
-    manifest = read_manifest(folder) if folder else None
+    manifest = manifest_of(reference, options.revision)
     asking = completed(options, manifest)
     if asking.kind == "judge" or asking.context == "judge":
         return None

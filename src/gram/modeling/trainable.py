@@ -24,7 +24,6 @@ class LoraSettings:
     Attributes:
         rank: of the two matrices of an adapter.
         alpha: the output of an adapter is multiplied by ``alpha / rank``.
-        dropout: share of an adapter's inputs that are set to 0 in training.
 
     Example:
         >>> settings = LoraSettings(rank=8)
@@ -34,7 +33,6 @@ class LoraSettings:
 
     rank: int = 16
     alpha: int = 32
-    dropout: float = 0.0
 
 
 def freeze(model: PreTrainedModel, last_layers: int = 0) -> None:
@@ -63,18 +61,28 @@ def freeze(model: PreTrainedModel, last_layers: int = 0) -> None:
         layer.requires_grad_(True)
 
 
+def freeze_beside_text(model: PreTrainedModel) -> None:
+    """Freeze the parts of ``model`` that text does not go through: they get no gradient."""
+    for part in beside_text(model):
+        part.requires_grad_(False)
+
+
 def add_lora(model: PreTrainedModel, settings: LoraSettings, *, score_head: bool) -> PreTrainedModel:
-    """``model`` frozen, with LoRA adapters to train; a score head is trained without adapter."""
+    """``model`` frozen, with LoRA adapters to train; a score head is trained without adapter.
+
+    Parts that text does not go through get no adapters.
+    """
     from peft import LoraConfig, TaskType, get_peft_model
 
+    unread = {module for part in beside_text(model) for module in part.modules()}
+    excluded = [name for name, module in model.named_modules() if module in unread]
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
         target_modules="all-linear",
         task_type=TaskType.SEQ_CLS if score_head else TaskType.CAUSAL_LM,
         modules_to_save=["score"] if score_head else None,
-        exclude_modules=[LANGUAGE_HEAD] if score_head else None,
+        exclude_modules=[*excluded, *([LANGUAGE_HEAD] if score_head else [])] or None,
     )
     return get_peft_model(model, config)  # type: ignore[return-value]
 
@@ -105,13 +113,27 @@ def _untied_head(model: PreTrainedModel) -> nn.Module:
     return head
 
 
+def beside_text(model: nn.Module) -> list[nn.Module]:
+    """The parts of a model that text does not go through: those that read pictures or sounds.
+
+    Example:
+        >>> from gram.modeling.loading import build_preset
+        >>> beside_text(build_preset("preset:tiny", ["the texts at hand"], seed=0).model)
+        []
+    """
+    body, decoder = core(model).base_model, core(model).get_decoder()
+    return [] if decoder is body else [part for part in body.children() if decoder not in {*part.modules()}]
+
+
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
     """The decoder layers of a model, with or without adapters, in their order.
+
+    Of a model that reads pictures too, those of its text.
 
     Raises:
         ConfigError: none can be found.
     """
-    for module in core(model).base_model.modules():
+    for module in core(model).get_decoder().modules():
         if isinstance(module, nn.ModuleList):
             return module
     raise ConfigError(f"{type(model).__name__}: no list of decoder layers found")

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
+from gram.errors import DataError, TemplateError
 from gram.messages import as_chats
-from gram.rendering import dated
+from gram.rendering import ChatTemplate
 from gram.types import Chat, PromptLike
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ class Writer:
         temperature: 0 takes the likeliest token at every step.
         seed: of sampling; every call starts from it, so that equal prompts draw equal noise.
         batch_size: prompts answered together.
+
+    Raises:
+        TemplateError: the tokenizer has no chat template, or one that cannot be used.
     """
 
     def __init__(
@@ -48,7 +52,9 @@ class Writer:
         }
         if temperature > 0:
             self._generation_options |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
-        self._day = dated(tokenizer)  # a reference must not depend on the day it is written
+        if not tokenizer.chat_template:
+            raise TemplateError("the tokenizer has no chat template, and a writer puts prompts into it")
+        self._day = ChatTemplate(tokenizer).options  # a reference must not depend on the day it is written
         self._seed = seed
         self._batch_size = batch_size
 
@@ -69,30 +75,40 @@ class Writer:
         return cls(loaded.model, loaded.tokenizer, **options)
 
     def __call__(self, prompts: Iterable[PromptLike]) -> list[str]:
-        """One answer per prompt."""
+        """One answer per prompt.
+
+        Raises:
+            DataError: the template refuses a prompt, which is named.
+            WrongTypeError: a prompt is none.
+        """
         import torch
 
-        chats = as_chats(prompts)
+        texts = [self._text(chat, f"prompts[{place}]") for place, chat in enumerate(as_chats(prompts))]
         answers: list[str] = []
         was_training = self._model.training
         self._model.eval()
         with torch.random.fork_rng(devices=[]), torch.inference_mode():
             torch.manual_seed(self._seed)
-            for start in range(0, len(chats), self._batch_size):
-                answers += self._write(chats[start : start + self._batch_size])
+            for start in range(0, len(texts), self._batch_size):
+                answers += self._write(texts[start : start + self._batch_size])
         self._model.train(was_training)
         return answers
 
-    def _write(self, prompts: Sequence[Chat]) -> list[str]:
-        turns = [[{"role": turn.role, "content": turn.content} for turn in prompt] for prompt in prompts]
-        batch = self._tokenizer.apply_chat_template(
-            turns,
-            **self._day,
-            add_generation_prompt=True,
-            return_tensors="pt",
-            return_dict=True,
-            padding=True,
-            tokenizer_kwargs={"padding_side": "left"},
+    def _text(self, prompt: Chat, field: str) -> str:
+        """The conversation as its template writes it, up to where the model is to speak."""
+        turns = [{"role": turn.role, "content": turn.content} for turn in prompt]
+        try:
+            return self._tokenizer.apply_chat_template(
+                turns, **self._day, add_generation_prompt=True, tokenize=False
+            )
+        except Exception as error:  # templates raise whatever they like, jinja2's own errors among it
+            roles = ", ".join(turn.role for turn in prompt)
+            reason = f"the tokenizer's chat template refuses turns of ({roles}): {error}"
+            raise DataError(reason, field=field) from error
+
+    def _write(self, texts: Sequence[str]) -> list[str]:
+        batch = self._tokenizer(
+            list(texts), add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
         ).to(self._model.device)
         tokens = self._model.generate(
             input_ids=batch["input_ids"],

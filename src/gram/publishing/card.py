@@ -6,24 +6,23 @@ files, not models; says nothing that no file says.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gram.asking import Kind
 from gram.data.formats import is_file_name
 from gram.data.sources import parse_source
-from gram.errors import ConfigError
 from gram.modeling.adapter_folder import is_adapter
+from gram.modeling.kinds import kind_of_folder
 from gram.modeling.manifest import Manifest
+from gram.publishing.measured import Run
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
-RESULTS, REPORT, README = "results.json", "report.md", "README.md"
+README = "README.md"
 _START, _END = "<!-- gram eval -->", "<!-- end gram eval -->"
 _LICENCE = ("license", "license_name", "license_link")
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?")
@@ -38,42 +37,6 @@ _TASK: dict[Kind, str] = {
     "likelihood": "text-generation",
     "scalar": "text-classification",
 }
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a run of ``gram eval`` says of a model.
-
-    Attributes:
-        results: the content of ``results.json``.
-        report: the text of ``report.md``.
-    """
-
-    results: Mapping[str, Any]
-    report: str
-
-
-def read_run(folder: Path, model: Path) -> Run:
-    """The results in ``folder``, if they are those of ``model``.
-
-    Raises:
-        ConfigError: no results there, of another version, or of another model.
-    """
-    path = folder / RESULTS
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        report = (folder / REPORT).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"evaluation {folder}: no finished run of gram eval: {error}") from error
-    if not isinstance(content, dict) or content.get("version") != 1 or "benchmarks" not in content:
-        raise ConfigError(f"{path}: not the results of gram eval in version 1")
-    measured = Path(str(content.get("model")))
-    if measured.resolve() != model.resolve() or content.get("ensemble"):
-        raise ConfigError(
-            f"evaluation {folder}: measured {measured}{' and others' * bool(content.get('ensemble'))}, not "
-            f"{model}; give a run of gram eval --model {model}"
-        )
-    return Run(content, report)
 
 
 def evaluation_results(run: Run) -> list[EvalResult]:
@@ -95,6 +58,7 @@ def evaluation_results(run: Run) -> list[EvalResult]:
             },
         }
         interval = {"confidence": 0.95, "low": score["low"], "high": score["high"], "n": score["n"]}
+        asked = {"asked": dict(run.asked)} if run.asked else {}
         name = part["scores"]["metric"]
         if score["value"] is not None:
             found.append(
@@ -103,17 +67,18 @@ def evaluation_results(run: Run) -> list[EvalResult]:
                     metric_type="accuracy",
                     metric_name=name,
                     metric_value=score["value"],
-                    metric_args=interval,
+                    metric_args=interval | asked,
                 )
             )
         agreement = part["summary"]["overall"]["consistency"]
-        if agreement is not None and run.results.get("kind") in (None, "judge"):
+        if agreement is not None and run.kind == "judge":
             found.append(
                 EvalResult(
                     **about,
                     metric_type="consistency",
                     metric_name="both orders prefer the same answer",
                     metric_value=agreement,
+                    metric_args=asked or None,
                 )
             )
     return found
@@ -138,7 +103,7 @@ def card_text(
     data = ModelCardData(model_name=name.partition("/")[2], eval_results=results or None, **fields)
     path = folder / README
     if not path.is_file():
-        return f"---\n{data.to_yaml()}\n---\n\n{_body(name, manifest, run)}"
+        return f"---\n{data.to_yaml()}\n---\n\n{_body(folder, name, manifest, run)}"
     card = ModelCard(path.read_text(encoding="utf-8"), ignore_metadata_errors=True)
     there: Any = card.data
     kept = there.to_dict()
@@ -177,6 +142,9 @@ def _with_report(text: str, run: Run) -> str:
 def _report(run: Run) -> str:
     """The report of a run between two marks, by which the next push finds it."""
     lines = [_START, run.report.strip(), ""]
+    if run.asked:
+        asked = ", ".join(f"{name}={value!r}" for name, value in run.asked.items())
+        lines += [f"Measured with `{asked}`, which is not how `gram.load` asks this model by default.", ""]
     if limit := run.results.get("limit"):
         lines += [f"At most {limit} items of each source were asked (seed {run.results.get('seed')}).", ""]
     return "\n".join([*lines, _END])
@@ -184,10 +152,10 @@ def _report(run: Run) -> str:
 
 def _metadata(folder: Path, manifest: Manifest | None) -> dict[str, Any]:
     """What the Hub sorts models by: the library, the task, what it was made of, and tags."""
-    kind: Kind = manifest.kind if manifest else "judge"
+    kind = kind_of_folder(folder, manifest)
     fields: dict[str, Any] = {
         "library_name": "peft" if is_adapter(folder) else "transformers",
-        "tags": ["reward-model", "gram", *([manifest.kind] if manifest else [])],
+        "tags": ["reward-model", "gram", *([kind] if manifest or kind == "scalar" else [])],
         "pipeline_tag": _TASK[kind],
     }
     if manifest is None:
@@ -226,17 +194,21 @@ def _on_the_hub(name: str, is_there: object, kind: Literal["model", "dataset"]) 
     return not Path(name).exists() and (Path(HF_HUB_CACHE) / folder).is_dir()
 
 
-def _body(name: str, manifest: Manifest | None, run: Run | None) -> str:
+def _body(folder: Path, name: str, manifest: Manifest | None, run: Run | None) -> str:
+    kind = kind_of_folder(folder, manifest)
+    asked = ', kind="scalar"' if kind == "scalar" and not manifest else ""
+    of_words = kind == "judge" and not manifest  # nobody said that it is a judge
     lines = [f"# {name.partition('/')[2]}", ""]
-    lines += [_WHAT[manifest.kind] if manifest else "A language model without gram.json.", ""]
-    lines += ["## Use", "", "```python", "import gram", "", f'model = gram.load("{name}")']
-    if manifest and manifest.kind != "judge":
+    lines += ["A language model without gram.json." if of_words else _WHAT[kind], ""]
+    lines += ["## Use", "", "```python", "import gram", "", f'model = gram.load("{name}"{asked})']
+    if kind != "judge":
         lines += ['model.score(["What is 2 + 2?"], ["4"])  # a higher number is better']
     lines += ['model.compare([gram.Pair("What is 2 + 2?", a="4", b="5")]).p_a  # P(a is better)', "```", ""]
-    if manifest and manifest.kind == "scalar":
+    if kind == "scalar":
+        text = "chat template up to the end of the answer's turn" if manifest else "whole chat template"
         lines += [
-            "Or without gram: `AutoModelForSequenceClassification.from_pretrained`, on the chat template up "
-            "to the end of the answer's turn; the one logit is the score.",
+            f"Or without gram: `AutoModelForSequenceClassification.from_pretrained`, on the {text}; the one "
+            "logit is the score.",
             "",
         ]
     if manifest:

@@ -16,10 +16,11 @@ from gram.errors import CheckpointError
 from gram.extras import need
 from gram.files import atomic_folder, naming
 from gram.modeling.adapter_folder import base_of
-from gram.modeling.manifest import FILE, completed, read_manifest
-from gram.modeling.shipped import model_folder
+from gram.modeling.manifest import FILE, completed
+from gram.modeling.on_hub import file_of, manifest_at
+from gram.modeling.shipped import find_place
 from gram.modeling.source import ModelSource
-from gram.publishing.gguf_words import add_words
+from gram.publishing.gguf_words import add_words, lost_words
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +39,7 @@ def export_gguf(source: ModelSource, output: Path, dtype: Precision | None = Non
 
     Returns:
         A JSON-able summary: ``file``, ``architecture``, ``dtype``, ``tensors`` (how many), ``tokenizer``
-        (llama.cpp's name of how it splits text).
+        (llama.cpp's name of how it splits text), ``lost`` (texts that it reads as other tokens, in words).
 
     Raises:
         ConfigError: ``output`` holds something.
@@ -48,15 +49,15 @@ def export_gguf(source: ModelSource, output: Path, dtype: Precision | None = Non
     need("gguf")
     from gram.modeling.loading import load_model
 
-    folder = model_folder(source.model)
-    manifest = read_manifest(folder) if folder else None
+    place = find_place(source.model, source.revision)
+    manifest = manifest_at(place)
     if completed(Asking(), manifest).kind == "scalar":
         raise CheckpointError(
             f"{source.model}: is a scalar model; the GGUF file of a language model has no score head"
         )
     if completed(Asking(), manifest).layout == "fan":
         raise CheckpointError(f"{source.model}: reads answers in the fan layout, which llama.cpp does not")
-    reads = Reads([folder or source.model, base_of(source.model, source.base)])
+    reads = Reads([place.folder or source.model, base_of(source.model, source.base, source.revision)])
     with claimed_folder(output, reads=reads, whole=True):
         refuse_full(output)
         loaded = load_model(
@@ -69,11 +70,13 @@ def export_gguf(source: ModelSource, output: Path, dtype: Precision | None = Non
         )
         kept = "bf16" if str(loaded.model.dtype) == "torch.bfloat16" else "fp32"
         with atomic_folder(output, last=NAME) as draft, naming(output):
-            about = _write(draft / NAME, loaded, source.model, dtype or kept)
+            about = _write(draft / NAME, loaded, source.model, dtype or kept, file_of(place, FILE))
     return {"file": str(output / NAME), **about}
 
 
-def _write(path: Path, loaded: LoadedModel, name: str, dtype: Precision) -> dict[str, Any]:
+def _write(
+    path: Path, loaded: LoadedModel, name: str, dtype: Precision, manifest: Path | None
+) -> dict[str, Any]:
     import gguf
 
     config: Any = loaded.model.config
@@ -87,17 +90,16 @@ def _write(path: Path, loaded: LoadedModel, name: str, dtype: Precision) -> dict
     _add_shape(writer, loaded.model)
     rows: Any = loaded.model.get_input_embeddings().num_embeddings
     splits = add_words(writer, loaded.tokenizer, int(rows), name)
-    if loaded.manifest is not None:
-        folder = model_folder(name)
-        assert folder is not None, "a manifest was read from it"
-        writer.add_string(FILE, (folder / FILE).read_text(encoding="utf-8"))
+    if manifest is not None:
+        writer.add_string(FILE, manifest.read_text(encoding="utf-8"))
     for key, tensor in tensors.items():
         _add_tensor(writer, key, tensor, dtype)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return {"architecture": kind, "dtype": dtype, "tensors": len(tensors), "tokenizer": splits}
+    about = {"architecture": kind, "dtype": dtype, "tensors": len(tensors), "tokenizer": splits}
+    return about | {"lost": lost_words(loaded.tokenizer, name)}
 
 
 def _check_architecture(config: Any, name: str) -> None:

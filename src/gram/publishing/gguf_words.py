@@ -21,15 +21,18 @@ _SPLITS = {
     _LETTERS + r"\p{N}" + _REST: "qwen2",
 }
 """Rules of published tokenizers, by the name that llama.cpp has for each."""
+_COMPOSED = "decomposed characters: the tokenizer composes them first (NFC), and llama.cpp reads other tokens"
 
 
 def splitting(tokenizer: PreTrainedTokenizerBase, name: str) -> str:
     """llama.cpp's name of how ``tokenizer`` splits a text: gpt-2, smollm, llama-bpe or qwen2.
 
     Raises:
-        CheckpointError: it is no byte-level BPE, or splits in a way that has none of these names.
+        CheckpointError: it is no byte-level BPE, splits in a way that has none of these names, or changes the
+            text in a way that llama.cpp does not.
     """
     content = _content(tokenizer, name)
+    _refuse_changes(content, tokenizer, name)
     parts = content["pre_tokenizer"] or {}
     parts = parts["pretokenizers"] if parts.get("type") == "Sequence" else [parts]
     found = _named(parts)
@@ -44,6 +47,15 @@ def splitting(tokenizer: PreTrainedTokenizerBase, name: str) -> str:
             f"llama.cpp's {found} has not"
         )
     return found
+
+
+def lost_words(tokenizer: PreTrainedTokenizerBase, name: str) -> list[str]:
+    """Texts that llama.cpp reads as other tokens than ``tokenizer``, in words; mostly none.
+
+    Raises:
+        CheckpointError: it is no byte-level BPE.
+    """
+    return [_COMPOSED] if _normalizers(_content(tokenizer, name)) else []
 
 
 def add_words(writer: Any, tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -> str:
@@ -99,6 +111,36 @@ def _content(tokenizer: PreTrainedTokenizerBase, name: str) -> dict[str, Any]:
             f"{name}: its tokenizer is no byte-level BPE; llama.cpp's own convert_hf_to_gguf.py knows others"
         )
     return content
+
+
+def _normalizers(content: dict[str, Any]) -> list[str]:
+    """What the tokenizer does to a text before it splits it, by name."""
+    found = content["normalizer"]
+    parts = found["normalizers"] if found and found["type"] == "Sequence" else [found] if found else []
+    return [part["type"] for part in parts]
+
+
+def _refuse_changes(content: dict[str, Any], tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Refuse what the file cannot say, and llama.cpp would therefore leave out without a word."""
+    if other := sorted(set(_normalizers(content)) - {"NFC"}):
+        raise CheckpointError(
+            f"{name}: its tokenizer changes the text first ({', '.join(other)}), which llama.cpp does not; "
+            "it would read other tokens"
+        )
+    marks = ("lstrip", "rstrip", "single_word")
+    if odd := [token["content"] for token in content["added_tokens"] if any(token[mark] for mark in marks)]:
+        raise CheckpointError(
+            f"{name}: its token {odd[0]} takes the space around it, or counts as a whole word only, which "
+            "llama.cpp does not know"
+        )
+    bare: Any = tokenizer("x", add_special_tokens=False)["input_ids"]
+    ids: Any = tokenizer("x")["input_ids"]
+    ends = [token for token in (tokenizer.bos_token_id, tokenizer.eos_token_id) if token is not None]
+    if [token for token in ids if token not in ends] != [token for token in bare if token not in ends]:
+        raise CheckpointError(
+            f"{name}: its tokenizer puts other tokens around a text than bos and eos, which the file could "
+            "not say"
+        )
 
 
 def _named(parts: list[dict[str, Any]]) -> str | None:

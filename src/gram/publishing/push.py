@@ -17,7 +17,8 @@ from gram.modeling.adapter_folder import read_adapter
 from gram.modeling.digests import deciding_files
 from gram.modeling.manifest import FILE, read_manifest
 from gram.modeling.shipped import find_place
-from gram.publishing.card import README, card_text, read_run
+from gram.publishing.card import README, card_text
+from gram.publishing.measured import read_run
 
 _BESIDE = (FILE, "generation_config.json", "*.gguf", "LICENSE*", "NOTICE*", "MODEL_CARD.md")
 """What is pushed besides the files that decide the scores; anything else may be somebody's data."""

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, TypeAlias
 
+from gram.bounds import Within, check_number
 from gram.errors import ConfigError
-from gram.ranking.driver import Ranking
+from gram.ranking.table import Ranking
 from gram.types import Contest
 
 Rule: TypeAlias = Literal["best_worst", "margin"]
@@ -42,7 +43,8 @@ def mine(
         limit: most pairs, with the rule ``margin``.
 
     Raises:
-        ConfigError: a negative margin, a limit that is not positive, or no such rule.
+        ConfigError: a margin that is no number or negative, a limit that is no positive integer, or no such
+            rule.
 
     Example:
         >>> import numpy as np
@@ -79,7 +81,6 @@ def check_rule(rule: Rule, margin: float, limit: int | None) -> None:
     """
     if rule not in ("best_worst", "margin"):
         raise ConfigError(f"rule must be best_worst or margin, got '{rule}'")
-    if not margin >= 0:
-        raise ConfigError(f"margin must not be negative, got {margin}")
-    if limit is not None and limit < 1:
-        raise ConfigError(f"limit must be positive, got {limit}")
+    check_number("margin", margin, float, Within(0))
+    if limit is not None:
+        check_number("limit", limit, int, Within(1))

@@ -11,8 +11,9 @@ from functools import partial
 from typing import Any
 
 from gram.progress import chunks, parts_with_progress
-from gram.ranking.driver import Ranking, rank_many
+from gram.ranking.driver import rank_many
 from gram.ranking.mining import MinedPair, mine
+from gram.ranking.table import Ranking
 from gram.types import Contest, PreferenceModel
 from gram.workers import Workers
 
@@ -51,18 +52,22 @@ def _rank_chunk(model: PreferenceModel, chunk: Sequence[Contest], how: ScheduleO
 
 def ranking_row(contest: Contest, ranking: Ranking) -> dict[str, Any]:
     """One output row of ``gram rank``."""
-    return ({"id": contest.id} if contest.id else {}) | {
-        "order": list(ranking.order),
-        "best": contest.responses[ranking.order[0]],
-        "strengths": [float(x) for x in ranking.strengths],
-        "stderr": [float(x) for x in ranking.stderr],
-        "p_best": [float(x) for x in ranking.p_best],
-        "wins": [float(x) for x in ranking.wins],
-        "comparisons": ranking.comparisons,
-        "ties": ranking.ties,
-        "cyclic": ranking.cyclic,
-        "position_gap": ranking.position_gap,
-    }
+    return (
+        ({"id": contest.id} if contest.id else {})
+        | {
+            "order": list(ranking.order),
+            "best": contest.responses[ranking.order[0]],
+            "strengths": [float(x) for x in ranking.strengths],
+            "stderr": [float(x) for x in ranking.stderr],
+            "p_best": [float(x) for x in ranking.p_best],
+            "wins": [float(x) for x in ranking.wins],
+            "comparisons": ranking.comparisons,
+            "ties": ranking.ties,
+            "cyclic": ranking.cyclic,
+            "position_gap": ranking.position_gap,
+        }
+        | ({"bounded": ranking.bounded} if ranking.bounded else {})
+    )
 
 
 def preference_row(contest: Contest, pair: MinedPair) -> dict[str, Any]:

@@ -6,10 +6,11 @@ formats and tokenizers; knows no model, no loss and no file format of data rows.
 
 from __future__ import annotations
 
-from gram.rendering.chat import NEW_SETTINGS, ChatFormat, ChatSettings, opened_thoughts
+from gram.rendering.chat import NEW_SETTINGS, ChatFormat, ChatSettings
 from gram.rendering.chat_template import DATE, ChatTemplate, dated
-from gram.rendering.control import neutral_anywhere
+from gram.rendering.control import neutral_answer, neutral_anywhere
 from gram.rendering.fan import FanRenderer
+from gram.rendering.opened import opened_thoughts
 from gram.rendering.pieces import Encoded, Piece, usage_of
 from gram.rendering.renderer import Renderer
 from gram.rendering.template import DEFAULT_TEMPLATE, JudgeTemplate, load_template, stored_template
@@ -28,6 +29,7 @@ __all__ = [
     "Renderer",
     "dated",
     "load_template",
+    "neutral_answer",
     "neutral_anywhere",
     "opened_thoughts",
     "stored_template",

@@ -9,7 +9,6 @@ judge templates.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -18,13 +17,13 @@ from gram.rendering.apart import found_apart
 from gram.rendering.chat_template import DATE, ChatTemplate
 from gram.rendering.control import ControlTokens
 from gram.rendering.follow import followed
+from gram.rendering.opened import closed
 from gram.rendering.pieces import Piece
 from gram.rendering.skeleton import Skeleton, Turn, sentinels, skeleton_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_OPENED = re.compile(r"(<(think|thinking|thought|reasoning|seed:think)>|\[THINK\]|<\|START_THINKING\|>)\s*\Z")
 _SYSTEM = ("system", "developer")
 
 _log = logging.getLogger("gram.rendering")
@@ -41,14 +40,18 @@ class ChatSettings(TypedDict):
         switch: ``cue``: a template is told to switch thoughts off where it opens an answer, and a finished
             conversation is what ``apply_chat_template`` writes. ``always``, of models that were trained
             before: it is told so there too.
+        html: ``text``: tags of HTML in the users' texts are words, also where the tokenizer has added tokens
+            for them, as Gemma's has. ``control``, of models that were trained before: they are made harmless
+            like control tokens.
     """
 
     date: str
     thoughts: str
     switch: str
+    html: str
 
 
-NEW_SETTINGS: ChatSettings = {"date": DATE, "thoughts": "template", "switch": "cue"}
+NEW_SETTINGS: ChatSettings = {"date": DATE, "thoughts": "template", "switch": "cue", "html": "text"}
 """The settings of models that are new here."""
 
 
@@ -88,7 +91,7 @@ class ChatFormat:
         self.settings: ChatSettings = NEW_SETTINGS if settings is None else {**NEW_SETTINGS, **settings}
         self._follows = self.settings["thoughts"] == "template"
         self._whole = whole
-        self._control = ControlTokens(tokenizer)
+        self._control = ControlTokens(tokenizer, html=self.settings["html"] == "control")
         switched = self.settings["switch"] == "always"
         self._template = (
             ChatTemplate(tokenizer, self.settings["date"], switched=switched)
@@ -110,7 +113,11 @@ class ChatFormat:
         Raises:
             TemplateError: the chat template refuses the turns, or does not show every turn.
         """
-        turns = self._folded([(role, self._safe(role, content)) for role, content in turns], open_answer)
+        safe = [(role, self._safe(role, content)) for role, content in turns]
+        return [piece for piece in self._pieces(safe, open_answer) if piece.text or piece.slot]
+
+    def _pieces(self, turns: Sequence[Turn], open_answer: bool) -> list[Piece]:
+        turns = self._folded(turns, open_answer)
         template = self._template if self._follows else None
         contents = [(role, "".join(piece.text for piece in content)) for role, content in turns]
         try:
@@ -120,11 +127,31 @@ class ChatFormat:
                 written = template.conversation(contents, open_answer)
                 pieces = self._follow(template, pieces, *written, skeleton, open_answer)
         except TemplateError:
-            apart = None if template is None else self._apart(template, turns, contents, open_answer)
-            if apart is None:
+            if template is None:
                 raise
-            pieces = apart
-        return [piece for piece in pieces if piece.text or piece.slot]
+            apart = self._apart(template, turns, contents, open_answer)
+            found = apart or self._without_empty(template, turns, contents, open_answer)
+            if found is None:
+                raise
+            pieces = found
+        return pieces
+
+    def _without_empty(
+        self,
+        template: ChatTemplate,
+        turns: Sequence[Turn],
+        contents: Sequence[tuple[str, str]],
+        open_answer: bool,
+    ) -> list[Piece] | None:
+        """The pieces without the empty turns, where the template leaves these out itself."""
+        *before, last = [(*turn, text) for turn, (_, text) in zip(turns, contents, strict=True)]
+        kept = [(role, content) for role, content, text in before if text.strip()]
+        if not kept or len(kept) == len(before):
+            return None
+        pieces = self._pieces([*kept, last[:2]], open_answer)
+        _, real = template.conversation(contents, open_answer)
+        written = self._ended(real, open_answer)
+        return pieces if "".join(piece.text for piece in pieces) == written else None
 
     def _follow(
         self,
@@ -183,10 +210,10 @@ class ChatFormat:
     def _ended(self, text: str, open_answer: bool) -> str:
         """``text`` of a template with the end that a model reads."""
         if open_answer:
-            return _closed(text) if self._follows else text
+            return closed(text) if self._follows else text
         return text if self._whole else text.rstrip(" \n")  # behind the end-of-turn token is no answer
 
-    def _folded(self, turns: list[Turn], open_answer: bool) -> list[Turn]:
+    def _folded(self, turns: Sequence[Turn], open_answer: bool) -> Sequence[Turn]:
         """``turns`` without a system turn where the template takes none: it goes in front of the user's."""
         role = turns[0][0]
         if self._template is None or role not in _SYSTEM or len(turns) < 2 or turns[1][0] != "user":
@@ -248,27 +275,6 @@ class ChatFormat:
     def neutral(self, text: str) -> str:
         """``text`` with control tokens made harmless, see ``ControlTokens``."""
         return self._control.neutral(text) if self.neutralises else text
-
-
-def opened_thoughts(text: str) -> str | None:
-    """The mark of thoughts that ``text`` leaves open at its end; None: it opens none.
-
-    Example:
-        >>> opened_thoughts("<|assistant|><think>\\n"), opened_thoughts("<|assistant|>")
-        ('<think>', None)
-    """
-    opened = _OPENED.search(text)
-    return opened[1] if opened else None
-
-
-def _closed(text: str) -> str:
-    """``text``, the thoughts closed that it opens for the assistant: a verdict is asked for, not thoughts."""
-    opened = _OPENED.search(text)
-    if opened is None:
-        return text
-    if opened[2]:
-        return f"{text[: opened.start()]}<{opened[2]}>\n\n</{opened[2]}>\n\n"
-    return text.rstrip() + opened[1].replace("[", "[/").replace("START", "END")
 
 
 def _begin_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -23,7 +23,7 @@ def followed(real: str, expected: Sequence[Piece], cue: str | None = None) -> li
         real: the whole text.
         expected: pieces that it would consist of, had the template changed no text.
         cue: the text up to which the last slot cannot begin, where ``real`` begins with it: behind the cue
-            for the assistant to speak, everything is the answer.
+            for the assistant to speak, all that the template does not write by itself is the answer.
 
     Example:
         >>> pieces = [Piece("<user>"), Piece("Why? ", "x"), Piece("<bot><think></think>")]
@@ -32,6 +32,8 @@ def followed(real: str, expected: Sequence[Piece], cue: str | None = None) -> li
         ['<user>', 'Why?', '<bot><think>', 'So.</think>Yes.']
         >>> followed("<user>Why?<bot><think>So.</think>Yes.", pieces, cue="<user>Why?<bot>")[-1].text
         '<think>So.</think>Yes.'
+        >>> followed("<user>Why?<bot><think></think>Yes.", pieces, cue="<user>Why?<bot>")[-1].text
+        'Yes.'
     """
     pieces = _merged(expected)
     found: list[Piece] = []
@@ -50,7 +52,7 @@ def followed(real: str, expected: Sequence[Piece], cue: str | None = None) -> li
         place += length
     if place != len(real):
         return None
-    return _from_cue(found, cue, real)
+    return _from_cue(found, pieces, cue, real)
 
 
 def _length(real: str, place: int, text: str, rest: Sequence[Piece]) -> int | None:
@@ -88,15 +90,18 @@ def _merged(pieces: Sequence[Piece]) -> list[Piece]:
     return merged
 
 
-def _from_cue(pieces: list[Piece], cue: str | None, real: str) -> list[Piece]:
-    """``pieces`` with the last slot drawn back to the end of ``cue``, where the text before is literal."""
-    last = max((k for k, piece in enumerate(pieces) if piece.slot), default=None)
-    if cue is None or last is None or not real.startswith(cue):
-        return pieces
-    start = sum(len(piece.text) for piece in pieces[:last])
+def _from_cue(found: list[Piece], expected: Sequence[Piece], cue: str | None, real: str) -> list[Piece]:
+    """``found`` with the last slot drawn back to the end of ``cue``, where the text before is literal.
+
+    Where all of that text is there, as in front of any answer, it is the template's own and stays.
+    """
+    last = max((k for k, piece in enumerate(found) if piece.slot), default=None)
+    if cue is None or last is None or not real.startswith(cue) or found[last - 1] == expected[last - 1]:
+        return found
+    start = sum(len(piece.text) for piece in found[:last])
     excess = start - len(cue)
-    if not 0 < excess <= len(pieces[last - 1].text) or pieces[last - 1].slot is not None:
-        return pieces
-    before = Piece(pieces[last - 1].text[:-excess])
-    answer = Piece(real[len(cue) : start] + pieces[last].text, pieces[last].slot)
-    return [*pieces[: last - 1], before, answer, *pieces[last + 1 :]]
+    if not 0 < excess <= len(found[last - 1].text) or found[last - 1].slot is not None:
+        return found
+    before = Piece(found[last - 1].text[:-excess])
+    answer = Piece(real[len(cue) : start] + found[last].text, found[last].slot)
+    return [*found[: last - 1], before, answer, *found[last + 1 :]]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from gram.report.compare import COMPARISON, Run, compare, read_run, read_runs, write_comparison
 from gram.report.markdown import card, markdown, write_report
 from gram.report.page import write_page
-from gram.report.write import run_files, write_run
+from gram.report.write import run_files, truncated_prompts, write_run
 
 __all__ = [
     "COMPARISON",
@@ -20,6 +20,7 @@ __all__ = [
     "read_run",
     "read_runs",
     "run_files",
+    "truncated_prompts",
     "write_comparison",
     "write_page",
     "write_report",

@@ -10,7 +10,6 @@ from gram import plots
 from gram.errors import MissingLibraryError
 from gram.evaluation import Estimate, Record, Results
 from gram.evaluation.benchmarks import best_of_k
-from gram.statistics import mean
 
 
 def pictures(results: Results, records: Sequence[Record]) -> dict[str, str]:
@@ -93,6 +92,6 @@ def _best_of_k(records: Sequence[Record], title: str) -> str:
     points = best_of_k.curve(records)
     names = {"model": "model", "perfect": "perfect judge", "chance": "chance"}
     figure, ax = plots.canvas(6.4, 3.6)
-    series = {label: [mean(row[name]) for row in points.values()] for name, label in names.items()}
+    series = {label: [row[name] for row in points.values()] for name, label in names.items()}
     plots.best_of_n_curve(ax, list(points), series, title=title)
     return plots.to_data_uri(figure, dpi=120)

@@ -40,7 +40,8 @@ def write_run(
     Args:
         train: rows to train the bag of words of each source.
         about: facts about the model that stand in results.json: ``model`` (its name), ``kind``,
-            ``dtype``, ``single_order``, and ``ensemble`` where it is one.
+            ``dtype``, ``single_order``, ``ensemble`` where it is one, and ``measured``: by what the model
+            is known again.
 
     Returns:
         The paths and the overall numbers, as the command prints them.
@@ -77,14 +78,21 @@ def write_run(
     }
 
 
+def truncated_prompts(records: Sequence[Record]) -> int | None:
+    """On how many comparisons a prompt was cut; None if the model does not count them."""
+    if any(record.truncated is None for record in records):
+        return None
+    return sum(bool(record.truncated) for record in records)
+
+
 def _facts(session: Session, records: Sequence[Record], about: Mapping[str, Any]) -> dict[str, Any]:
     """The model, the data and the options of the run, and how many prompts and rows were cut or rejected."""
-    has_counts = all(record.truncated is not None for record in records)
     return {
         "version": 1,
         **{name: about[name] for name in ("model", "ensemble", "kind") if name in about},
         "dtype": about["dtype"],
         "template_hash": records[0].template,
+        "measured": about["measured"],
         "data": [
             {
                 "source": part.source.name,
@@ -100,6 +108,6 @@ def _facts(session: Session, records: Sequence[Record], about: Mapping[str, Any]
         "single_order": about["single_order"],
         "seed": session.selection.seed,
         "limit": session.selection.max_per_source,
-        "truncated_prompts": sum(bool(record.truncated) for record in records) if has_counts else None,
+        "truncated_prompts": truncated_prompts(records),
         **{reason: sum(part.counts[reason] for part in session.questions) for reason in LEFT_OUT},
     }

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from gram.bounds import Within, check_number
-from gram.errors import ConfigError, GramError, ScoringError
+from gram.errors import ConfigError, GramError, ScoringError, UnreachableError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -19,6 +19,7 @@ _log = logging.getLogger("gram.rl")
 
 EXPECTED = (GramError, OSError)
 """Failures of a model or of the way to it. Anything else is a bug and is not caught."""
+_GONE = (UnreachableError, ConnectionError, TimeoutError)  # would fail for every half too, each as slowly
 
 
 class Failures:
@@ -37,7 +38,8 @@ class Failures:
     def attempt(self, items: Sequence[T], ask: Callable[[Sequence[T]], Sequence[R | None]]) -> list[R | None]:
         """The result of ``ask`` for each item; None where it fails or gives None.
 
-        A call that fails is repeated on its two halves, so that one bad item does not lose the others. Once
+        A call that fails is repeated on its two halves, so that one bad item does not lose the others; not
+        where the model cannot be reached, or does not answer in time, which is the fault of no item. Once
         there are more failures than the limit, ``ask`` is not called any more.
         """
         if not items:
@@ -50,9 +52,9 @@ class Failures:
         except ConfigError:  # no fault of a row, and the same for the next one
             raise
         except EXPECTED as error:
-            if len(items) == 1:
-                self.note(1, str(error) or type(error).__name__)
-                return [None]
+            if len(items) == 1 or isinstance(error, _GONE):
+                self.note(len(items), str(error) or type(error).__name__)
+                return [None] * len(items)
             half = len(items) // 2
             return self.attempt(items[:half], ask) + self.attempt(items[half:], ask)
         if missing_count := sum(result is None for result in results):

@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from gram.bounds import Within, check_number
 from gram.errors import ConfigError
-from gram.ranking import SCHEDULES, Ranking, rank_many
+from gram.ranking import Ranking, check_schedule, rank_many
+from gram.rl.exchange import Exchange
 from gram.rl.processes import Processes, Torch
 from gram.rl.reward import FAILURE_LIMIT, Reward, Rewards, check_model
 from gram.rl.rows import Reference, Response, read_rows, together
@@ -22,12 +22,13 @@ class GroupReward(Reward):
     """How well an answer does among the other answers to its prompt.
 
     A group is all answers to equal prompts in one call, on all processes of the run. The processes exchange
-    their answers, divide the groups among themselves, and exchange the results, so all of them must call.
+    their answers, divide the groups among themselves, and exchange the results. So all of them must make the
+    same calls in the same order; a call that gets what another one sent is refused (``ConfigError``).
 
     Args:
         model: the judge.
         value: ``win_rate``: mean probability of beating the others, 0 to 1; ``strength``: Bradley-Terry
-            strength in log-odds, of mean 0 in its group.
+            strength in log-odds, of mean 0 over the different answers of its group.
         schedule: which answers are compared, as in ``gram.ranking.rank_many``.
         budget: most comparisons per group.
         seed: of the order in which answers enter the schedule.
@@ -35,8 +36,9 @@ class GroupReward(Reward):
         shaping: how rewards are scaled and cut, see ``Reward``.
         failure_limit: failures that stop the run, see ``Reward``.
 
-    An answer that is alone in its group has nothing to be compared with and gets the middle value, 0.5 as a
-    win rate and 0 as a strength. If one comparison of a group fails, none of its answers gets a reward.
+    Equal answers are one opponent and get the same. An answer that is alone in its group has nothing to be
+    compared with and gets the middle value, 0.5 as a win rate and 0 as a strength. If one comparison of a
+    group fails, none of its answers gets a reward.
 
     Example:
         >>> from gram.types import Verdicts
@@ -64,16 +66,21 @@ class GroupReward(Reward):
         super().__init__(shaping, failure_limit=failure_limit)
         if value not in ("win_rate", "strength"):
             raise ConfigError(f"value must be win_rate or strength, got '{value}'")
-        if schedule not in SCHEDULES:
-            raise ConfigError(f"there is no schedule '{schedule}'; there is: {', '.join(SCHEDULES)}")
-        check_number("seed", seed, int, Within(0))
-        if budget is not None:
-            check_number("budget", budget, int, Within(1))
+        check_schedule(schedule, seed, budget)
         check_model(model, isinstance(model, PreferenceModel), "compare")
         self._model = model
         self._value = value
         self._schedule_options = {"schedule": schedule, "budget": budget, "seed": seed}
         self._processes = processes or Torch()
+        self._exchange = Exchange(self._processes, (value, schedule, seed, budget))
+
+    @property
+    def grouped(self) -> bool:
+        return True
+
+    @property
+    def in_step(self) -> bool:
+        return not (isinstance(self._processes, Torch) and self._processes.alone)
 
     def __call__(
         self,
@@ -81,15 +88,15 @@ class GroupReward(Reward):
         responses: Iterable[Response],
         references: Iterable[Reference] | None = None,
     ) -> Rewards:
-        parts = self._processes.gather(read_rows(self.failures, prompts, responses))
+        parts = self._exchange.gather(read_rows(self.failures, prompts, responses))
         rows = together(parts)
         groups: dict[Chat, list[int]] = {}
         for place, chat in enumerate(rows.chats):
             groups.setdefault(chat, []).append(place)
-        own_chats = list(groups)[self._processes.rank :: len(parts)]
+        own_chats = list(groups)[self._exchange.rank :: len(parts)]
         contests = [Contest(chat, [rows.responses[place] for place in groups[chat]]) for chat in own_chats]
         own_rankings = dict(zip(own_chats, self.failures.attempt(contests, self._rank), strict=True))
-        results = self._processes.gather((own_rankings, self.failures.count))
+        results = self._exchange.gather((own_rankings, self.failures.count))
         self.failures.check(sum(count for _, count in results))
         rankings = {chat: ranking for part, _ in results for chat, ranking in part.items()}
         values, wins = (np.full(len(rows.chats), math.nan) for _ in range(2))  # (N,) each
@@ -98,8 +105,8 @@ class GroupReward(Reward):
                 wins[groups[chat]] = ranking.wins
                 values[groups[chat]] = ranking.wins if self._value == "win_rate" else ranking.strengths
         outcome = self._outcome(rows, values, wins, **_mean_metrics(rankings.values()))
-        start = sum(part.count for part in parts[: self._processes.rank])
-        own_rows = slice(start, start + parts[self._processes.rank].count)
+        start = sum(part.count for part in parts[: self._exchange.rank])
+        own_rows = slice(start, start + parts[self._exchange.rank].count)
         assert outcome.scores is not None
         return Rewards(outcome.rewards[own_rows], outcome.scores[own_rows], outcome.metrics)
 

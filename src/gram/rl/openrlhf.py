@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 import threading
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, TypeAlias
 
 from gram.errors import DataError, WrongTypeError
 from gram.messages import as_list, as_text, kind_of
-from gram.rl.reward import Reward
+from gram.rl.reward import Reward, refuse_groups
 from gram.rl.rows import Reference, Response, readable, reference_text
 from gram.types import PromptLike
 
@@ -56,12 +57,16 @@ class OpenRlhfReward:
     limit of the reward, stop the run.
 
     Args:
-        reward: what to compute. There are no groups: a judge needs a reference.
+        reward: what to compute. There are no groups (a ``GroupReward`` is refused): a judge needs a
+            reference.
         read: a function from prompt text and label to prompt and reference. A prompt in a chat template is
             full of markers that a judge should not see; this function recovers what the user asked, for
             example from the label.
         end_tokens: removed from the end of an answer, also if several follow each other.
         neutral: reward of an answer that could not be scored; 0 is "as good as the reference" in log-odds.
+
+    Raises:
+        ConfigError: a reward that compares the answers of a call with each other.
 
     Example:
         >>> from gram.rl import LikelihoodReward
@@ -82,6 +87,7 @@ class OpenRlhfReward:
         end_tokens: Sequence[str] = END_TOKENS,
         neutral: float = 0.0,
     ) -> None:
+        refuse_groups(reward, "OpenRLHF")
         self.reward = reward
         self._neutral = neutral
         self._read = read
@@ -160,7 +166,9 @@ def answer_in(query: str, prompt: str, end_tokens: Sequence[str] = END_TOKENS) -
     """The answer: what follows ``prompt`` in ``query``, without tokens that end it.
 
     OpenRLHF may have cut off the beginning of a prompt that was too long. The answer then begins where the
-    query so far agrees with the longest end of the prompt.
+    query so far agrees with the longest end of the prompt. The query is text that a tokenizer read and wrote:
+    accents may be composed in it, and white space be lost or gained. So where the prompt is not found to the
+    letter, it is looked for without regard to these; the answer is to the letter of the query all the same.
 
     Raises:
         DataError: the prompt is not in the query.
@@ -168,14 +176,21 @@ def answer_in(query: str, prompt: str, end_tokens: Sequence[str] = END_TOKENS) -
     Example:
         >>> answer_in("<|user|>Why?<|assistant|>Because.<|end|>", "<|user|>Why?<|assistant|>")
         'Because.'
+        >>> answer_in("<s>[INST] Why? [/INST] Because.</s>", "<s> [INST] Why? [/INST]")
+        ' Because.'
     """
-    answer = query[_end_of(prompt, query) :].rstrip()
-    while end := next((token for token in end_tokens if token and answer.endswith(token)), ""):
-        answer = answer.removesuffix(end).rstrip()
+    end = _end_of(prompt, query)
+    if end is None:
+        end = _loose_end_of(prompt, query)
+    if end is None:
+        raise DataError("does not hold its prompt, so that the answer cannot be told", field="query")
+    answer = query[end:].rstrip()
+    while token := next((token for token in end_tokens if token and answer.endswith(token)), ""):
+        answer = answer.removesuffix(token).rstrip()
     return answer
 
 
-def _end_of(prompt: str, query: str) -> int:
+def _end_of(prompt: str, query: str) -> int | None:
     """Where in ``query`` a prompt ends whose beginning may be cut off.
 
     The last words of the prompt may occur in its earlier turns and in the answer too. Of all places where
@@ -189,12 +204,48 @@ def _end_of(prompt: str, query: str) -> int:
         match.end(1): _common_end(query[: match.end(1)], prompt)
         for match in re.finditer(f"(?=({tail}))", query)
     }
-    if not agreement_by_end:
-        raise DataError("does not hold its prompt, so that the answer cannot be told", field="query")
-    return max(agreement_by_end, key=lambda end: (agreement_by_end[end] == end, agreement_by_end[end]))
+    return max(
+        agreement_by_end,
+        key=lambda end: (agreement_by_end[end] == end, agreement_by_end[end]),
+        default=None,
+    )
 
 
 def _common_end(one: str, other: str) -> int:
     """How many last characters the two share."""
     pairs = zip(reversed(one), reversed(other), strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _loose_end_of(prompt: str, query: str) -> int | None:
+    """``_end_of``, whatever white space there is and however accents are written.
+
+    White space at the end of the prompt is that of the query; where it is another, all that is there.
+    """
+    letters, ends = _letters(query)
+    loose_end = _end_of(_letters(prompt)[0], letters)
+    if loose_end is None:
+        return None
+    end = ends[loose_end - 1] if loose_end else 0
+    space, rest = prompt[len(prompt.rstrip()) :], query[end:]
+    if not space or rest.startswith(space):
+        return end + len(space)
+    return len(query) - len(rest.lstrip())
+
+
+def _letters(text: str) -> tuple[str, list[int]]:
+    """``text`` composed (NFC) and without white space, and where in ``text`` each of its characters ends."""
+    composed: list[
+        str
+    ] = []  # by characters of the text that belong together, such as a letter and its accent
+    ends: list[int] = []
+    for place, character in enumerate(text, start=1):
+        alone = unicodedata.normalize("NFC", character)
+        joined = unicodedata.normalize("NFC", composed[-1] + character) if composed else alone
+        if composed and (unicodedata.combining(character) or joined != composed[-1] + alone):
+            composed[-1], ends[-1] = joined, place
+        else:
+            composed.append(alone)
+            ends.append(place)
+    parts = [(part, end) for part, end in zip(composed, ends, strict=True) if not part.isspace()]
+    return "".join(part for part, _ in parts), [end for part, end in parts for _ in part]

@@ -35,6 +35,12 @@ class Torch:
         distributed = _distributed()
         return distributed.get_rank() if distributed else 0
 
+    @property
+    def alone(self) -> bool:
+        """Whether there is no other process."""
+        distributed = _distributed()
+        return distributed is None or distributed.get_world_size() == 1
+
     def gather(self, value: Any) -> list[Any]:
         distributed = _distributed()
         if not distributed:

@@ -10,7 +10,7 @@ import numpy as np
 
 from gram.errors import ConfigError, DataError
 from gram.rl.reward import FAILURE_LIMIT, Reward, Rewards, check_model, is_concurrent
-from gram.rl.rows import Reference, Response, read_rows
+from gram.rl.rows import Reference, Response, Rows, read_rows
 from gram.rl.shaping import Shaping
 from gram.types import Chat, Pair, PreferenceModel, PromptLike
 
@@ -22,9 +22,12 @@ class ReferenceReward(Reward):
         model: the judge.
         value: ``log_odds``: the mean of both orders, unbounded; ``probability``: P(answer beats reference).
         answer: writes a reference for each prompt that comes without one, such as ``gram.rl.writer.Writer``;
-            called once per prompt, its answers are kept.
+            called once per prompt, its answers are kept. Where it fails, the rows of that prompt do.
         shaping: how rewards are scaled and cut, see ``Reward``.
         failure_limit: failures that stop the run, see ``Reward``.
+
+    A row without a reference is a failure of that row. Calls without any reference at all, which is no row's
+    fault, are refused (``DataError``).
 
     Example:
         >>> from gram.types import Verdicts
@@ -53,6 +56,7 @@ class ReferenceReward(Reward):
         self._value = value
         self._answer = answer
         self._answers: dict[Chat, str] = {}
+        self._has_references = False  # seen so far
 
     @property
     def concurrent(self) -> bool:
@@ -65,9 +69,11 @@ class ReferenceReward(Reward):
         references: Iterable[Reference] | None = None,
     ) -> Rewards:
         rows = read_rows(self.failures, prompts, responses, references)
-        opponents = self._references(rows.chats, rows.references)
-        pairs = [Pair(*texts) for texts in zip(rows.chats, rows.responses, opponents, strict=True)]
-        numbers = self.failures.attempt(pairs, self._ask)
+        opponents = self._written(rows) if self._answer else self._given(rows, references is not None)
+        texts = zip(rows.chats, rows.responses, opponents, strict=True)
+        pairs = [Pair(chat, text, opponent) for chat, text, opponent in texts if opponent is not None]
+        answers = iter(self.failures.attempt(pairs, self._ask))
+        numbers = [None if opponent is None else next(answers) for opponent in opponents]
         self.failures.check()
         table = np.array([row or (math.nan,) * 3 for row in numbers]).reshape(-1, 3)  # columns as in _ask
         values = table[:, 0 if self._value == "log_odds" else 1]
@@ -86,16 +92,24 @@ class ReferenceReward(Reward):
             for odds, n, p, gap in zip(total, count, verdicts.p_a, verdicts.position_gap, strict=True)
         ]
 
-    def _references(self, chats: Sequence[Chat], texts: Sequence[str | None]) -> list[str]:
-        """A reference per prompt: that of the data, else one written now or in an earlier call."""
-        without_text = dict.fromkeys(chat for chat, text in zip(chats, texts, strict=True) if text is None)
-        if new := [chat for chat in without_text if chat not in self._answers]:
-            if self._answer is None:
-                raise DataError(
-                    "missing: a reward against a reference needs one per prompt, or a way to write it",
-                    field="reference",
-                )
-            self._answers.update(zip(new, self._answer(new), strict=True))
-        return [
-            self._answers[chat] if text is None else text for chat, text in zip(chats, texts, strict=True)
-        ]
+    def _given(self, rows: Rows, some: bool) -> list[str | None]:
+        """The references of the data; a row without one is noted."""
+        missing = "missing: a reward against a reference needs one per prompt, or a way to write it"
+        self._has_references |= any(text is not None for text in rows.references)
+        by_row = some and (self._has_references or len(set(rows.chats)) == 1)
+        if rows.chats and not by_row:
+            raise DataError(missing, field="reference")
+        for place, text in zip(rows.places, rows.references, strict=True):
+            if text is None:
+                self.failures.note(1, str(DataError(missing, field=f"references[{place}]")))
+        return rows.references
+
+    def _written(self, rows: Rows) -> list[str | None]:
+        """The references of the data, and where there is none, one written now or in an earlier call."""
+        assert self._answer is not None
+        given = list(zip(rows.chats, rows.references, strict=True))
+        without_text = dict.fromkeys(chat for chat, text in given if text is None)
+        new = [chat for chat in without_text if chat not in self._answers]
+        written = zip(new, self.failures.attempt(new, self._answer), strict=True)
+        self._answers |= {chat: text for chat, text in written if text is not None}
+        return [self._answers.get(chat) if text is None else text for chat, text in given]

@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from gram.errors import WrongTypeError
+from gram.errors import ConfigError, WrongTypeError
 from gram.messages import kind_of
 from gram.rl.failures import Failures
 from gram.rl.rows import Reference, Response, Rows
@@ -71,6 +71,16 @@ class Reward(ABC):
         """Whether calls may run side by side; a model of this process is asked by one at a time."""
         return False
 
+    @property
+    def grouped(self) -> bool:
+        """Whether an answer is compared with the other answers of its call."""
+        return False
+
+    @property
+    def in_step(self) -> bool:
+        """Whether all processes of the run must make the same calls in the same order."""
+        return False
+
     @abstractmethod
     def __call__(
         self,
@@ -123,6 +133,19 @@ def check_model(model: object, fits: bool, method: str) -> None:
     """
     if not fits:
         raise WrongTypeError(f"expected a model with {method}(), got {kind_of(model)}", field="model")
+
+
+def refuse_groups(reward: Reward, trainer: str) -> None:
+    """Refuse a reward within groups where a trainer asks for one answer per call: each would be alone.
+
+    Raises:
+        ConfigError: naming the trainer.
+    """
+    if reward.grouped:
+        raise ConfigError(
+            f"{trainer} asks for one answer per call, which a {kind_of(reward)} has nothing to compare with: "
+            "use a ReferenceReward, or a LikelihoodReward"
+        )
 
 
 def _with_none(values: FloatArray) -> list[float | None]:

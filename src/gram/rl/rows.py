@@ -24,6 +24,7 @@ T = TypeVar("T")
 Response: TypeAlias = "str | DataError"
 """An answer, or why an adapter found none."""
 Reference: TypeAlias = "str | DataError | None"
+_EXACT = 2**53  # from here on not every integer is a float
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +145,21 @@ def text_of(completion: Any, field: str = "completion") -> str:
 def reference_text(value: Any, field: str = "reference") -> str | None:
     """The reference answer in a column or label of a dataset; None if it is None or empty.
 
+    A number is a text. A whole float is written as an integer, and one that is not finite is no reference:
+    tables make floats of a column of integers in which one is missing. True and False are answers too.
+
     Raises:
         WrongTypeError: neither a string, nor a number, nor messages that end with an answer.
 
     Example:
-        >>> reference_text(0), reference_text("")
-        ('0', None)
+        >>> reference_text(0), reference_text(4.0), reference_text(True), reference_text("")
+        ('0', '4', 'True', None)
+        >>> reference_text(float("nan")) is None
+        True
     """
+    if isinstance(value, float | np.floating):
+        whole = value.is_integer() and abs(value) < _EXACT
+        return (str(int(value)) if whole else str(value)) if np.isfinite(value) else None
     if isinstance(value, Number | np.bool_):
         return str(value)
     if value is not None and not isinstance(value, str):

@@ -42,7 +42,8 @@ class Shaping:
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        if self.clip is not None and not (len(self.clip) == 2 and self.clip[0] < self.clip[1]):
+        two = isinstance(self.clip, tuple | list) and len(self.clip) == 2
+        if self.clip is not None and not (two and self.clip[0] < self.clip[1]):
             raise ConfigError(f"clip must be (low, high) with low < high, got {self.clip}")
 
     def apply(self, rewards: FloatArray, responses: Sequence[str], groups: Sequence[Hashable]) -> FloatArray:

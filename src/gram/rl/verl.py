@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from gram.errors import DataError
-from gram.rl.reward import Reward
+from gram.rl.reward import Reward, refuse_groups
 from gram.rl.rows import reference_texts
 
 _CALLS = 64  # of one worker of verl's that wait for their scores at a time
@@ -28,9 +28,13 @@ class VerlReward:
     every call: verl takes those of a batch's first answer and looks them up in all others.
 
     Args:
-        reward: what to compute. There are no groups: a judge needs a reference.
+        reward: what to compute. There are no groups (a ``GroupReward`` is refused): a judge needs a
+            reference.
         prompt_key: where in ``extra_info`` the prompt is, a string or messages.
         neutral: score of an answer on which the model failed; 0 is "as good as the reference" in log-odds.
+
+    Raises:
+        ConfigError: a reward that compares the answers of a call with each other.
 
     Example:
         >>> from gram.rl import LikelihoodReward
@@ -43,6 +47,7 @@ class VerlReward:
     """
 
     def __init__(self, reward: Reward, *, prompt_key: str = "prompt", neutral: float = 0.0) -> None:
+        refuse_groups(reward, "verl")
         self.reward = reward
         self._key = prompt_key
         self._neutral = neutral

@@ -21,8 +21,9 @@ from gram.workers import Share
 def put_on(model: RewardModel, manifest: Manifest | None, asking: Asking) -> None:
     """Give ``model`` the temperature of its checkpoint, if it was fitted for the way the model is asked.
 
-    The temperature stays 1 where the checkpoint is asked as another kind, with another template, or for
-    another likelihood than it was trained for.
+    The temperature stays 1 where the checkpoint is asked as another kind, with another template or layout, or
+    for another likelihood than it was trained for: each of them gives every pair other log-odds. It stays
+    where ``max_length`` or ``neutralise`` differ, which change few prompts, and in a single order.
 
     Args:
         asking: the options that ``model`` was loaded with.
@@ -76,7 +77,9 @@ def _storable(folder: Path, template: str, asking: Asking) -> Manifest:
     if manifest is None:
         raise CheckpointError(f"{folder}: no {FILE} to store a temperature in; name a trained model's folder")
     if not _as_trained(template, manifest, asking):
-        raise CheckpointError(f"{folder}: is asked as another kind, template or likelihood than trained")
+        raise CheckpointError(
+            f"{folder}: is asked as another kind or likelihood, or in another template or layout than trained"
+        )
     return manifest
 
 
@@ -86,7 +89,7 @@ def _template(model: RewardModel) -> str:
 
 def _as_trained(template: str, manifest: Manifest, asking: Asking) -> bool:
     """Whether log-odds mean what they meant when the temperature was fitted."""
-    if template:
-        return manifest.kind == "judge" and template == manifest.template_hash
     now, then = completed(asking, manifest), completed(Asking(), manifest)
+    if template:
+        return then.kind == "judge" and template == manifest.template_hash and now.layout == then.layout
     return now.kind == then.kind and now.of_likelihoods == then.of_likelihoods

@@ -14,11 +14,11 @@ from gram.decisions.local import local_decider
 from gram.engine.runner import Runner
 from gram.errors import CheckpointError, ConfigError
 from gram.modeling.loading import LoadedModel, choose_device, load_model
-from gram.modeling.manifest import Manifest, completed, read_manifest
+from gram.modeling.manifest import Manifest, completed
+from gram.modeling.on_hub import manifest_of
 from gram.modeling.precision import TORCH, precision_of
 from gram.modeling.reference import asking_where, check_reference, load_reference
 from gram.modeling.renderers import renderer_for
-from gram.modeling.shipped import model_folder
 from gram.rendering import Renderer
 from gram.scoring.calibrated import put_on
 from gram.scoring.judge import JudgeModel
@@ -43,8 +43,7 @@ def loaded_with(path: str | Path, options: LoadOptions) -> LoadedModel:
         CheckpointError, ConfigError, FetchError: as ``load``.
     """
     refuse_elsewhere(path)
-    folder = model_folder(path)
-    kind = completed(options, read_manifest(folder) if folder else None).kind
+    kind = completed(options, manifest_of(path, options.revision)).kind
     if kind != "likelihood" and options.of_likelihoods != (None, None, "none", None):
         raise ConfigError(
             f"context, length_power, baseline and reference are for likelihoods, and this is a {kind}"

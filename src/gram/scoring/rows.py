@@ -77,7 +77,11 @@ def _pair_rows(model: RewardModel, pairs: Sequence[Any]) -> list[dict[str, Any]]
 def _contest_rows(model: RewardModel, contests: Sequence[Any]) -> list[dict[str, Any]]:
     if not isinstance(model, ScalarModel):
         rankings = rank_many(model, contests)
-        return [{"scores": list(map(float, r.strengths)), "order": list(r.order)} for r in rankings]
+        return [
+            {"scores": list(map(float, r.strengths)), "order": list(r.order)}
+            | ({"bounded": r.bounded} if r.bounded else {})
+            for r in rankings
+        ]
     prompts = [contest.prompt for contest in contests for _ in contest.responses]
     scores = iter(model.score(prompts, [answer for contest in contests for answer in contest.responses]))
     rows = []

@@ -101,8 +101,9 @@ class LikelihoodModel(Scorer):
         runner: runs the model.
         context: where the answer stands, see ``Renderer.answers``.
         length_power: 0 scores the sum over tokens (the end token included), 1 the mean per token.
-        baseline: ``unconditional`` subtracts the answer's score without the prompt: the pointwise mutual
-            information of prompt and answer, in the same normalisation.
+        baseline: ``unconditional`` subtracts the score of the same tokens without the prompt: the pointwise
+            mutual information of prompt and answer, in the same normalisation. Of an answer that was cut
+            these are the tokens that were shown.
         reference: a second model whose score is subtracted: the DPO implicit reward.
         beta: slope of the log-odds in the score difference.
     """
@@ -132,7 +133,7 @@ class LikelihoodModel(Scorer):
         answers = self._render(prompts, responses)
         scores, usage = self._likelihood(self._runner, answers), usage_of(answers)
         if self._baseline == "unconditional":
-            bare = self._renderer.answers([_NO_PROMPT] * len(prompts), responses, self._context)
+            bare = self._without_prompt(answers, responses)
             scores, usage = scores - self._likelihood(self._runner, bare), usage + usage_of(bare)
         if self._reference is not None:
             scores = scores - self._likelihood(self._reference, answers)
@@ -151,6 +152,11 @@ class LikelihoodModel(Scorer):
 
     def _render(self, prompts: Sequence[Chat], responses: Sequence[str]) -> list[Encoded]:
         return self._renderer.answers(prompts, responses, self._context)
+
+    def _without_prompt(self, answers: Sequence[Encoded], responses: Sequence[str]) -> list[Encoded]:
+        """The answers without their prompts; of one that was cut, the tokens that were shown."""
+        bare = self._renderer.answers([_NO_PROMPT] * len(answers), responses, self._context)
+        return [_behind(x, y) if "a" in y.cut else x for x, y in zip(bare, answers, strict=True)]
 
     def _likelihood(self, runner: Runner, answers: Sequence[Encoded]) -> FloatArray:
         rows = [TokenRow(answer.ids, (answer.scored("a"),)) for answer in answers]
@@ -196,3 +202,10 @@ class ScalarHeadModel(Scorer):
         while end > 1 and ids[end - 1] == self._unread:
             end -= 1
         return ids[:end]
+
+
+def _behind(other: Encoded, answer: Encoded) -> Encoded:
+    """``answer`` and what follows it, behind what stands before the answer in ``other``."""
+    (start, stop), first = answer.spans["a"], other.spans["a"][0]
+    span = (first, first + stop - start)
+    return Encoded(other.ids[:first] + answer.ids[start:], {"a": span}, {"a": answer.cut["a"]})

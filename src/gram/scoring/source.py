@@ -89,7 +89,8 @@ class LocalSource:
 
         options = self.options
         models = [str(name) for name in (*self.models, options.reference) if name is not None]
-        bases = [base_of(name, options.base) for name in models]
+        first = options.revision  # of the first alone
+        bases = [base_of(name, options.base, None if k else first) for k, name in enumerate(models)]
         files = [*(model_folder(name) or name for name in models), *bases, options.template]
         return Reads(files, [self.centre_on])
 

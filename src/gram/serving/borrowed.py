@@ -15,6 +15,7 @@ from fastapi import APIRouter, Query, Request
 
 from gram.errors import ConfigError, DataError, ScoringError
 from gram.messages import as_chat
+from gram.ranking.schedules import best_first
 from gram.rl.openrlhf import END_TOKENS, answer_in
 from gram.rl.rows import reference_text
 from gram.serving.door import DoorRoute
@@ -37,7 +38,7 @@ from gram.serving.shapes import (
     ScoreRequest,
 )
 from gram.serving.units import Outcome
-from gram.types import Answer, Contest, Message, Pair, sigmoid
+from gram.types import Answer, Contest, FloatArray, Message, Pair, sigmoid
 
 _EndTokens: TypeAlias = Annotated[
     Sequence[str], Query(description="Removed from the ends of answers, besides those of published models")
@@ -110,13 +111,14 @@ async def _rerank(service: Service, panel: Panel, asked: RerankRequest) -> Reran
     service.check_count(len(asked.documents), most, "documents")
     texts = service.texts([_text(document) for document in asked.documents], "documents")
     contest = Contest(service.chat(asked.query, "query"), texts)
-    relevance = await _relevance(panel, contest)
-    order = sorted(range(len(texts)), key=lambda place: -relevance[place])[: asked.top_n or None]
+    worth = await _worth(panel, contest)
+    relevance = sigmoid(worth)  # to be shown only: many are exactly 0 or 1, where nothing is in order
+    order = best_first(worth)[: asked.top_n or None]
     results = [
         RerankResult(
             index=place,
             document=Document(text=texts[place]) if asked.return_documents else None,
-            relevance_score=relevance[place],
+            relevance_score=float(relevance[place]),
         )
         for place in order
     ]
@@ -130,24 +132,21 @@ def _text(document: str | Document) -> str:
     return document if isinstance(document, str) else document.text
 
 
-async def _relevance(panel: Panel, contest: Contest) -> list[float]:
-    """A number from 0 to 1 for each document.
+async def _worth(panel: Panel, contest: Contest) -> FloatArray:
+    """(n,) log-odds whose logistic function is the relevance of each document.
 
-    Of a scalar model the logistic function of its score, as vLLM gives it. Else the probability of beating an
-    average one of these documents: of a judge by its Bradley-Terry strengths, of a likelihood by its scores.
+    Of a scalar model they are its scores, as vLLM takes them. Else they are log-odds of beating an average
+    one of these documents: of a judge its Bradley-Terry strengths, of others ``slope`` times the scores.
     """
     if not panel.facts.scores:
         schedule = "round_robin" if len(contest.responses) <= _ROUND_ROBIN else "swiss"
-        ranking = await panel.rank(contest, Schedule(schedule))
-        return [float(x) for x in sigmoid(ranking.strengths)]
+        return (await panel.rank(contest, Schedule(schedule))).strengths
     outcomes = await panel.score([Answer(contest.prompt, text) for text in contest.responses])
     failed = next((k for k, outcome in enumerate(outcomes) if outcome.values is None), None)
     if failed is not None:
         raise ScoringError(f"no score of documents[{failed}]: {outcomes[failed].error}")
-    scores = panel.facts.slope * np.array([outcome.values[0] for outcome in outcomes if outcome.values])
-    if panel.facts.kind != "scalar":
-        scores = scores - scores.mean()
-    return [float(x) for x in sigmoid(scores)]
+    scores = np.array([outcome.values[0] for outcome in outcomes if outcome.values])
+    return scores if panel.facts.kind == "scalar" else panel.facts.slope * (scores - scores.mean())
 
 
 def _answers(service: Service, asked: ScoreRequest) -> list[Answer]:

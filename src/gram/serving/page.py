@@ -261,7 +261,7 @@ class _Asking:
     async def _decide(self, panel: Panel, state: str, asked: dict[str, Any]) -> tuple[str, ...]:
         wanted = systemone_request({"state": state, "questions": {"it": asked}}, self._service.orders)
         self._service.check_state(wanted.state)
-        answer = (await panel.decide(wanted))["it"]
+        answer = (await panel.decide(wanted)).decisions["it"]
         if isinstance(answer, NoulAnswer):
             return (pictures.decision({"yes": answer.noul, "no": 1 - answer.noul}, answer.mass),)
         if isinstance(answer, ScoreAnswer):

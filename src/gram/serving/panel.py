@@ -30,6 +30,13 @@ class Schedule(NamedTuple):
     budget: int | None = None
 
 
+class Decided(NamedTuple):
+    """The answers to typed questions, and of how many prompts of each the state was shortened."""
+
+    decisions: Decisions
+    truncated: dict[str, int]
+
+
 class Panel:
     """One request's questions to the model.
 
@@ -87,7 +94,7 @@ class Panel:
             )
         return await self._ask([Whole(text) for text in texts])
 
-    async def decide(self, request: Request) -> Decisions:
+    async def decide(self, request: Request) -> Decided:
         """The answers to typed questions; each waits and is remembered by itself.
 
         Raises:
@@ -98,12 +105,14 @@ class Panel:
             raise ConfigError(f"the model is a {self.facts.kind}: typed questions are for judges")
         named = request.questions.items()
         outcomes = await self._ask([Decision.of(request.state, one, request.orders) for _, one in named])
-        answers = {}
+        answers, truncated = {}, {}
         for name, outcome in zip(request.questions, outcomes, strict=True):
             if outcome.decided is None:
                 raise DataError(f"cannot be answered: {outcome.error}", field=f"questions.{name}")
-            answers[name] = outcome.decided
-        return Decisions(answers, Usage(tokens=self.tokens))
+            answers[name], truncated[name] = outcome.decided, outcome.cut
+        return Decided(
+            Decisions(answers, Usage(tokens=self.tokens, truncated=sum(truncated.values()))), truncated
+        )
 
     async def read(self, answer: Reading) -> Outcome:
         """The outcome of an answer that is read token by token.

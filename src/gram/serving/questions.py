@@ -63,8 +63,9 @@ def question_routes(service: Service) -> APIRouter:
         panel = _panel(service, request, asked)
         wanted = systemone_request(_known(asked, "state", "questions", "assets"), service.orders)
         service.check_state(wanted.state)
-        answers = await panel.decide(wanted)
-        content = {"answers": systemone_answers(wanted, answers), "x_gram": diagnostics(answers)}
+        answers, truncated = await panel.decide(wanted)
+        told = diagnostics(answers, truncated)
+        content = {"answers": systemone_answers(wanted, answers), "x_gram": told}
         return AsciiResponse({"model": service.name, **content, "usage": _usage(panel)})
 
     @router.post("/v1/decisions")
@@ -75,8 +76,9 @@ def question_routes(service: Service) -> APIRouter:
         panel = _panel(service, request, asked)
         wanted = decisions_request(_known(asked, "input", "questions"), service.orders)
         service.check_state(wanted.state)
-        answers = await panel.decide(wanted)
-        content = {"answers": decisions_answers(asked, wanted, answers), "x_gram": diagnostics(answers)}
+        answers, truncated = await panel.decide(wanted)
+        told = diagnostics(answers, truncated)
+        content = {"answers": decisions_answers(asked, wanted, answers), "x_gram": told}
         return AsciiResponse({"model": service.name, **content, "usage": _usage(panel)})
 
     return router

@@ -74,7 +74,7 @@ class Outcome(NamedTuple):
             was not asked; of an answer its score; of a reading the log-probability of each token; of a typed
             question none, as ``decided`` has them. None where the model gave no number.
         tokens: its share, by length, of what its batch read.
-        cut: tokens that it lost to fit the model.
+        cut: tokens that it lost to fit the model; of a typed question the prompts that were shortened.
         error: why there is no number; empty where there is.
         texts: of a reading, what each token writes.
     """

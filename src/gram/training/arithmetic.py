@@ -29,6 +29,7 @@ class Shape:
         edges: sum of the inputs and outputs of each layer's linear maps: weights of an adapter per rank.
         linear_elsewhere: as ``linear``, of all linear maps outside the layers but the output layer.
         edges_elsewhere: as ``edges``, of those.
+        beside: weights of the parts that read pictures or sounds: they lie there, and do nothing for text.
         width: of all query heads together.
         kept: bytes that a token in training keeps for the backward pass.
     """
@@ -42,11 +43,12 @@ class Shape:
     kept: int
     linear_elsewhere: int = 0
     edges_elsewhere: int = 0
+    beside: int = 0
 
     @property
     def weights(self) -> int:
         """All weights."""
-        return self.layers * self.per_layer + self.rest
+        return self.layers * self.per_layer + self.rest + self.beside
 
     @property
     def all_linear(self) -> int:
@@ -97,7 +99,7 @@ def trained(shape: Shape, way: Way) -> int:
         >>> trained(shape, Way()), trained(shape, Way(rank=4))  # 2 x 100 + 50, and 2 x 4 x 40
         (250, 320)
     """
-    return way.rank * shape.all_edges if way.rank else shape.weights
+    return way.rank * shape.all_edges if way.rank else shape.weights - shape.beside
 
 
 def fixed_memory(shape: Shape, way: Way) -> list[Line]:
@@ -116,7 +118,10 @@ def fixed_memory(shape: Shape, way: Way) -> list[Line]:
     count = trained(shape, way)
     parts = way.gpus if way.divided else 1
     by = f" / {parts}" if parts > 1 else ""
-    lines = [] if not way.rank else [_frozen(shape, way, parts, by)]
+    lines = [_frozen(shape, way, parts, by)] if way.rank else []
+    if shape.beside and not way.rank:
+        formula = f"4 bytes x {shape.beside:,}{by}"
+        lines.append(Line("frozen weights beside text, fp32", formula, 4 * shape.beside / parts))
     lines += [
         Line(f"{'adapters' if way.rank else 'weights'}, fp32", f"4 bytes x {count:,}{by}", 4 * count / parts),
         Line("gradients, fp32", f"4 bytes x {count:,}{by}", 4 * count / parts),
@@ -150,9 +155,11 @@ def _frozen(shape: Shape, way: Way, parts: int, by: str) -> Line:
 def _gathered(shape: Shape, way: Way) -> list[Line]:
     """What a divided model has whole for a while: two layers, one on its way, and all that is no layer."""
     two = f"4 bytes x (2 x {shape.per_layer:,} + {shape.rest:,})"
-    lines = [Line("gathered weights, fp32", two, 4 * (2 * shape.per_layer + shape.rest))]
+    more = f" + 4 bytes x {shape.beside:,}" if shape.beside else ""
+    whole = 4 * (2 * shape.per_layer + shape.rest)
+    lines = [Line("gathered weights, fp32", two + more, whole + 4 * shape.beside)]
     if not way.rank:
-        lines.append(Line("their gradients, fp32", two, 4 * (2 * shape.per_layer + shape.rest)))
+        lines.append(Line("their gradients, fp32", two, whole))
     return lines
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from gram.asking import Asking, Context, LoadOptions
 from gram.engine.base import Engine
@@ -23,25 +24,30 @@ from gram.objectives.preference import Judge
 from gram.objectives.scalar import Scalar
 from gram.rendering import Renderer
 from gram.training.config import TrainConfig, check_layout
+from gram.training.dropout import without_dropout
 from gram.training.record import KINDS
-from gram.types import ResponsePair
+from gram.types import Answer, ResponsePair
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def make_objective(
     config: TrainConfig, loaded: LoadedModel, context: Context, device: str
 ) -> tuple[Objective[Any], Renderer]:
-    """The objective that ``config`` names, on an engine for the loaded model; and its renderer."""
-    if config.max_length and config.max_length > loaded.context:
-        raise ConfigError(f"max_length {config.max_length}: the model reads at most {loaded.context} tokens")
-    renderer = renderer_for(loaded, asking_of(config, loaded), source=config.model)
-    reference, bf16 = None, config.dtype == "bf16"
-    if config.reference:
-        trust = config.trust_remote_code
-        reference = load_reference(config.reference, loaded, device=device, trust_remote_code=trust).model
-        reference = reference.bfloat16() if bf16 else reference
-    engine = _engine(config, loaded, renderer)
-    if reference is not None and choose_engine(reference, config.engine).name != engine.name:
-        engine = choose_engine(loaded.model, "plain", training=True, bf16=bf16)
+    """The objective that ``config`` names, on an engine for the loaded model; and its renderer.
+
+    Raises:
+        ConfigError: ``max_length`` is more than the model or its reference reads; or as ``load_reference``.
+    """
+    other = _reference(config, loaded, device)
+    readable = min(model.context for model in (loaded, other) if model is not None)
+    if config.max_length and config.max_length > readable:
+        reader = "model" if readable == loaded.context else "reference"
+        raise ConfigError(f"max_length {config.max_length}: the {reader} reads at most {readable} tokens")
+    renderer = renderer_for(loaded, asking_of(config, loaded), source=config.model, readable=readable)
+    reference = None if other is None else other.model
+    engine = _engine(config, loaded.model, reference, renderer)
     match config.objective_name:
         case "language":
             return Language(renderer, engine=engine), renderer
@@ -71,14 +77,31 @@ def make_objective(
             return objective, renderer
 
 
-def _engine(config: TrainConfig, loaded: LoadedModel, renderer: Renderer) -> Engine:
-    """The engine that reads the rows of the objective."""
+def _reference(config: TrainConfig, loaded: LoadedModel, device: str) -> LoadedModel | None:
+    """The model whose score is subtracted, in the precision of the products."""
+    if not config.reference:
+        return None
+    other = load_reference(
+        config.reference, loaded, device=device, trust_remote_code=config.trust_remote_code
+    )
+    return replace(other, model=other.model.bfloat16()) if config.dtype == "bf16" else other
+
+
+def _engine(
+    config: TrainConfig, model: PreTrainedModel, reference: PreTrainedModel | None, renderer: Renderer
+) -> Engine:
+    """The engine that reads the rows of the objective, with the model and with the reference."""
     bf16 = config.dtype == "bf16"
-    refuse_unlike_rows(loaded.model, renderer.max_length)
-    if renderer.layout == "fan" and config.objective_name == "preference":
-        check_layout(renderer.layout, config.engine)
-        return choose_fan(loaded.model, training=True, bf16=bf16)
-    return choose_engine(loaded.model, config.engine, training=True, bf16=bf16)
+    for reader in (model, *([] if reference is None else [reference])):
+        refuse_unlike_rows(reader, renderer.max_length)
+    with without_dropout(model):  # as it will be trained
+        if renderer.layout == "fan" and config.objective_name == "preference":
+            check_layout(renderer.layout, config.engine)
+            return choose_fan(model, training=True, bf16=bf16)
+        engine = choose_engine(model, config.engine, training=True, bf16=bf16)
+        if reference is not None and choose_engine(reference, config.engine).name != engine.name:
+            engine = choose_engine(model, "plain", training=True, bf16=bf16)
+    return engine
 
 
 def asking_of(config: TrainConfig, loaded: LoadedModel) -> Asking:
@@ -93,26 +116,43 @@ def asking_of(config: TrainConfig, loaded: LoadedModel) -> Asking:
 
 
 def answer_context(config: TrainConfig, loaded: LoadedModel, records: Sequence[object]) -> Context:
-    """Where an answer stands when its likelihood is asked: by default where it stood in stage 1."""
+    """Where an answer stands when its likelihood is asked: by default where it stood in stage 1.
+
+    Raises:
+        ConfigError: stage 1 is to teach it in the judge prompt, and no record stands there.
+    """
+    stage_1 = config.stage == "pretrain"
+    paired = stage_1 and any(isinstance(record, ResponsePair) for record in records)
+    if stage_1 and config.context == "judge" and not paired:
+        raise ConfigError(
+            "context judge: in pretrain only pairs stand in the judge prompt, and the data have none; "
+            "leave it out"
+        )
     if config.context:
         return config.context
-    if config.stage == "pretrain" and any(isinstance(record, ResponsePair) for record in records):
+    if paired:
         return "judge"
+    if stage_1 and any(isinstance(record, Answer) for record in records):
+        return "chat"
     return loaded.manifest.context if loaded.manifest else "chat"
 
 
 def check_of(config: TrainConfig) -> Callable[[object], None] | None:
-    """The check of rows for the model to train; pairs that stage 1 may show to the judge are left to it."""
+    """The check of rows for the model to train.
+
+    In stage 1 single answers stand in the chat format, whatever the context; a judge prompt takes any pair.
+    """
     if is_preset(config.model):
         return None
+    stage_1 = config.stage == "pretrain"
     asking = LoadOptions(
         KINDS[config.objective_name],
-        context=config.context,
+        context="chat" if stage_1 else config.context,
         revision=config.revision,
         base=config.base,
         trust_remote_code=config.trust_remote_code,
     )
     check = showing([config.model], asking)
-    if check is None or config.context or config.stage != "pretrain":
+    if check is None or not stage_1:
         return check
     return lambda row: None if isinstance(row, ResponsePair) else check(row)

@@ -50,7 +50,7 @@ class TrainConfig:
     columns: str | None = field(default=None, metadata=READABLE_AS_MAPPING)
     """Names of columns, of training and evaluation data: prompt=question,chosen=good; ignore=COLUMN."""
     eval_data: list[str] = field(default_factory=list)
-    """Data to evaluate on while training; the checkpoint with the lowest loss on it is kept."""
+    """Data to evaluate on while training; the saved checkpoint with the lowest loss on it is kept."""
     eval_split: str | None = None
     """Use only this split of the evaluation data."""
     max_per_source: Count | None = None
@@ -76,7 +76,8 @@ class TrainConfig:
     """preference: a judge whose verdicts take the place of labels, on all pairs of a prompt's answers (of
     more than 16, on 120 or those of the rows); they are soft, and not smoothed again."""
     context: Literal["chat", "judge"] | None = None
-    """Where the likelihood objective asks for an answer. Default: that of the model, else chat."""
+    """Where the likelihood objective asks for an answer. Default: that of the model, else chat; after
+    pretrain judge, if any pair was among the data, and chat after single answers."""
 
     # --- Losses ---
     label_smoothing: Smoothing = 0.1

@@ -21,9 +21,9 @@ from gram.engine.runner import Runner
 from gram.engine.segments import forked
 from gram.errors import ConfigError
 from gram.modeling.loading import load_model
-from gram.modeling.manifest import Manifest, read_manifest
+from gram.modeling.manifest import Manifest
+from gram.modeling.on_hub import manifest_of
 from gram.modeling.renderers import renderer_for
-from gram.modeling.shipped import model_folder
 from gram.rendering import Renderer
 from gram.training.config import TrainConfig
 from gram.types import Chat, FloatArray, Pair, Preference, sigmoid
@@ -65,8 +65,7 @@ def distilled(
         ConfigError: the teacher is no judge.
         CheckpointError, TemplateError: it cannot be loaded, or asked.
     """
-    folder = model_folder(teacher)
-    manifest = read_manifest(folder) if folder else None
+    manifest = manifest_of(teacher)
     if manifest is not None and manifest.kind != "judge":
         raise ConfigError(f"distil {teacher}: is no judge, but a {manifest.kind} model")
     loaded = load_model(teacher, "lm", device=device, trust_remote_code=trust_remote_code)

@@ -29,6 +29,7 @@ from gram.objectives.objective import Objective, Sample
 from gram.training.arguments import FitSettings, processes, training_arguments
 from gram.training.callbacks import CompleteLog, Guard, Observer, ProgressBar, check_finite, mean_loss
 from gram.training.checkpoints import to_go_on_from
+from gram.training.dropout import without_dropout
 from gram.training.sharding import Division, asked_for, gathered, in_step, outline
 from gram.training.stream import Stream
 from gram.training.wrapped import through
@@ -65,11 +66,12 @@ def fit(
     title: str | None = "train",
     observe: Callable[[int], None] | None = None,
 ) -> FitResult:
-    """Train ``model`` in place, or divided among processes (``sharding``).
+    """Train ``model`` in place, or divided among processes (``sharding``); nothing is dropped out.
 
     Args:
         samples: from ``objective.encode``.
-        eval_samples: to evaluate on; with ``checkpoints``, the weights with the lowest loss on them are kept.
+        eval_samples: to evaluate on; with ``checkpoints``, of the weights that are saved those with the
+            lowest loss on them are kept.
         checkpoints: folder to save to and resume from; None: nothing is saved.
         title: shown in the progress bar; None: nothing is shown.
         observe: called after every optimizer step with its number, the model in evaluation mode. It
@@ -89,6 +91,7 @@ def fit(
         if division := asked_for():
             stack.enter_context(division.around())
         trainer = _trainer(model, objective, samples, settings, eval_samples, checkpoints, division)
+        stack.enter_context(without_dropout(model))  # not before: an outline of the model keeps its own
         trainer.remove_callback(PrinterCallback)
         if title is not None:
             bar = ProgressBar(title)
@@ -124,21 +127,17 @@ def _trainer(
         evaluates=bool(eval_samples),
         lowers=division is None or division.autocasts,
     )
+    order = {"steps": settings.steps, "batch_size": settings.batch_size, "seed": settings.seed}
     return _SumTrainer(
         *(model, arguments),
         objective=objective,
-        stream=_stream(samples, settings),
+        stream=Stream(samples, **order, processes=processes()),
         budget=settings.token_budget or _budget_for(model, objective, settings),
         pass_length=len(samples),
         eval_samples=eval_samples,
         division=division,
         low=settings.dtype == "bf16",
     )
-
-
-def _stream(samples: Sequence[Sample], settings: FitSettings) -> Stream:
-    order = {"steps": settings.steps, "batch_size": settings.batch_size, "seed": settings.seed}
-    return Stream(samples, **order, processes=processes())
 
 
 def _budget_for(model: nn.Module, objective: Objective[Any], settings: FitSettings) -> int:
@@ -279,6 +278,10 @@ class _SumTrainer(Trainer):
     def _eval_batches(self) -> list[Batch]:
         own_samples = self._eval_samples[self.args.process_index :: self.args.world_size]
         return list(self._objective.micro_batches(own_samples, self._budget))
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Only weights that are saved can be kept: the trainer lets a step in between hide all later ones."""
+        return self.control.should_save and super()._determine_best_metric(metrics, trial)
 
     def save_model(self, *given: Any, **more: Any) -> None:
         if not self.is_deepspeed_enabled:  # its engine saves weights too, where others save the optimizer

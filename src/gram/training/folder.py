@@ -44,7 +44,13 @@ _OTHERS = {
 def reads_of(config: TrainConfig) -> Reads:
     """All that a run reads, as its configuration names it."""
     return Reads(
-        [config.model, base_of(config.model, config.base), config.reference, config.distil, config.template],
+        [
+            config.model,
+            base_of(config.model, config.base, config.revision),
+            config.reference,
+            config.distil,
+            config.template,
+        ],
         [*config.data, *config.eval_data, *config.tokenizer_data],
     )
 

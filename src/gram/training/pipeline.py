@@ -178,7 +178,8 @@ def _read_besides(config: TrainConfig, loaded: LoadedModel, renderer: Renderer) 
     """What decides, besides the rows, what is learned, by its content: see ``begin_output``."""
     models = {"distil": config.distil, "reference": config.reference}
     read = {name: content_of(model) for name, model in models.items() if model is not None}
-    read |= {"model": content_of(config.model, config.base), "template": renderer.settings["template_hash"]}
+    read["model"] = content_of(config.model, config.base, config.revision)
+    read["template"] = renderer.settings["template_hash"]
     if config.tokenizer_data:
         tokenizer: Any = loaded.tokenizer
         read["tokenizer"] = sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()

@@ -5,7 +5,7 @@ Knows configurations and how they are trained; loads no weights and asks no devi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -99,6 +99,8 @@ def plan(options: PlanOptions, say: Callable[[str], None] = on_stderr) -> dict[s
         checkpointing=options.gradient_checkpointing,
     )
     say(f"{options.model}: {shape.layers} layers x {shape.per_layer:,} weights + {shape.rest:,} elsewhere")
+    if shape.beside:
+        say(f"  + {shape.beside:,} that read pictures or sounds, which text does not go through")
     say(f"  = {shape.weights:,}, of which {trained(shape, way):,} are trained")
     ways = {"copies": way}
     if options.gpus > 1 and not options.quantise:
@@ -175,7 +177,7 @@ def shape_of(options: PlanOptions) -> Shape:
 
     from gram.engine.memory import bytes_per_trained_token
     from gram.engine.shape import head_width, widest
-    from gram.modeling.trainable import decoder_layers
+    from gram.modeling.trainable import beside_text, decoder_layers
 
     config = _config_of(options)
     with torch.device("meta"):
@@ -187,11 +189,13 @@ def shape_of(options: PlanOptions) -> Shape:
             f"{options.model}: has experts, of which a token meets some; plan knows no such model"
         )
     text: Any = config.get_text_config()
-    beside = _linear_beside(model, layers)
+    unread = beside_text(model)
+    beside = _linear_beside(model, [*layers, *unread])
     in_layers = sum(weight.numel() for weight in layers.parameters())
     kept = bytes_per_trained_token(
         text, options.dtype, checkpointing=options.gradient_checkpointing, all_logits=False
     )
+    unread_weights = sum(weight.numel() for part in unread for weight in part.parameters())
     count = len(layers)
     per_layer, over = divmod(in_layers, count)  # layers may differ: what is over counts as elsewhere
     multiplied, more = divmod(sum(weight.numel() for weight in linear), count)
@@ -199,22 +203,23 @@ def shape_of(options: PlanOptions) -> Shape:
     return Shape(
         layers=count,
         per_layer=per_layer,
-        rest=sum(weight.numel() for weight in model.parameters()) - in_layers + over,
+        rest=sum(weight.numel() for weight in model.parameters()) - in_layers - unread_weights + over,
         linear=multiplied,
         edges=edges,
         width=widest(text, "num_attention_heads") * head_width(text),
         kept=kept,
         linear_elsewhere=more + sum(weight.numel() for weight in beside),
         edges_elsewhere=more_edges + sum(sum(weight.shape) for weight in beside),
+        beside=unread_weights,
     )
 
 
-def _linear_beside(model: Any, layers: nn.ModuleList) -> list[Tensor]:
-    """Weights of the linear maps outside the layers, but the output layer's: adapters get there too."""
+def _linear_beside(model: Any, parts: Iterable[nn.Module]) -> list[Tensor]:
+    """Weights of the linear maps outside ``parts``, but the output layer's: adapters get there too."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
-    known = {*layers.modules(), model.get_output_embeddings()}
+    known = {module for part in parts for module in part.modules()} | {model.get_output_embeddings()}
     return [m.weight for m in model.modules() if isinstance(m, nn.Linear | Conv1D) and m not in known]
 
 

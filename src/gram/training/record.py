@@ -88,7 +88,7 @@ def training_manifest(
 def _base(config: TrainConfig) -> dict[str, Any]:
     """The base that an adapter of this run names; none where it is merged."""
     if config.adapter == "continued":
-        below = base_of(config.model, config.base)
+        below = base_of(config.model, config.base, config.revision)
         assert below is not None, "loading has refused what is no adapter"
         return adapter_base(below, None)
     return adapter_base(config.model, config.revision) if config.adapter == "kept" else {}

@@ -15,7 +15,7 @@ from gram.data import read_language
 from gram.modeling.loading import LoadedModel, model_source
 from gram.modeling.precision import TORCH, precision_of
 from gram.modeling.quantised import quantise
-from gram.modeling.trainable import LoraSettings, add_lora, freeze
+from gram.modeling.trainable import LoraSettings, add_lora, freeze, freeze_beside_text
 from gram.objectives.language import Unlabeled
 from gram.rendering import load_template
 from gram.training.config import TrainConfig
@@ -89,6 +89,8 @@ def free_weights(model: PreTrainedModel, config: TrainConfig, *, score_head: boo
     """``model`` with the right weights free to train: all, the last layers, or adapters on a frozen model."""
     if config.freeze:
         freeze(model, config.unfreeze_layers)
-    elif config.lora and config.adapter != "continued":
+    elif not config.lora:
+        freeze_beside_text(model)
+    elif config.adapter != "continued":
         return add_lora(model, LoraSettings(config.lora_rank, config.lora_alpha), score_head=score_head)
     return model

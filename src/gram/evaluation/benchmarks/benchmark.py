@@ -133,6 +133,16 @@ def plain(records: Sequence[Record]) -> list[Record]:
     return [record for record in records if not record.variant]
 
 
+def without(missing: Sequence[str]) -> tuple[str, ...]:
+    """The note that names the parts of which there are no rows; no note if there are none such.
+
+    Example:
+        >>> without(["math", "code"]), without([])
+        (('without rows of: math, code',), ())
+    """
+    return (f"without rows of: {', '.join(missing)}",) if missing else ()
+
+
 def macro(estimates: Sequence[Estimate]) -> Estimate:
     """The unweighted mean of the parts that have any rows."""
     return statistics.weighted([(1.0, estimate) for estimate in estimates])

@@ -31,6 +31,7 @@ from gram.evaluation.benchmarks.benchmark import (
 from gram.evaluation.items import Item
 from gram.evaluation.records import Record
 from gram.evaluation.shares import accuracy
+from gram.statistics import Estimate
 from gram.types import FloatArray
 
 
@@ -87,30 +88,33 @@ def expected_best(strength: FloatArray, gold: FloatArray, k: int) -> float:
     return float(chance @ sorted_gold)
 
 
-def curve(records: Sequence[Record]) -> dict[int, dict[str, FloatArray]]:
-    """k -> chooser -> (prompts,) expected gold: of the model, a perfect judge and chance.
+def curve(records: Sequence[Record]) -> dict[int, dict[str, Estimate]]:
+    """k -> chooser -> mean expected gold over the prompts: of the model, a perfect judge and chance.
 
-    k doubles from 1 up to the largest number of candidates that at least half of the prompts have.
+    k doubles from 1 up to the largest number of candidates that at least half of the prompts have. For the
+    intervals prompts are drawn, those of one group together.
     """
-    prompts: list[tuple[FloatArray, FloatArray]] = []
+    prompts: list[tuple[FloatArray, FloatArray, tuple[str, str]]] = []
     for item in by_item(records).values():
         strength = strengths(item)
         gold = np.empty(len(strength))
         for record in item:
             gold[list(record.pair)] = record.gold
-        prompts.append((strength, gold))
+        prompts.append((strength, gold, item[0].cluster))
     if not prompts:
         return {}
-    counts = sorted((len(gold) for _, gold in prompts), reverse=True)
+    counts = sorted((len(gold) for _, gold, _ in prompts), reverse=True)
     largest = counts[(len(counts) - 1) // 2]  # as many as the first half of the prompts have
     points = {}
     for k in sorted({*(2**e for e in range(int(math.log2(largest)) + 1)), largest}):
-        enough = [(strength, gold) for strength, gold in prompts if len(gold) >= k]
-        points[k] = {
-            "model": np.array([expected_best(strength, gold, k) for strength, gold in enough]),
-            "perfect": np.array([expected_best(gold, gold, k) for _, gold in enough]),
-            "chance": np.array([gold.mean() for _, gold in enough]),
+        enough = [prompt for prompt in prompts if len(prompt[1]) >= k]
+        clusters = [cluster for *_, cluster in enough]
+        golds = {
+            "model": [expected_best(strength, gold, k) for strength, gold, _ in enough],
+            "perfect": [expected_best(gold, gold, k) for _, gold, _ in enough],
+            "chance": [float(gold.mean()) for _, gold, _ in enough],
         }
+        points[k] = {name: statistics.mean(np.array(values), clusters) for name, values in golds.items()}
     return points
 
 
@@ -122,13 +126,13 @@ def scores(records: Sequence[Record]) -> Scores:
         line
         for k, row in points.items()
         for line in (
-            Line(f"best of {k}", statistics.mean(row["model"])),
-            Line(f"best of {k}, perfect judge", statistics.mean(row["perfect"]), 1),
-            Line(f"best of {k}, chance", statistics.mean(row["chance"]), 1),
+            Line(f"best of {k}", row["model"]),
+            Line(f"best of {k}, perfect judge", row["perfect"], 1),
+            Line(f"best of {k}, chance", row["chance"], 1),
         )
     ]
     pairs = accuracy([record for record in records if record.judged])
-    last = statistics.mean(points[max(points)]["model"]) if points else statistics.mean(np.empty(0))
+    last = points[max(points)]["model"] if points else statistics.mean(np.empty(0))
     name = f"gold of the best of {max(points)}" if points else "gold of the best"
     return Scores(last, name, (*lines, Line("accuracy on pairs", pairs)))
 

@@ -20,6 +20,7 @@ from gram.evaluation.benchmarks.benchmark import (
     plain,
     prompt,
     text,
+    without,
 )
 from gram.evaluation.benchmarks.pairs import published_pair
 from gram.evaluation.items import Item
@@ -81,6 +82,7 @@ def scores(records: Sequence[Record]) -> Scores:
     models.sort(key=lambda name: "gpt" not in name)  # the split of the paper's main table goes first
     lines: list[Line] = []
     overall: list[Estimate] = []
+    missing: list[str] = []
     for model in models:
         inside = [r for r in records if r.subset.rpartition("/")[0] == model]
         parts = {
@@ -93,7 +95,9 @@ def scores(records: Sequence[Record]) -> Scores:
             Line(f"{model}: mean of the categories (macro)", macro(list(parts.values()))),
             *(Line(name, value, 1) for name, value in parts.items() if value.n),
         ]
+        missing += [f"{model}/{name}" for name, value in parts.items() if not value.n]
     notes = (f"the score is that of the split {models[0]}",) if len(models) > 1 else ()
+    notes += without(missing)
     return Scores(overall[0] if overall else _accuracy([]), "overall (micro)", tuple(lines), notes)
 
 

@@ -21,6 +21,7 @@ from gram.evaluation.benchmarks.benchmark import (
     macro,
     placed,
     plain,
+    without,
 )
 from gram.evaluation.items import Item, item_of
 from gram.evaluation.records import Record
@@ -124,9 +125,12 @@ def _hhh(records: Sequence[Record]) -> Scores:
     records = plain(records)
     parts = {name: accuracy([r for r in records if r.subset == name]) for name in HHH_PARTS}
     lines = [Line(name, value) for name, value in parts.items()]
-    return Scores(
-        accuracy(records), "accuracy", (*lines, Line("mean of the parts", macro(list(parts.values()))))
-    )
+    lines.append(Line("mean of the parts", macro(list(parts.values()))))
+    return Scores(accuracy(records), "accuracy", tuple(lines), _missing(parts))
+
+
+def _missing(parts: Mapping[str, Estimate]) -> tuple[str, ...]:
+    return without([name for name, value in parts.items() if name and not value.n])
 
 
 def _llmbar(records: Sequence[Record]) -> Scores:
@@ -143,6 +147,7 @@ def _llmbar(records: Sequence[Record]) -> Scores:
         Line("agreement of both orders", agreement),
     )
     notes = ("some rows name no subset, and count as one of their own",) if parts[""].n else ()
+    notes += _missing(parts)
     return Scores(macro(list(parts.values())), "mean accuracy of the subsets", lines, notes)
 
 

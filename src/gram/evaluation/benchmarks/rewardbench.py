@@ -7,12 +7,22 @@ its 447 rows, as much as the six sets of code together.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from gram import statistics
 from gram.data import Row
-from gram.evaluation.benchmarks.benchmark import Benchmark, Line, Scores, fault, placed, plain, strict
+from gram.evaluation.benchmarks.benchmark import (
+    Benchmark,
+    Line,
+    Scores,
+    fault,
+    placed,
+    plain,
+    strict,
+    without,
+)
 from gram.evaluation.benchmarks.pairs import published_pair
 from gram.evaluation.items import Item
 from gram.evaluation.records import Record
@@ -66,8 +76,12 @@ def _item(row: Row) -> Item:
     return item
 
 
-def scores(records: Sequence[Record]) -> Scores:
-    """Sections, the prior sets if there are any of their rows, and the weighted mean of what is there."""
+def scores(records: Sequence[Record], *, with_prior: bool = False) -> Scores:
+    """Sections, the prior sets if there are any of their rows, and the weighted mean of what is there.
+
+    Args:
+        with_prior: the prior sets are asked for: where all of them are missing, that is said.
+    """
     records = plain(records)
     lines: list[Line] = []
     parts: list[tuple[float, Estimate]] = []
@@ -80,13 +94,15 @@ def scores(records: Sequence[Record]) -> Scores:
         parts.append((1.0, value))
         missing += [subset for subset in counts if not estimates[subset].n]
     prior = {subset: _accuracy(records, subset) for subset in PRIOR}
-    if any(estimate.n for estimate in prior.values()):
+    found = [subset for subset, estimate in prior.items() if estimate.n]
+    if with_prior or found:
+        missing += [subset for subset in PRIOR if subset not in found]
+    if found:
         value = statistics.weighted([(1.0, estimate) for estimate in prior.values()])
         lines.append(Line("Prior Sets", value))
         lines += [Line(subset, estimate, 1) for subset, estimate in prior.items() if estimate.n]
         parts.append((PRIOR_WEIGHT, value))
-    notes = (f"without rows of: {', '.join(missing)}",) if missing else ()
-    return Scores(statistics.weighted(parts), "mean of the sections", tuple(lines), notes)
+    return Scores(statistics.weighted(parts), "mean of the sections", tuple(lines), without(missing))
 
 
 def _accuracy(records: Sequence[Record], subset: str) -> Estimate:
@@ -107,5 +123,5 @@ WITH_PRIOR = Benchmark(
     _RULE,
     (*_HUB, *((f"allenai/pref-test-sets::{name}", name) for name in PRIOR)),
     _item,
-    scores,
+    partial(scores, with_prior=True),
 )

@@ -23,6 +23,7 @@ from gram.evaluation.benchmarks.benchmark import (
     strengths,
     text,
     texts,
+    without,
 )
 from gram.evaluation.items import Item
 from gram.evaluation.records import Record
@@ -156,10 +157,10 @@ def scores(records: Sequence[Record]) -> Scores:
         value, below = ties_score(ties["ref"], ties["tied"])
         parts.append(value)
         lines += [Line(TIES, value), *below]
+        missing += [f"{TIES} ({kind})" for kind in _KINDS if not ties[kind]]
     else:
         missing.append(TIES)
-    notes = (f"without rows of: {', '.join(missing)}",) if missing else ()
-    return Scores(macro(parts), "mean of the subsets", tuple(lines), notes)
+    return Scores(macro(parts), "mean of the subsets", tuple(lines), without(missing))
 
 
 BENCHMARK = Benchmark(

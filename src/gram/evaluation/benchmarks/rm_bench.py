@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from gram.evaluation.benchmarks.benchmark import (
     strict,
     text,
     texts,
+    without,
 )
 from gram.evaluation.benchmarks.pairs import published_pair
 from gram.evaluation.items import Item
@@ -98,12 +99,12 @@ def scores(records: Sequence[Record]) -> Scores:
     drop exact duplicates) leave the mean to the others of their item and level.
     """
     records = plain(records)
-    part_levels = {part: _levels([r for r in records if r.subset == part]) for part in _PARTS}
+    parts = {name: _part([r for r in records if r.subset == name]) for name in _PARTS}
+    domains = {domain: macro([parts[name].mean for name in names]) for domain, names in DOMAINS.items()}
     domain_levels = {
-        domain: {level: macro([part_levels[part][level] for part in parts]) for level in LEVELS}
-        for domain, parts in DOMAINS.items()
+        domain: {level: macro([parts[name].levels[level] for name in names]) for level in LEVELS}
+        for domain, names in DOMAINS.items()
     }
-    domains = {domain: macro(list(levels.values())) for domain, levels in domain_levels.items()}
     lines = [
         *(Line(level, macro([levels[level] for levels in domain_levels.values()])) for level in LEVELS),
         *(
@@ -116,24 +117,52 @@ def scores(records: Sequence[Record]) -> Scores:
             )
         ),
     ]
-    safety = macro(list(_levels([r for r in records if r.subset in DOMAINS["safety"]]).values()))
+    safety = _part([r for r in records if r.subset in DOMAINS["safety"]]).mean
     lines += [Line("safety, all items alike", safety, 1)] if safety.n else []
     missing = [domain for domain, value in domains.items() if not value.n]
-    missing += [part for part in DOMAINS["safety"] if not part_levels[part]["hard"].n and domains["safety"].n]
-    notes = (f"without rows of: {', '.join(missing)}",) if missing else ()
-    return Scores(macro(list(domains.values())), "mean of the domains", tuple(lines), notes)
+    missing += [name for name in DOMAINS["safety"] if safety.n and not parts[name].mean.n]
+    missing += [
+        f"{name} ({level})"
+        for name, part in parts.items()
+        for level, value in part.levels.items()
+        if part.mean.n and not value.n
+    ]
+    return Scores(macro(list(domains.values())), "mean of the domains", tuple(lines), without(missing))
 
 
-def _levels(records: Sequence[Record]) -> dict[str, Estimate]:
-    values_of: dict[str, dict[str, list[float]]] = {level: {} for level in LEVELS}
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Some items: their levels, and the mean of the levels, which hold the same items."""
+
+    levels: dict[str, Estimate]
+    mean: Estimate
+
+
+def _part(records: Sequence[Record]) -> _Part:
+    items: dict[str, list[Record]] = {}
     for record in records:
+        items.setdefault(record.unit, []).append(record)
+    if not items:
+        return _Part(dict.fromkeys(LEVELS, macro([])), macro([]))
+    clusters = [item[0].cluster for item in items.values()]
+    table = np.array([_levels_of(item) for item in items.values()])  # (items, levels)
+    levels = {}
+    for level, values in zip(LEVELS, table.T, strict=True):
+        there = np.flatnonzero(~np.isnan(values)).tolist()
+        levels[level] = statistics.accuracy(values[there], [clusters[place] for place in there])
+    mean = macro(list(levels.values())).value
+    number = statistics.effective_number(np.nanmean(table, axis=1), clusters)
+    return _Part(levels, Estimate(mean, *statistics.wilson(mean, number), len(items)))
+
+
+def _levels_of(item: Sequence[Record]) -> list[float]:
+    """One item's share of right comparisons by level; NaN for a level without any."""
+    values: dict[str, list[float]] = {level: [] for level in LEVELS}
+    for record in item:
         chosen, rejected = (STYLES.index(style) for style in record.styles)
         level = next(name for name, is_level in LEVELS.items() if is_level(chosen, rejected))
-        values_of[level].setdefault(record.unit, []).append(strict(record))
-    return {
-        level: statistics.accuracy(np.array([float(np.mean(values)) for values in units.values()]))
-        for level, units in values_of.items()
-    }
+        values[level].append(strict(record))
+    return [float(np.mean(found)) if found else np.nan for found in values.values()]
 
 
 BENCHMARK = Benchmark(

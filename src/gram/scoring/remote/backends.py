@@ -43,10 +43,11 @@ _ALL = 2**20
 
 
 class Read(NamedTuple):
-    """A verdict on one prompt, and the tokens that were read for it."""
+    """A verdict on one prompt, the tokens that were read for it, and whether the server shortened it."""
 
     reading: LabelReading
     tokens: int
+    truncated: bool = False
 
 
 class RemoteBackend(ABC):
@@ -83,6 +84,7 @@ class RemoteBackend(ABC):
         sent += self._calls.all(self._named(k, shown[k], template) for k in order[alone:])
         reads = [read for _, read in sorted(zip(order, sent, strict=True), key=lambda found: found[0])]
         cut = sum(bool(one.cut) for one in shown if not isinstance(one, str))
+        cut += sum(read.truncated for read in reads)
         return LabelLogprobs(
             np.array([read.reading.values for read in reads]),  # (n, 2)
             Usage(tokens=sum(read.tokens for read in reads), truncated=cut),
@@ -91,7 +93,7 @@ class RemoteBackend(ABC):
         )
 
     def tokens_cut(self, pairs: Sequence[Pair]) -> list[int] | None:
-        """None where the server makes the tokens: nothing is cut here."""
+        """None where the server makes the tokens: it tells of none how many it cut."""
         return None if self._tokens is None else [prompt.tokens_cut for prompt in self._tokens.of(pairs)]
 
     async def _named(self, place: int, shown: Encoded | str, template: JudgeTemplate) -> Read:
@@ -106,9 +108,11 @@ class RemoteBackend(ABC):
         body: dict[str, Any],
         names: Sequence[Collection[str]],
         ways: Sequence[dict[str, Any]],
+        *,
+        by_id: bool = False,
     ) -> Read:
         """The labels in the list of likeliest tokens; in that of all tokens, where the server has it."""
-        listing, tokens = await self._server.listing(path, body, ways)
+        listing, tokens = await self._server.listing(path, body, ways, by_id=by_id)
         is_open = await self._server.software() == "llamacpp"
         try:
             reading = read_labels(listing, names)
@@ -119,7 +123,8 @@ class RemoteBackend(ABC):
         if reading is not None and not (reading.bounded and is_open):
             return Read(reading, tokens)
         key = "top_logprobs" if "top_logprobs" in ways[0] else "logprobs"
-        listing, more = await self._server.whole_listing(path, body | ways[0] | {key: _ALL}, names)
+        body = body | ways[0] | {key: _ALL}
+        listing, more = await self._server.whole_listing(path, body, names, by_id=by_id)
         return Read(read_labels(listing, names), tokens + more)
 
     @abstractmethod
@@ -149,7 +154,7 @@ class ChatBackend(RemoteBackend):
                 ]
                 body |= {"logprob_token_ids": ids, "return_tokens_as_token_ids": True} | _NO_THOUGHTS
             case "llamacpp":
-                body |= _of_llama_cpp(template) | _NO_THOUGHTS
+                body |= _of_llama_cpp(template.labels[0]) | _NO_THOUGHTS
             case "sglang":
                 body |= _NO_THOUGHTS
         return await self._listed("/chat/completions", body, names, _CHAT)
@@ -163,14 +168,16 @@ class CompletionsBackend(RemoteBackend):
         body: dict[str, Any] = {"prompt": prompt, "temperature": 1.0, "top_p": 1.0}
         software = await self._server.software()
         names: list[Collection[str]] = [{label} for label in template.labels]
+        ids = None if self._tokens is None else list(self._tokens.label_ids)
         if software == "llamacpp":
-            body |= _of_llama_cpp(template)
-        elif software == "vllm" and self._tokens is not None:
-            ids = list(self._tokens.label_ids)
-            names = [{f"token_id:{token}"} for token in ids]
+            body |= _of_llama_cpp(template.labels[0] if ids is None else ids[0])
+        elif software == "vllm" and ids is not None:
             body |= {"logprob_token_ids": ids, "return_tokens_as_token_ids": True}  # older ones know no ids
+        if software in ("vllm", "llamacpp") and ids is not None:
+            names = [{f"token_id:{token}"} for token in ids]
+        by_id = software == "llamacpp" and ids is not None
         try:
-            read = await self._listed("/completions", body, names, _COMPLETIONS)
+            read = await self._listed("/completions", body, names, _COMPLETIONS, by_id=by_id)
         except UnlistedError:
             if software != "vllm":
                 raise
@@ -242,13 +249,24 @@ class ChoiceBackend(RemoteBackend):
         body = {"state": shown, "questions": {"verdict": question}}
         answered = await self._server.ask("/v1/systemone", body, root=True)
         told = _at(answered.content, "answers", "verdict", "probabilities")
-        return Read(read_probabilities([_at(told, first), _at(told, second)], _ROUNDED), answered.tokens)
+        reading = read_probabilities([_at(told, first), _at(told, second)], _ROUNDED)
+        return Read(reading, answered.tokens, _was_cut(answered.content))
 
 
-def _of_llama_cpp(template: JudgeTemplate) -> dict[str, Any]:
-    """llama.cpp tells nothing of a token without text (the end), so a label is drawn: the numbers are those
-    before the bias. A prompt that is read in two parts, one of them kept, has slightly other numbers."""
-    return {"logit_bias": {template.labels[0]: 100.0}, "cache_prompt": False}
+def _of_llama_cpp(label: str | int) -> dict[str, Any]:
+    """llama.cpp tells nothing of a token without text (the end), so a label, by its text or its id, is drawn:
+    the numbers are those before the bias. A prompt that is read in two parts, one of them kept, has slightly
+    other numbers."""
+    bias = {label: 100.0} if isinstance(label, str) else [[label, 100.0]]
+    return {"logit_bias": bias, "cache_prompt": False}
+
+
+def _was_cut(content: Any) -> bool:
+    """Whether the state was shortened, which our own server tells and others need not."""
+    try:
+        return bool(_at(content, "x_gram", "verdict", "truncated"))
+    except NoVerdictError:
+        return False
 
 
 def _at(content: Any, *path: str | int) -> Any:

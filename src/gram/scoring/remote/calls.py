@@ -67,12 +67,18 @@ class Calls:
         return await self._wire.get(path)
 
     async def ask(
-        self, path: str, body: dict[str, Any], part: Callable[[Any], Any] = lambda answer: answer
+        self,
+        path: str,
+        body: dict[str, Any],
+        part: Callable[[Any], Any] = lambda answer: answer,
+        *,
+        free: bool = False,
     ) -> Answered:
         """The answer to ``body``.
 
         Args:
             part: takes out of an answer what is needed of it, which is what is kept.
+            free: no model reads what is asked.
 
         Raises:
             ScoringError: the budget is spent, or as ``Wire.post``.
@@ -87,7 +93,7 @@ class Calls:
                     "answered is kept where a cache or an output is given: run again with a larger one"
                 )
             answer = await self._wire.post(path, body)
-        tokens = self._count(answer, path)
+        tokens = 0 if free else self._count(answer, path)
         content = part(answer)
         if self._kept is not None:
             self._kept.keep(url, body, content)

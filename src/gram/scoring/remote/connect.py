@@ -93,12 +93,12 @@ def options_for(address: Address, options: LoadOptions) -> LoadOptions:
 def _started(address: Address, options: LoadOptions) -> tuple[JudgeModel, Server, Calls]:
     """The judge on a vLLM that is started for it, and ends with it."""
     from gram.modeling.digests import content_of
-    from gram.scoring.remote.vllm import Vllm, servable
+    from gram.scoring.remote.vllm import Vllm, configuration, servable
 
     folder, tokens = servable(address.model), _tokens(options)
     assert tokens is not None
     engine = Vllm(folder, address.model, tokens.renderer.max_length + 1, options.dtype)
-    content = json.dumps([content_of(folder), options.dtype], sort_keys=True)
+    content = json.dumps([content_of(folder), options.dtype, configuration()], sort_keys=True)
     kept_as = f"vllm:{hashlib.sha256(content.encode()).hexdigest()}"
     calls = Calls(engine.root, options, engine.token, kept_as=kept_as)
     server = Server(replace(address, root=engine.root), calls)

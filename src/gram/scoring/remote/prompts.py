@@ -58,23 +58,25 @@ def tokens_with(options: LoadOptions) -> Tokens:
         CheckpointError, TemplateError, ConfigError: as ``gram.load``, but for the weights.
     """
     from gram.modeling.loading import load_tokenizer
-    from gram.modeling.manifest import completed, read_manifest
+    from gram.modeling.manifest import completed
+    from gram.modeling.on_hub import manifest_of
     from gram.modeling.opening import context_of, open_config
+    from gram.modeling.precision import whole_model
     from gram.modeling.renderers import renderer_of
-    from gram.modeling.shipped import find_place, model_folder
+    from gram.modeling.shipped import find_place
     from gram.scoring.loading import check_labels
 
     name = options.tokenizer
     assert name is not None
-    folder = model_folder(name)
-    manifest = read_manifest(folder) if folder else None
+    manifest = manifest_of(name)
     asking = completed(options, manifest)
     if asking.kind != "judge":
         raise ConfigError(f"{name}: is a {asking.kind}; a judge's prompts need the folder of a judge")
     if asking.layout == "fan":
         raise ConfigError(f"{name}: reads answers apart (layout fan), as no other server does")
     tokenizer = load_tokenizer(name)
-    context = context_of(open_config(find_place(name, None), trust_remote_code=False), tokenizer)
+    config = open_config(whole_model(find_place(name)), trust_remote_code=False)
+    context = context_of(config, tokenizer)
     readable = context - 1  # a server has room for the label only where the prompt leaves it
     renderer = renderer_of(tokenizer, manifest, options, source=name, readable=readable)
     check_labels(name, renderer, manifest)

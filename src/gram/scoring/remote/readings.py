@@ -33,7 +33,7 @@ class Listing:
 
     Attributes:
         top: the likeliest tokens and their log-probabilities, in any order; a text may stand for several.
-        sampled: the token that was drawn, which need not be among them.
+        sampled: the token that was drawn, where it may be listed for that alone: in the older shape.
     """
 
     top: tuple[tuple[str, float], ...]
@@ -43,6 +43,23 @@ class Listing:
     def likeliest(self) -> str:
         """The token that the model would say."""
         return max(self.top, key=lambda entry: entry[1])[0]
+
+    def undrawn(self, most: int) -> Listing:
+        """The likeliest tokens alone, so that what is drawn changes no number.
+
+        The older shape adds the drawn token to the likeliest: it is the least of more than ``most``. Where
+        fewer are listed, the server has a limit of its own, and the least may be such a token.
+
+        Example:
+            >>> five = Listing((("A", -0.5), ("B", -1.5), ("C", -9.0)), ("C", -9.0))
+            >>> five.undrawn(2).top, five.undrawn(3) == Listing(five.top)
+            ((('A', -0.5), ('B', -1.5)), True)
+        """
+        least = min(value for _, value in self.top)
+        if self.sampled is None or len(self.top) == most:
+            return Listing(self.top)
+        drawn = self.sampled[0]
+        return Listing(tuple(entry for entry in self.top if entry[0] != drawn or entry[1] > least))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +74,11 @@ class LabelReading:
     bounded: bool = False
 
 
-def read_listing(answer: Any) -> Listing:
+def read_listing(answer: Any, *, by_id: bool = False) -> Listing:
     """The listing in an answer of chat completions or completions, of either shape.
+
+    Args:
+        by_id: name tokens ``token_id:NUMBER``, by the ``id`` of each entry, which llama.cpp tells.
 
     Raises:
         NoVerdictError: there are no log-probabilities, or something else in their place.
@@ -76,18 +96,21 @@ def read_listing(answer: Any) -> Listing:
     try:
         if "content" in logprobs:
             first = logprobs["content"][0]
-            top = [(entry["token"], entry["logprob"]) for entry in first["top_logprobs"]]
-            sampled = (first["token"], first["logprob"])
+            top = [
+                (f"token_id:{entry['id']}" if by_id else entry["token"], entry["logprob"])
+                for entry in first["top_logprobs"]
+            ]
+            sampled = None
         else:
             top = list(logprobs["top_logprobs"][0].items())
-            sampled = (logprobs["tokens"][0], logprobs["token_logprobs"][0])
+            sampled = _entry((logprobs["tokens"][0], logprobs["token_logprobs"][0]))
     except (KeyError, IndexError, TypeError, AttributeError):
         raise NoVerdictError(
             "the answer has log-probabilities of another form than OpenAI's, or of no token"
         ) from None
     if not top:
         raise NoVerdictError("the server ignores top_logprobs: it lists no token but the one it drew")
-    return Listing(tuple(map(_entry, top)), _entry(sampled))
+    return Listing(tuple(map(_entry, top)), sampled)
 
 
 def read_labels(listing: Listing, names: Sequence[Collection[str]]) -> LabelReading:
@@ -98,6 +121,7 @@ def read_labels(listing: Listing, names: Sequence[Collection[str]]) -> LabelRead
     is among the k: the log-odds have the right sign, and the true ones are at least as far from 0.
 
     Args:
+        listing: of the likeliest alone: see ``Listing.undrawn``.
         names: of each label, the texts under which it may be listed.
 
     Raises:
@@ -116,9 +140,6 @@ def read_labels(listing: Listing, names: Sequence[Collection[str]]) -> LabelRead
     if not told:
         raise NoVerdictError("the server lists no token with a probability")
     least = min(value for _, value in told)
-    drawn = listing.sampled
-    if drawn and drawn[1] > _NEVER and not any(drawn[0] == name or drawn[1] == value for name, value in told):
-        told.append(drawn)
     total = math.fsum(math.exp(value) for _, value in told)
     if total > 1 + _ROUNDING:
         raise NoVerdictError(

@@ -13,12 +13,13 @@ import numpy as np
 
 from gram.errors import ScoringError
 from gram.messages import as_answers
-from gram.rendering import neutral_anywhere
+from gram.rendering import neutral_answer, neutral_anywhere
 from gram.rendering.template import transcript
 from gram.scoring.remote.calls import Calls
-from gram.scoring.remote.server import Server
+from gram.scoring.remote.server import Server, sent_calls
 from gram.scoring.scores import both_answers, finite_scores, verdicts_of
-from gram.types import Chat, FloatArray, Pair, PromptLike, Usage, Verdicts, as_pairs
+from gram.turns import split_calls
+from gram.types import Chat, FloatArray, Message, Pair, PromptLike, Usage, Verdicts, as_pairs
 
 _ENOUGH = 8  # scores between 0 and 1 that are no accident
 
@@ -69,7 +70,8 @@ class RemoteScalar:
         chats, texts = as_answers(prompts, responses)
         if not chats:
             return np.empty(0)
-        asked = self._calls.all(self._score(x, y) for x, y in zip(chats, texts, strict=True))
+        bodies = [self._body(x, y) for x, y in zip(chats, texts, strict=True)]
+        asked = self._calls.all(map(self._score, bodies))
         scores = finite_scores(np.array([score for score, _ in asked]))
         self._usage += Usage(tokens=sum(tokens for _, tokens in asked))
         self._look_at(scores)
@@ -81,20 +83,25 @@ class RemoteScalar:
         scores = self.score(*both_answers(as_pairs(pairs)))
         return verdicts_of(scores, self.slope, self._usage - before)
 
-    async def _score(self, prompt: Chat, response: str) -> tuple[float, int]:
-        raw = {"use_activation": False}  # else vLLM gives the sigmoid of the reward
+    def _body(self, prompt: Chat, response: str) -> dict[str, Any]:
         if self._of_pairs:
-            body: dict[str, Any] = {
-                "text_1": self._shown(transcript(prompt)),
-                "text_2": self._shown(response),
-            }
-            answered = await self._server.ask("/score", body | raw, root=True)
-            values = [_first(answered.content).get("score")]
-        else:
-            turns = [{"role": turn.role, "content": self._shown(turn.content)} for turn in prompt]
-            turns.append({"role": "assistant", "content": self._shown(response)})
-            answered = await self._server.ask("/classify", {"messages": turns} | raw, root=True)
-            values = _first(answered.content).get("probs")
+            return {"text_1": self._shown(transcript(prompt)), "text_2": self._shown(response, "assistant")}
+        return {"messages": [self._turn(turn) for turn in (*prompt, Message("assistant", response))]}
+
+    def _turn(self, turn: Message) -> dict[str, Any]:
+        """A turn as a message: tool calls are a field of it where the server's chat template writes them."""
+        content = self._shown(turn.content, turn.role)
+        words, calls = split_calls(content) if turn.role == "assistant" else (content, [])
+        if calls and self._server.shows_calls():
+            return {"role": turn.role, "content": words, "tool_calls": sent_calls(calls)}
+        return {"role": turn.role, "content": content}
+
+    async def _score(self, body: dict[str, Any]) -> tuple[float, int]:
+        raw = {"use_activation": False}  # else vLLM gives the sigmoid of the reward
+        path = "/score" if self._of_pairs else "/classify"
+        answered = await self._server.ask(path, body | raw, root=True)
+        entry = _first(answered.content)
+        values = [entry.get("score")] if self._of_pairs else entry.get("probs")
         return self._one(values), answered.tokens
 
     def _one(self, values: Any) -> float:
@@ -103,8 +110,10 @@ class RemoteScalar:
         what = f"{len(values)} classes" if isinstance(values, Sequence) and len(values) > 1 else "no score"
         raise ScoringError(f"{self._server.url}: {self._server.model} gives {what}; a reward model has one")
 
-    def _shown(self, text: str) -> str:
-        return neutral_anywhere(text) if self._neutralise else text
+    def _shown(self, text: str, role: str = "user") -> str:
+        if not self._neutralise:
+            return text
+        return neutral_answer(text) if role == "assistant" else neutral_anywhere(text)
 
     def _look_at(self, scores: FloatArray) -> None:
         """Say once that scores look like probabilities: a server may know nothing of ``use_activation``."""

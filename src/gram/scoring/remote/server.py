@@ -5,7 +5,8 @@ Knows vLLM, SGLang and llama.cpp by what their ``/models`` say; any other is tak
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from gram.errors import ConfigError, ScoringError
@@ -19,6 +20,7 @@ Software: TypeAlias = Literal["vllm", "sglang", "llamacpp", "other"]
 _KNOWN: tuple[Literal["vllm", "sglang", "llamacpp"], ...] = ("vllm", "sglang", "llamacpp")
 _UNFIT = (400, 422)
 """Statuses of a server that does not know an option, or a value of it."""
+_CALL = {"type": "function", "function": {"name": "x", "arguments": {}}}
 
 
 class Server:
@@ -36,6 +38,7 @@ class Server:
         self._models: list[dict[str, Any]] | None = None
         self._ids: dict[str, int] = {}
         self._ways: dict[str, int] = {}
+        self._shows_calls: bool | None = None
 
     async def ask(
         self,
@@ -92,8 +95,28 @@ class Server:
         body |= {"add_generation_prompt": True, "chat_template_kwargs": {"enable_thinking": False}}
         return await self._tokens(body)
 
+    def shows_calls(self) -> bool:
+        """Whether the chat template writes the tool calls of a turn, by vLLM's tokens of a turn with one.
+
+        Of other servers, which have no ``/tokenize``, it is taken for granted.
+        """
+        if self._shows_calls is None:
+            [self._shows_calls] = self._calls.all([self._try_call()])
+        return self._shows_calls
+
+    async def _try_call(self) -> bool:
+        turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}]
+        called = [turns[0], turns[1] | {"tool_calls": sent_calls([_CALL])}]
+        body = {"model": self.model, "add_generation_prompt": False}
+        try:
+            return await self._tokens(body | {"messages": turns}) != await self._tokens(
+                body | {"messages": called}
+            )
+        except RefusedError as error:
+            return error.status not in _UNFIT  # else the template refuses
+
     async def _tokens(self, body: dict[str, Any]) -> list[int]:
-        content = (await self._calls.ask("/tokenize", body)).content
+        content = (await self._calls.ask("/tokenize", body, free=True)).content
         tokens = content.get("tokens") if isinstance(content, dict) else None
         if not isinstance(tokens, list):
             raise ScoringError(f"{self.url}: /tokenize gives no tokens, as vLLM's does")
@@ -117,31 +140,46 @@ class Server:
             )
 
     async def listing(
-        self, path: str, body: dict[str, Any], ways: Sequence[dict[str, Any]]
+        self, path: str, body: dict[str, Any], ways: Sequence[dict[str, Any]], *, by_id: bool = False
     ) -> tuple[Listing, int]:
-        """The likeliest tokens, and the tokens that were read, by the first way that the server takes."""
+        """The likeliest tokens, and the tokens that were read, by the first way that the server takes.
+
+        Args:
+            by_id: see ``read_listing``.
+        """
+
+        def part(answer: Any) -> dict[str, Any]:
+            listing = read_listing(answer, by_id=by_id)
+            return {"top": listing.top, "sampled": listing.sampled}
+
         refusal: RefusedError | None = None
         for place in range(self._ways.get(path, 0), len(ways)):
             try:
-                answered = await self.ask(path, body | ways[place], _kept)
+                answered = await self.ask(path, body | ways[place], part)
             except RefusedError as error:
                 if error.status not in _UNFIT:
                     raise
                 refusal = refusal or error
             else:
                 self._ways[path] = place
-                return _listing(answered.content), answered.tokens
+                listing, way = _listing(answered.content), ways[place]
+                if await self.software() != "vllm":  # which lists the tokens that it is asked for
+                    listing = listing.undrawn(way.get("top_logprobs") or way["logprobs"])
+                return listing, answered.tokens
         assert refusal is not None
         raise refusal
 
     async def whole_listing(
-        self, path: str, body: dict[str, Any], names: Sequence[Collection[str]]
+        self, path: str, body: dict[str, Any], names: Sequence[Collection[str]], *, by_id: bool = False
     ) -> tuple[Listing, int]:
         """Of all tokens the ones that are called by ``names``, and the tokens that were read."""
 
         def part(answer: Any) -> dict[str, Any]:
-            top = [entry for entry in read_listing(answer).top if any(entry[0] in name for name in names)]
-            return {"top": top, "sampled": None}
+            top = read_listing(answer, by_id=by_id).top
+            return {
+                "top": [entry for entry in top if any(entry[0] in name for name in names)],
+                "sampled": None,
+            }
 
         answered = await self.ask(path, body, part)
         return _listing(answered.content), answered.tokens
@@ -159,9 +197,25 @@ class Server:
         return self._models
 
 
-def _kept(answer: Any) -> dict[str, Any]:
-    listing = read_listing(answer)
-    return {"top": listing.top, "sampled": listing.sampled}
+def sent_calls(calls: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Tool calls as ``split_calls`` gives them, in OpenAI's form: with ids, and arguments as JSON.
+
+    Example:
+        >>> [call] = sent_calls([{"type": "function", "function": {"name": "look", "arguments": {}}}])
+        >>> call["id"], call["function"]
+        ('call00000', {'name': 'look', 'arguments': '{}'})
+    """
+    return [
+        {
+            "id": f"call{place:05}",  # nine characters, as Mistral's templates want
+            "type": "function",
+            "function": {
+                "name": call["function"]["name"],
+                "arguments": json.dumps(call["function"]["arguments"], ensure_ascii=False),
+            },
+        }
+        for place, call in enumerate(calls)
+    ]
 
 
 def _listing(kept: dict[str, Any]) -> Listing:

@@ -101,4 +101,8 @@ class RemoteSource:
             from gram.modeling.digests import content_of
 
             found["tokenizer"] = content_of(str(options.tokenizer))
+        if not address.root:
+            from gram.scoring.remote.vllm import configuration
+
+            found["engine"] = configuration()
         return found

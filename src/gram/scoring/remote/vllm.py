@@ -6,6 +6,8 @@ and when it is ready; knows no prompt and no verdict.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import secrets
 import shlex
@@ -18,6 +20,7 @@ import time
 import urllib.request
 import weakref
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.error import URLError
 
@@ -102,6 +105,21 @@ class Vllm:
                 _end(self._process)
                 raise ScoringError(f"vLLM {what}; all that it said is in {said}, which ends:\n{last}")
             time.sleep(0.2)
+
+
+def configuration(environment: Mapping[str, str] = os.environ) -> str:
+    """A digest of all that the environment says of how vLLM runs, as its numbers may depend on it.
+
+    The options cannot be read from it: a key may be among them.
+
+    Example:
+        >>> two = configuration({OPTIONS: "--tensor-parallel-size 2"})
+        >>> two == configuration({OPTIONS: " --tensor-parallel-size  2"}), two == configuration({})
+        (True, False)
+    """
+    options = shlex.split(environment.get(OPTIONS, ""))
+    words = [shlex.split(environment.get(PROGRAM, ""))[1:], options]
+    return hashlib.sha256(json.dumps(words).encode()).hexdigest()
 
 
 def servable(name: str) -> str:
