@@ -165,6 +165,18 @@ def test_a_claim_holds_if_every_interval_lies_above_zero(
     assert sum("| not run yet |  |" in row for row in rows) == len(rows) - 1
 
 
+def test_arms_without_common_rows_are_compared_by_their_own_intervals() -> None:
+    """0.64 (0.04 below, 0.08 above) less 0.66 (0.06 below, 0.03 above), whose errors do not know each other:
+    -0.02, less the root of 0.04^2 + 0.03^2 = 0.05, plus that of 0.08^2 + 0.06^2 = 0.1."""
+    arms = {
+        "likelihood": {"parts": {"headline": [0.64, 0.60, 0.72, 40]}},
+        "likelihood_no_smoothing": {"parts": {"headline": [0.66, 0.60, 0.69, 40]}},
+    }
+    said = claims.statements(report.EMPTY | {"arms": arms})["Label smoothing helps"]
+    lead = said["likelihood, 4,000 labels, less likelihood, no smoothing, not row by row"]
+    assert lead == [-0.02, -0.07, 0.08, 40]
+
+
 def test_claims_about_its_uses_come_from_their_results(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

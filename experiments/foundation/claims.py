@@ -8,6 +8,7 @@ and do not count: the claim held, or did not, so far. Reads results; asks no mod
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,14 +69,26 @@ def statements(found: Numbers) -> dict[str, Statements]:
     """Claim -> statement -> its difference; None where it was not run."""
     said: dict[str, Statements] = {}
     for claim, pairs in ON_ARMS.items():
-        said[claim] = {
-            f"{TITLES[one]}, less {TITLES[other]}": found["leads"].get(one, {}).get(other, {}).get("headline")
-            for one, other in pairs
-        }
+        said[claim] = dict(_lead(found, one, other) for one, other in pairs)
     said["It adapts with fewer labels"] = _adapted()
     said["It chooses the better of many"] = _chosen()
     said["It is a reward that improves a policy"] = _rewarded()
     return said
+
+
+def _lead(found: Numbers, one: str, other: str) -> tuple[str, list[float] | None]:
+    """What is said of two arms: row by row, or, where the answers of one are on no file any more, of each.
+
+    Then the interval is that of two independent arms, and wider, as both were asked about the same rows.
+    """
+    text = f"{TITLES[one]}, less {TITLES[other]}"
+    lead = found["leads"].get(one, {}).get(other, {}).get("headline")
+    if lead or not {one, other} <= found["arms"].keys():
+        return text, lead
+    x, y = (found["arms"][name]["parts"]["headline"] for name in (one, other))
+    value = x[0] - y[0]
+    below, above = math.hypot(x[0] - x[1], y[2] - y[0]), math.hypot(x[2] - x[0], y[0] - y[1])
+    return f"{text}, not row by row", [round(v, 4) for v in (value, value - below, value + above)] + [x[3]]
 
 
 def _adapted() -> Statements:
